@@ -1,0 +1,312 @@
+"""The configuration, as typed dataclasses, and the checks on their values.
+
+Hydra composes the YAML files of ``conf/`` onto these classes; `to_config` turns the composed tree into them.
+Imports neither torch nor hydra, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+MODELS = ("stage1", "stage2")
+INTEGRATORS = ("leapfrog", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
+GRADIENTS = ("adjoint", "backprop", "autograd", "checkpoint")
+POTENTIALS = ("logcosh", "gelu", "softplus")
+DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
+TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
+SPLITS = ("train", "validation", "test")
+ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
+BENCHES = ("ppl", "energy", "vram")
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used: names the dotted key, the value received, the valid choices and the fix."""
+
+    def __init__(self, key: str, value: object, problem: str, fix: str = "") -> None:
+        self.key, self.value = key, value
+        message = f"{key}={value}: {problem}" if key else problem
+        super().__init__(message + (f"\n  fix: {fix}" if fix else ""))
+
+
+def spec(default: Any = dataclasses.MISSING, **checks: Any) -> Any:
+    """A dataclass field with its checks: ``low``/``above`` (inclusive/exclusive bound), ``high``, ``choices``."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=checks)
+    return field(default=default, metadata=checks)
+
+
+@dataclass
+class OdeConfig:
+    """The Hamiltonian flow of a Stage 2 block: H(q, p) = |p|^2 / 2 + V(q)."""
+
+    steps: int = spec(10, low=1)  # integrator steps a layer
+    dt: float = spec(0.1, above=0.0)  # step size, in the units of H's time
+    integrator: str = spec("leapfrog", choices=INTEGRATORS)
+    gradient: str = spec("adjoint", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
+    potential: str = spec("logcosh", choices=POTENTIALS)  # sigma in V(q) = a . sigma(W q + b)
+    coupling: float = spec(0.005, above=0.0)  # strength of V; the mixer divides its effect by it
+    omega: float = spec(0.0, low=0.0)  # confinement: adds omega^2 |q|^2 / 2 to V
+
+
+@dataclass
+class DropoutConfig:
+    """Probabilities with which a complex channel (both of its parts) is set to zero in training."""
+
+    embedding: float = spec(0.0, low=0.0, high=0.95)  # whole rows of the embedding table (word types)
+    input: float = spec(0.0, low=0.0, high=0.95)  # after the embedding
+    block: float = spec(0.0, low=0.0, high=0.95)  # after each mixer
+    output: float = spec(0.0, low=0.0, high=0.95)  # before the head
+
+
+@dataclass
+class ModelConfig:
+    """A language model on complex states of shape (batch, time, dim)."""
+
+    name: str = spec("stage2", choices=MODELS)
+    dim: int = spec(512, low=2)  # complex channels
+    blocks: int = spec(6, low=1)
+    heads: int = spec(8, low=1)
+    hidden: int = spec(2048, low=1)  # complex units of the Stage 1 mixer; terms of V in Stage 2
+    rope_base: float = spec(10000.0, above=1.0)  # base of the rotary frequencies
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    ode: OdeConfig = field(default_factory=OdeConfig)  # used by Stage 2 only
+    checkpoint: str | None = spec(None)  # trained weights (safetensors); null: train, or take them from the cache
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise ConfigError("model.heads", self.heads, f"does not divide model.dim={self.dim}",
+                              f"choose a divisor of {self.dim}")  # fmt: skip
+
+
+@dataclass
+class SyntheticConfig:
+    """The seeded source of text whose entropy rate is known (see phasebench.data.synthetic)."""
+
+    rows: int = spec(6000, low=20)  # rows (documents) over all splits
+    seed: int = spec(0, low=0)  # of the source's tables and of its text
+
+
+@dataclass
+class DataConfig:
+    """The text, its splits and its tokenizer."""
+
+    name: str = spec("auto", choices=DATASETS)
+    path: str | None = spec(None)  # wikitext: a folder laid out like the hub's repository; text: a file
+    hub: str = spec("Salesforce/wikitext")  # repository on the hub
+    revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3")  # of that repository
+    timeout_s: float = spec(10.0, above=0.0)  # seconds after which a missing network is given up on
+    tokenizer: str = spec("auto", choices=TOKENIZERS)  # auto: wordlevel for synthetic, bpe otherwise
+    vocab_size: int = spec(50257, low=260)  # of the bpe tokenizer
+    held_out: float = spec(0.1, above=0.0, high=0.4)  # fraction of a text file in each of validation and test
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass
+class TrainConfig:
+    """The recipe and the budget with which a benchmark that has no checkpoint trains one."""
+
+    steps: int = spec(2000, low=1)  # optimizer steps
+    batch: int = spec(16, low=1)  # sequences a step (over all accumulated parts)
+    seq: int = spec(512, low=2)  # tokens a sequence
+    accumulate: int = spec(1, low=1)  # parts into which a batch is split
+    lr: float = spec(1e-3, above=0.0)  # peak learning rate of AdamW
+    final_lr: float = spec(0.1, low=0.0, high=1.0)  # at the end of the cosine, as a fraction of lr
+    warmup: int = spec(100, low=0)  # steps of linear warm-up
+    weight_decay: float = spec(0.1, low=0.0)  # on matrices; never on biases, gains and embeddings
+    beta1: float = spec(0.9, low=0.0, high=0.9999)
+    beta2: float = spec(0.95, low=0.0, high=0.9999)
+    clip: float = spec(1.0, above=0.0)  # global gradient norm
+    precision: str = spec("bf16", choices=PRECISIONS)
+    loss_chunk: int = spec(4096, low=1)  # tokens whose logits exist at one time
+    validate_every: int = spec(250, low=1)  # steps
+    validate_tokens: int = spec(65536, low=1)  # tokens of the validation split that are scored each time
+    patience: int | None = spec(None, low=1)  # validations without improvement before an early stop; null: never
+    checkpoint_every: int = spec(250, low=1)  # steps
+    tensorboard: bool = spec(False)  # write scalars beside the results
+
+    def __post_init__(self) -> None:
+        if self.batch % self.accumulate:
+            raise ConfigError("train.accumulate", self.accumulate, f"does not divide train.batch={self.batch}",
+                              f"choose a divisor of {self.batch}")  # fmt: skip
+
+
+@dataclass
+class PplConfig:
+    """Perplexity of the model and of its baseline on one split."""
+
+    batch: int = spec(4, low=1)
+    seq: int = spec(1024, low=2)  # tokens of context at most
+    stride: int | None = spec(None, low=1)  # tokens scored a window; null: seq, so contexts do not overlap
+    split: str = spec("test", choices=SPLITS)
+    precision: str = spec("fp16", choices=PRECISIONS)
+    max_batches: int | None = spec(None, low=1)  # null: every token of the split
+    target: float = spec(1.02, above=0.0)  # gate: model / baseline at most
+    baseline: ModelConfig | None = None  # null: the model alone, no ratio
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.stride > self.seq:
+            raise ConfigError("bench.ppl.stride", self.stride, f"is above bench.ppl.seq={self.seq}; tokens between "
+                              "two windows would not be scored", "choose a stride of at most seq")  # fmt: skip
+
+
+@dataclass
+class EnergyConfig:
+    """Energy along the flow of every layer, from hidden states of real text."""
+
+    batch: int = spec(4, low=1)
+    seq: int = spec(512, low=2)
+    steps: int = spec(100, low=8)  # integrator steps; the monotone test needs a series
+    dt: float = spec(0.1, above=0.0)
+    integrator: str | None = spec(None, choices=INTEGRATORS)  # null: the model's own
+    split: str = spec("test", choices=SPLITS)
+    target: float = spec(5e-5, above=0.0)  # gate: max drift below
+
+
+@dataclass
+class VramConfig:
+    """Peak memory of forward + backward, per gradient method."""
+
+    batch: int = spec(2, low=1)
+    seq: int = spec(2048, low=2)
+    vocab: int = spec(50257, low=2)  # tokens that the head chooses from
+    precision: str = spec("fp16", choices=PRECISIONS)
+    arms: list[str] = spec(list(ARMS), choices=ARMS)
+    loss_chunk: int = spec(1024, low=1)  # tokens whose logits exist at one time, in every arm
+    repeats: int = spec(3, low=1)  # measured forward + backward passes an arm
+    timeout_s: float = spec(300.0, above=0.0)  # seconds an arm
+    max_gb: float = spec(7.5, above=0.0)  # gate: adjoint below, in GB (1e9 bytes)
+    min_reduction_pct: float = spec(70.0, low=0.0, high=100.0)  # gate: against the best full backprop
+
+
+@dataclass
+class Config:
+    """Everything that a run depends on."""
+
+    benchmark_name: str = spec("phasebench")
+    device: str = spec("auto", choices=DEVICES)  # auto: cuda where there is one
+    seed: int = spec(0, low=0)
+    output: str | None = spec(None)  # also copy results.json there
+    cache_dir: str = spec("outputs/cache")  # trained weights and tokenizers
+    scale: dict[str, Any] = spec({})  # sizes, from conf/scale; the other groups take theirs from here
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    bench: dict[str, Any] = spec({})  # one entry a benchmark to run: its PplConfig, EnergyConfig or VramConfig
+
+
+BENCH_SCHEMAS: dict[str, type] = {"ppl": PplConfig, "energy": EnergyConfig, "vram": VramConfig}
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """A hint at the closest spelling among choices, or an empty string."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def keys_at(dotted: str) -> list[str] | None:
+    """The keys of the group with that dotted name ("" is the root), or None where there is no such group."""
+    cls: Any = Config
+    for part in filter(None, dotted.split(".")):
+        if cls is dict:
+            cls = BENCH_SCHEMAS.get(part)
+        else:
+            hint = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else None
+            cls = dict if part == "bench" else next(iter(_kinds(hint)), None)
+    if cls is dict:
+        return list(BENCH_SCHEMAS)
+    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else None
+
+
+def to_config(tree: Mapping[str, Any]) -> Config:
+    """Build and check a `Config` from a composed tree of plain values.
+
+    Raises `ConfigError` with the dotted key of the first value that is unknown, of the wrong type or out of range.
+    """
+    config = _build(Config, tree, "")
+    for name, values in config.bench.items():
+        if name not in BENCH_SCHEMAS:
+            raise ConfigError(f"bench.{name}", "...", f"unknown benchmark; choices: {', '.join(BENCH_SCHEMAS)}",
+                              nearest(name, list(BENCH_SCHEMAS)))  # fmt: skip
+        config.bench[name] = _build(BENCH_SCHEMAS[name], values, f"bench.{name}")
+    if not config.bench:
+        raise ConfigError("bench", "{}", "no benchmark to run", f"bench=all, or one of {', '.join(BENCH_SCHEMAS)}")
+    return config
+
+
+def _build(cls: type, values: Any, at: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in _group(values, at):
+        if key not in fields:
+            raise ConfigError(_join(at, str(key)), values[key], f"unknown key; keys of {at or 'the configuration'}: "
+                              f"{', '.join(fields)}", nearest(str(key), list(fields)))  # fmt: skip
+    hints = typing.get_type_hints(cls)
+    return cls(**{k: _convert(v, hints[k], fields[k].metadata, _join(at, k)) for k, v in values.items()})
+
+
+def _convert(value: Any, hint: Any, checks: Mapping[str, Any], key: str) -> Any:
+    if value is None and type(None) in typing.get_args(hint):
+        return None
+    (kind,) = _kinds(hint)
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), value, key)
+    if typing.get_origin(kind) is list:
+        return [_scalar(v, typing.get_args(kind)[0], checks, key) for v in _listed(value, key)]
+    if typing.get_origin(kind) is dict:
+        return dict(_group(value, key))
+    return _scalar(value, kind, checks, key)
+
+
+def _group(value: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(key, value, "expected a group of keys")
+    return value
+
+
+def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(key, value, f"expected {kind.__name__}, got {type(value).__name__}{_range(checks)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(key, value, f"must be finite{_range(checks)}")
+    choices = checks.get("choices")
+    if choices and value not in choices and not (key == "device" and str(value).startswith("cuda:")):
+        raise ConfigError(key, value, f"unknown; choices: {', '.join(choices)}", nearest(str(value), choices))
+    if (
+        value < checks.get("low", value)
+        or value > checks.get("high", value)
+        or ("above" in checks and value <= checks["above"])
+    ):
+        raise ConfigError(key, value, f"out of range{_range(checks)}", f"set {key} within it")
+    return value
+
+
+def _range(checks: Mapping[str, Any]) -> str:
+    names = {"low": "at least", "above": "above", "high": "at most"}
+    bounds = [f"{text} {checks[name]}" for name, text in names.items() if name in checks]
+    return f"; valid: {' and '.join(bounds)}" if bounds else ""
+
+
+def _listed(value: Any, key: str) -> list[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigError(key, value, "expected a list", f"{key}=[{value}]")
+    if not value:
+        raise ConfigError(key, value, "expected at least one entry")
+    return list(value)
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """The type of a field, without its `| None`."""
+    return [t for t in typing.get_args(hint) if t is not type(None)] if type(None) in typing.get_args(hint) else [hint]
+
+
+def _join(at: str, key: str) -> str:
+    return f"{at}.{key}" if at else key

@@ -1,0 +1,148 @@
+"""A corpus: the splits of a text as streams of token ids, with what is needed to judge a perplexity on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from phasebench.config import ConfigError, DataConfig
+from phasebench.data.hub import HubUnavailable
+from phasebench.data.synthetic import SyntheticSource
+from phasebench.data.text import text_rows
+from phasebench.data.tokenizer import RowTokenizer, build_tokenizer
+from phasebench.data.wikitext import how_to_get, wikitext_rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split. A perplexity per word or byte divides the same summed loss by these counts."""
+
+    name: str  # train, validation, test
+    tokens: Int64[Tensor, " N"]  # every row's tokens, each row followed by one <eos>
+    words: int  # separated by whitespace, plus one <eos> a row (as the literature counts WikiText)
+    bytes: int  # of the rows in UTF-8, plus one newline a row
+    entropy_nats: float | None  # synthetic: -ln p of the split under the source itself; no model does better on average
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The tokenised splits of one text."""
+
+    name: str  # wikitext2, wikitext103, text, synthetic: what it is, also where data.name=auto
+    source: str  # a sentence: where the text is from
+    splits: dict[str, Split]
+    vocab_size: int  # number of ids
+    eos: int
+    tokenizer_name: str
+    tokenizer_json: str  # serialised `tokenizers.Tokenizer`
+    fingerprint: str  # sha256 over the tokenizer and the tokens of all splits
+    comparable: bool  # whether a perplexity on it compares with published ones
+    notice: str | None  # what the reader of the results must know
+    entropy_rate: float | None  # synthetic: exact, nats per word, <eos> included
+
+
+@dataclass(frozen=True)
+class _Text:
+    name: str
+    source: str
+    rows: dict[str, list[str]]
+    notice: str | None = None
+    generator: SyntheticSource | None = None
+
+
+def load_corpus(config: DataConfig, cache_dir: Path) -> Corpus:
+    """The corpus that ``config`` describes; tokenizers are kept in ``cache_dir``.
+
+    ``data.name=auto`` is WikiText-2 if it can be had, else the synthetic text with a notice. Raises `ConfigError`
+    for a text that is missing or unusable, a tokenizer that cannot be had, and a ``cache_dir`` that cannot be made.
+    """
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("cache_dir", cache_dir, f"cannot be made: {error.strerror}",
+                          "cache_dir=FOLDER that can be written") from error  # fmt: skip
+    text = _text(config, cache_dir)
+    kind = config.tokenizer
+    if kind == "auto":
+        kind = "wordlevel" if text.generator else "bpe"
+    lexicon = text.generator.lexicon if text.generator else []
+    tokenizer = build_tokenizer(kind, text.rows, config, cache_dir, lexicon)
+    surprisal = text.generator.surprisal if text.generator else None
+    splits = {name: _split(name, rows, tokenizer, surprisal) for name, rows in text.rows.items()}
+    notices = [notice for notice in (text.notice, _unk_notice(tokenizer, splits)) if notice]
+    return Corpus(
+        name=text.name,
+        source=text.source,
+        splits=splits,
+        vocab_size=tokenizer.vocab_size,
+        eos=tokenizer.eos,
+        tokenizer_name=tokenizer.name,
+        tokenizer_json=tokenizer.json,
+        fingerprint=_fingerprint(tokenizer, splits),
+        comparable=text.name in ("wikitext2", "wikitext103"),
+        notice=" ".join(notices) or None,
+        entropy_rate=text.generator.entropy_rate if text.generator else None,
+    )
+
+
+def _text(config: DataConfig, cache_dir: Path) -> _Text:
+    if config.name == "synthetic":
+        return _synthetic(config)
+    if config.name == "text":
+        rows, source = text_rows(config)
+        return _Text("text", source, rows)
+    name = "wikitext2" if config.name == "auto" else config.name
+    try:
+        rows, source = wikitext_rows(config, name, cache_dir)
+    except HubUnavailable as error:
+        if config.name != "auto":
+            raise ConfigError("data.name", config.name, f"is not in the hub's local cache and cannot be had: {error}",
+                              how_to_get(config, name)) from error  # fmt: skip
+        return _synthetic(config, f"WikiText-2 could not be had ({error}): this is SYNTHETIC text, and its "
+                          f"perplexities do not compare with published ones. For WikiText-2: "
+                          f"{how_to_get(config, name)}.")  # fmt: skip
+    return _Text(name, source, rows)
+
+
+def _synthetic(config: DataConfig, notice: str | None = None) -> _Text:
+    total, seed = config.synthetic.rows, config.synthetic.seed
+    generator = SyntheticSource(seed)
+    sizes = {"train": total - 2 * (total // 10), "validation": total // 10, "test": total // 10}
+    rows = {name: generator.rows(n, seed=i) for i, (name, n) in enumerate(sizes.items())}
+    source = f"phasebench's synthetic source of known entropy, seed {seed}, {total} rows"
+    return _Text("synthetic", source, rows, notice, generator)
+
+
+def _split(
+    name: str, rows: list[str], tokenizer: RowTokenizer, surprisal: Callable[[list[str]], float] | None
+) -> Split:
+    return Split(
+        name=name,
+        tokens=tokenizer.encode(rows),
+        words=sum(len(row.split()) + 1 for row in rows),
+        bytes=sum(len(row.encode()) + 1 for row in rows),
+        entropy_nats=surprisal(rows) if surprisal else None,
+    )
+
+
+def _unk_notice(tokenizer: RowTokenizer, splits: dict[str, Split]) -> str | None:
+    if tokenizer.untrained_unk is None:
+        return None
+    shares = [f"{(s.tokens == tokenizer.untrained_unk).float().mean():.1%} of {s.name}" for s in splits.values()]
+    return (
+        "Words that the training split does not have are one <unk>, which no training has seen: "
+        f"{', '.join(shares[1:])}; data.tokenizer=bpe has no such words."
+    )
+
+
+def _fingerprint(tokenizer: RowTokenizer, splits: dict[str, Split]) -> str:
+    digest = hashlib.sha256(tokenizer.json.encode())
+    for split in splits.values():
+        digest.update(f"\n{split.name}:{len(split.tokens)}:".encode())
+        digest.update(split.tokens.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""Tokenizers: rows of text to one stream of ids, <eos> after every row.
+
+``wordlevel``  closed vocabulary: the words of the training split
+``bpe``        byte-level byte-pair encoding, trained on the training split and cached
+``gpt2``       GPT-2's own, from the hub or its local cache
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from jaxtyping import Int64
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from phasebench.config import ConfigError, DataConfig
+from phasebench.data import hub
+
+EOS = "<eos>"
+UNK = "<unk>"
+GPT2_EOS = "<|endoftext|>"
+CHUNK = 8192  # rows encoded at a time: bounds the memory of WikiText-103
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RowTokenizer:
+    """A tokenizer and how it turns rows into a stream of ids."""
+
+    name: str
+    json: str  # of a `tokenizers.Tokenizer`, serialised
+    vocab_size: int  # number of ids
+    eos: int
+    encode: Callable[[Sequence[str]], Int64[Tensor, " N"]]
+    untrained_unk: int | None = None  # id of an <unk> that the training split does not have
+
+
+def build_tokenizer(
+    kind: str, rows: dict[str, list[str]], config: DataConfig, cache_dir: Path, lexicon: Sequence[str] = ()
+) -> RowTokenizer:
+    """The tokenizer ``kind`` (wordlevel, bpe, gpt2) for the rows of every split; ``lexicon`` are known further words.
+
+    Raises `ConfigError` if GPT-2's cannot be had, if the text has the word <eos> (wordlevel), or if ``cache_dir``
+    cannot be written (bpe).
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that a later fork gives no warning
+    if kind == "wordlevel":
+        return _wordlevel(rows, lexicon)
+    if kind == "gpt2":
+        return _pretrained("gpt2", _gpt2(config.timeout_s), GPT2_EOS)
+    return _pretrained("bpe", _cached_bpe(rows["train"], config.vocab_size, cache_dir), EOS)
+
+
+def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokenizer:
+    counts = Counter(dict.fromkeys(lexicon, 0))
+    counts.update(word for row in rows["train"] for word in row.split())
+    words = {word for split in rows.values() for row in split for word in row.split()}
+    if EOS in words:
+        raise ConfigError("data.tokenizer", "wordlevel", f"the text has the word {EOS}, which marks the end of a row",
+                          "data.tokenizer=bpe")  # fmt: skip
+    counts[EOS] = len(rows["train"])
+    unseen = UNK not in counts and not words <= counts.keys()
+    if unseen:
+        counts[UNK] = 0
+    ids = {word: i for i, word in enumerate(sorted(counts, key=lambda word: (-counts[word], word)))}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNK))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens([EOS])
+    encode = _word_encoder(ids)
+    return RowTokenizer("wordlevel", tokenizer.to_str(), len(ids), ids[EOS], encode, ids[UNK] if unseen else None)
+
+
+def _word_encoder(ids: dict[str, int]) -> Callable[[Sequence[str]], Tensor]:
+    eos, unk = ids[EOS], ids.get(UNK, -1)
+
+    def encode(rows: Sequence[str]) -> Tensor:
+        stream = array("q")
+        for row in rows:
+            stream.extend(ids.get(word, unk) for word in row.split())
+            stream.append(eos)
+        return torch.frombuffer(stream, dtype=torch.int64)
+
+    return encode
+
+
+def _pretrained(name: str, tokenizer: Tokenizer, eos_token: str) -> RowTokenizer:
+    eos = tokenizer.token_to_id(eos_token)
+    if eos is None:
+        raise ConfigError(
+            "data.tokenizer", name, f"its file has no token {eos_token}", "delete it from the hub's cache"
+        )
+    tokenizer.encode_special_tokens = True  # an <eos> within the text is text
+
+    def encode(rows: Sequence[str]) -> Tensor:
+        stream, remaining = array("q"), iter(rows)
+        while chunk := list(islice(remaining, CHUNK)):
+            for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+                stream.extend(encoding.ids)
+                stream.append(eos)
+        return torch.frombuffer(stream, dtype=torch.int64)
+
+    return RowTokenizer(name, tokenizer.to_str(), tokenizer.get_vocab_size(), eos, encode)
+
+
+def train_bpe(rows: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Byte-level byte-pair encoding of the rows with at most ``vocab_size`` ids: 256 bytes, <eos>, and merges."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(rows, trainer)
+    return tokenizer
+
+
+def _cached_bpe(rows: Sequence[str], vocab_size: int, cache_dir: Path) -> Tokenizer:
+    digest = hashlib.sha256(f"bpe:{vocab_size}:{len(rows)}\n".encode())
+    for row in rows:
+        digest.update(row.encode() + b"\n")
+    path = cache_dir / "tokenizers" / f"{digest.hexdigest()[:32]}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            return _read(path, vocab_size) or _train_and_write(path, rows, vocab_size)
+    except OSError as error:
+        raise ConfigError("cache_dir", cache_dir, f"the tokenizer cannot be kept there: {error}",
+                          "cache_dir=FOLDER that can be written") from error  # fmt: skip
+
+
+def _read(path: Path, vocab_size: int) -> Tokenizer | None:
+    if not path.exists():
+        return None
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises bare exceptions
+        log.warning("%s is damaged (%s): training the tokenizer again", path, error)
+        return None
+    if tokenizer.token_to_id(EOS) is None or not 257 <= tokenizer.get_vocab_size() <= vocab_size:
+        log.warning("%s is not the tokenizer that its name says: training it again", path)
+        return None
+    return tokenizer
+
+
+def _train_and_write(path: Path, rows: Sequence[str], vocab_size: int) -> Tokenizer:
+    tokenizer = train_bpe(rows, vocab_size)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(tokenizer.to_str(), encoding="utf-8")
+    os.replace(temporary, path)
+    return tokenizer
+
+
+def _gpt2(timeout_s: float) -> Tokenizer:
+    try:
+        folder = hub.fetch("gpt2", "model", ["tokenizer.json"], revision=None, timeout_s=timeout_s)
+    except hub.HubUnavailable as error:
+        raise ConfigError("data.tokenizer", "gpt2", f"is not in the hub's local cache and cannot be had: {error}",
+                          "data.tokenizer=bpe, or run once with a network") from error  # fmt: skip
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))

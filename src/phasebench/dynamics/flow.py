@@ -1,0 +1,80 @@
+"""The flow of H as a layer.
+
+Legend: q = Re z, p = Im z; H(q, p) = |p|^2 / 2 + V(q); n steps of size dt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from phasebench.dynamics.gradients import GRADIENTS
+from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
+from phasebench.dynamics.integrators import integrate, schedule
+
+
+class HamiltonianFlow(nn.Module):
+    """(q, p) -> the state after `steps` steps of size dt, per token: nothing couples two tokens.
+
+    A potential that coupled tokens would push backwards in time, since the force between two tokens acts on both.
+
+    Args:
+        dim: complex channels D.
+        hidden: terms H of the potential.
+        coupling: root mean square of the force on each coordinate at initialisation, for coordinates of variance 1/2.
+            The trained `a` is of order one; V is `coupling` times what it would be without.
+
+    Example:
+        >>> ode = HamiltonianFlow(4, 8, steps=10, dt=0.1)
+        >>> q, p = ode(torch.zeros(2, 3, 4), torch.ones(2, 3, 4))
+        >>> ode.h_func(q, p).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, *, steps: int, dt: float, integrator: str = "leapfrog", gradient: str = "adjoint",
+        potential: str = "logcosh", omega: float = 0.0, coupling: float = 0.2,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.steps, self.dt, self.integrator, self.gradient = steps, dt, integrator, gradient
+        self.sigma, self.omega = POTENTIALS[potential], omega
+        self.g = coupling * (dim / hidden) ** 0.5 / 0.6  # 0.6: rms of sigma' at initialisation
+        self.W = nn.Parameter(torch.randn(hidden, dim) / dim**0.5)
+        self.b = nn.Parameter(torch.randn(hidden) * 0.5)
+        self.a = nn.Parameter(torch.randn(hidden))
+
+    def potential(self, dtype: torch.dtype | None = None) -> Potential:
+        """V with its products in dtype (None: that of the parameters)."""
+        return Potential(self.W, self.a, self.b, self.g, self.omega, self.sigma, dtype)
+
+    @property
+    def time(self) -> float:
+        """How long the flow lasts, n dt."""
+        return self.steps * self.dt
+
+    def h_func(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
+        """The energy H(q, p) of each token, in the precision of q."""
+        return self.potential().cast(q.dtype).energy(q, p)
+
+    def forward(
+        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
+        """The state after the flow; under autocast the forces, not the state, are in its precision."""
+        kind = q.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        with torch.autocast(kind, enabled=False):
+            method = GRADIENTS[self.gradient]
+            return method(q, p, self.potential(dtype), self.integrator, self.dt, self.steps)
+
+    def trajectory(
+        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], *, steps: int, dt: float, integrator: str
+    ) -> Iterator[tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]]:
+        """The initial state and the state after each step, kicks not merged, so that q and p are at one time."""
+        V, shears = self.potential().cast(q.dtype), schedule(integrator, dt, 1)
+        yield q, p
+        for _ in range(steps):
+            q, p = integrate(q, p, V, shears)
+            yield q, p

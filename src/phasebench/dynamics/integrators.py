@@ -1,0 +1,113 @@
+"""Symplectic integrators as tables of kicks and drifts.
+
+    kick(h):  p += h F(q)        drift(h):  q += h p
+
+Both are shears of phase space: symplectic, and undone by their own inverse, whatever F is.  A step of size dt is the
+row of its table with every coefficient times dt.  Consecutive shears of one kind are merged over step boundaries,
+so that leapfrog needs one force evaluation a step and one more at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shear:
+    """One kick or drift by h, in units of time."""
+
+    kind: Literal["kick", "drift"]
+    h: float
+
+
+def _alternate(kicks: tuple[float, ...], drifts: tuple[float, ...]) -> tuple[Shear, ...]:
+    """kick, drift, kick, ..., kick."""
+    row = [Shear("kick", kicks[0])]
+    for drift, kick in zip(drifts, kicks[1:], strict=True):
+        row += [Shear("drift", drift), Shear("kick", kick)]
+    return tuple(row)
+
+
+def _mirror(half: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """The palindrome of `count` coefficients with that first half, its middle such that the sum is one."""
+    missing = count - 2 * len(half)  # 1 or 2 middle coefficients
+    middle = ((1 - 2 * sum(half)) / missing,) * missing
+    return (*half, *middle, *reversed(half))
+
+
+_YOSHIDA = 1 / (2 - 2 ** (1 / 3))
+_SUZUKI = 1 / (4 - 4 ** (1 / 3))
+
+
+def _leapfrogs(*sizes: float) -> tuple[Shear, ...]:
+    """Leapfrog steps of those sizes one after the other; neighbouring kicks are merged by `schedule`."""
+    return tuple(s for h in sizes for s in (Shear("kick", h / 2), Shear("drift", h), Shear("kick", h / 2)))
+
+
+INTEGRATORS: dict[str, tuple[Shear, ...]] = {
+    # Stoermer-Verlet: Hairer, Lubich & Wanner, "Geometric Numerical Integration" (2006), section I.3.1
+    "leapfrog": _leapfrogs(1.0),
+    # Yoshida, Phys. Lett. A 150 (1990) 262: three leapfrogs, order 4
+    "yoshida4": _leapfrogs(_YOSHIDA, 1 - 2 * _YOSHIDA, _YOSHIDA),
+    # Suzuki, Phys. Lett. A 146 (1990) 319: five leapfrogs, order 4
+    "suzuki4": _leapfrogs(_SUZUKI, _SUZUKI, 1 - 4 * _SUZUKI, _SUZUKI, _SUZUKI),
+    # Blanes & Moan, J. Comput. Appl. Math. 142 (2002) 313, SRKN_6^b, order 4: for H = |p|^2 / 2 + V(q)
+    "blanes_moan4": _alternate(
+        _mirror((0.0829844064174052, 0.396309801498368, -0.0390563049223486), 7),
+        _mirror((0.245298957184271, 0.604872665711080), 6),
+    ),
+    # the same, SRKN_11^b, order 6
+    "blanes_moan6": _alternate(
+        _mirror(
+            (0.0414649985182624, 0.198128671918067, -0.0400061921041533, 0.0752539843015807, -0.0115113874206879), 12
+        ),
+        _mirror((0.123229775946271, 0.290553797799558, -0.127049212625417, -0.246331761062075, 0.357208872795928), 11),
+    ),
+}
+
+
+def schedule(integrator: str, dt: float, steps: int) -> list[Shear]:
+    """The merged kicks and drifts of `steps` steps of size dt.
+
+    Example:
+        >>> [f"{s.kind} {s.h}" for s in schedule("leapfrog", 0.5, 2)]
+        ['kick 0.25', 'drift 0.5', 'kick 0.5', 'drift 0.5', 'kick 0.25']
+    """
+    merged: list[Shear] = []
+    for shear in INTEGRATORS[integrator] * steps:
+        if merged and merged[-1].kind == shear.kind:
+            merged[-1] = Shear(shear.kind, merged[-1].h + shear.h * dt)
+        else:
+            merged.append(Shear(shear.kind, shear.h * dt))
+    return merged
+
+
+@runtime_checkable
+class Field(Protocol):
+    """Anything with a force."""
+
+    def force(self, q: Tensor, /) -> Tensor:
+        """F(q), in the shape and precision of q."""
+        ...
+
+
+def integrate(
+    q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], field: Field, shears: Sequence[Shear]
+) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
+    """Apply the shears one after the other."""
+    for shear in shears:
+        if shear.kind == "kick":
+            p = p + shear.h * field.force(q)
+        else:
+            q = q + shear.h * p
+    return q, p
+
+
+def force_evaluations(integrator: str, steps: int) -> int:
+    """Number of kicks, each one force evaluation, of that many steps."""
+    return sum(shear.kind == "kick" for shear in schedule(integrator, 1.0, steps))

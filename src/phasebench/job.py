@@ -1,0 +1,72 @@
+"""One run: the benchmarks that a `Config` asks for, one after the other, into one results.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import time
+import traceback
+from pathlib import Path
+
+from rich.console import Console
+
+from phasebench.conditions import check
+from phasebench.config import Config
+from phasebench.measure.environment import environment
+from phasebench.report.table import render
+from phasebench.results import ResultsFile
+from phasebench.workbench import Workbench
+
+# name -> module with run(workbench, config) -> BenchResult, imported only when asked for
+BENCHES = {
+    "ppl": "phasebench.bench.ppl",
+    "energy": "phasebench.bench.energy",
+    "vram": "phasebench.bench.vram",
+}
+
+
+def execute(config: Config, out: Path, overrides: list[str], console: Console | None = None) -> int:
+    """Run the benchmarks, write out/results.json after each, print the table; returns the exit code.
+
+    Raises `ConfigError` for input that cannot be used, before anything is written.  A benchmark that raises is recorded
+    as failed, and the others go on.
+    """
+    console = console or Console()
+    _show_notices()
+    workbench = Workbench(config, out, console)
+    results = ResultsFile(
+        out / "results.json", benchmark_name=config.benchmark_name, device=str(workbench.device), seed=config.seed,
+        config=dataclasses.asdict(config), overrides=overrides, environment=environment(str(workbench.device)),
+        conditions=[], benches=list(config.bench), copy_to=Path(config.output) if config.output else None,
+    )  # fmt: skip
+    try:
+        workbench.prepare()
+        if workbench.needs_text:
+            results.set_data(workbench.text_facts())
+        results.set_conditions(check(config, workbench.corpus_name, workbench.vocab_size))
+        for name in config.bench:
+            _measure(name, workbench, results)
+    finally:
+        final = results.close()
+    render(final, console, out / "results.json")
+    return results.exit_code
+
+
+def _show_notices() -> None:
+    """Let the modules' log messages, such as that a training is resumed, reach the user."""
+    log = logging.getLogger("phasebench")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+
+
+def _measure(name: str, workbench: Workbench, results: ResultsFile) -> None:
+    workbench.say(f"bench {name}")
+    results.start(name)
+    start = time.perf_counter()
+    try:
+        result = importlib.import_module(BENCHES[name]).run(workbench, workbench.config.bench[name])
+        results.finish(name, result, time.perf_counter() - start)
+    except Exception as error:  # whatever it was, the other benchmarks go on, and results.json says so
+        results.fail(name, error, time.perf_counter() - start, traceback.format_exc())

@@ -1,0 +1,67 @@
+"""What both stages share: embedding, blocks, final norm, tied head, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from phasebench.config import ModelConfig
+from phasebench.nn import ComplexDropout, ComplexEmbedding, ComplexNorm, linear_cross_entropy
+from phasebench.nn.loss import IGNORED
+
+
+class LanguageModel(nn.Module):
+    """Tokens (B, T) -> logits (B, T, V), through complex states of shape (B, T, 2 D) = [Re | Im].
+
+    logit_v = Re<e_v, z> with the embedding's own table e.  Causal: logits at t depend on tokens <= t only.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], nn.Module]) -> None:
+        super().__init__()
+        self.embedding = ComplexEmbedding(vocab_size, config.dim, config.dropout.embedding)
+        self.drop_in = ComplexDropout(config.dropout.input)
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
+        self.norm = ComplexNorm(config.dim)
+        self.drop_out = ComplexDropout(config.dropout.output)
+
+    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
+        """The normalised states that the head reads."""
+        z = self.drop_in(self.embedding(tokens))
+        for block in self.blocks:
+            z = block(z)
+        return self.drop_out(self.norm(z))
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+        return F.linear(self.states(tokens), self.embedding.weight)
+
+    def loss(
+        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int
+    ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+        """Summed cross-entropy in nats and the number of scored targets; targets of -100 are not scored."""
+        z = self.states(tokens).flatten(0, 1)
+        total = linear_cross_entropy(z, self.embedding.weight, targets.flatten(), chunk)
+        return total, (targets != IGNORED).sum()
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay applies: to matrices, not to gains, biases and the embedding."""
+        return parameter.ndim >= 2 and not name.startswith("embedding.")
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of real parameters: in all, and without the embedding."""
+        total = sum(p.numel() for p in self.parameters())
+        return {"total": total, "blocks": total - self.embedding.weight.numel()}
+
+
+def flops_per_token(model: LanguageModel, seq: int) -> float:
+    """FLOPs of one forward pass a token (2 a multiply-add; products and attention only), counted by torch."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = model.embedding.weight.device
+    tokens = torch.zeros(1, seq, dtype=torch.int64, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(tokens)
+    return counter.get_total_flops() / seq

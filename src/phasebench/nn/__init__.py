@@ -1,0 +1,16 @@
+"""Layers on complex states, stored as real tensors whose last axis is [Re | Im]."""
+
+from phasebench.nn.attention import CausalAttention, rotary_phases
+from phasebench.nn.layers import ComplexDropout, ComplexEmbedding, ComplexLinear, ComplexNorm, ModReLU
+from phasebench.nn.loss import linear_cross_entropy
+
+__all__ = [
+    "CausalAttention",
+    "ComplexDropout",
+    "ComplexEmbedding",
+    "ComplexLinear",
+    "ComplexNorm",
+    "ModReLU",
+    "linear_cross_entropy",
+    "rotary_phases",
+]

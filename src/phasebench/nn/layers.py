@@ -1,0 +1,94 @@
+"""Linear map, activation, norm, dropout and embedding of complex states.
+
+z = x + i y is held as one real tensor [x | y] of shape (..., 2 D): matrix products, autocast and fused attention
+then work on it unchanged.  Legend: A, B real and imaginary part of a weight; g gain; b bias of modReLU.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ComplexLinear(nn.Module):
+    """z -> (A + i B) z, without bias: one real product with the block matrix [[A, -B], [B, A]].
+
+    The entries are drawn so that E|A + i B|^2 = gain^2 / D_in, which keeps the mean of |z|^2 for gain 1
+    (Trabelsi et al. 2018, "Deep Complex Networks", section 3.6).
+
+    Example:
+        >>> layer = ComplexLinear(3, 5)
+        >>> layer(torch.zeros(2, 6)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, d_in: int, d_out: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, d_out, d_in) * gain / (2 * d_in) ** 0.5)
+
+    def forward(self, z: Float[Tensor, "... in2"]) -> Float[Tensor, "... out2"]:
+        A, B = self.weight
+        return F.linear(z, torch.cat((torch.cat((A, -B), 1), torch.cat((B, A), 1))))
+
+
+class ModReLU(nn.Module):
+    """z -> relu(|z| + b) z / |z|: the phase is kept (Arjovsky, Shah, Bengio 2016, equation 8)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.b = nn.Parameter(torch.full((dim,), -0.1))
+
+    def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
+        x, y = z.float().chunk(2, -1)
+        modulus = (x * x + y * y + 1e-12).sqrt()
+        scale = F.relu(modulus + self.b) / modulus
+        return torch.cat((x * scale, y * scale), -1).to(z.dtype)
+
+
+class ComplexNorm(nn.Module):
+    """z -> g z / sqrt(mean_d |z_d|^2 + eps), with a real gain g per channel, so that phases are kept."""
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
+        mean_square = 2 * z.square().mean(-1, keepdim=True)  # of [x | y]: twice, since |z|^2 = x^2 + y^2
+        return z * (mean_square + self.eps).rsqrt() * self.g.repeat(2)
+
+
+class ComplexDropout(nn.Module):
+    """Sets complex channels, both parts at once, to zero with probability rate in training and rescales the rest."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
+        if not self.training or self.rate == 0.0:
+            return z
+        keep = F.dropout(z.new_ones(*z.shape[:-1], z.shape[-1] // 2), self.rate)
+        return z * torch.cat((keep, keep), -1)
+
+
+class ComplexEmbedding(nn.Module):
+    """A complex table e of shape (V, D); in training whole rows are dropped with probability `rate`.
+
+    Row dropout is the embedding dropout of Gal & Ghahramani (2016).  `weight` is also the tied head's:
+    logit_v = Re<e_v, z> = [Re e_v | Im e_v] . [Re z | Im z].
+    """
+
+    def __init__(self, vocab_size: int, dim: int, rate: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(vocab_size, 2 * dim) * 0.02)
+        self.rate = rate
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
+        z = F.embedding(tokens, self.weight)
+        if not self.training or self.rate == 0.0:
+            return z
+        keep = F.dropout(self.weight.new_ones(self.weight.shape[0], 1), self.rate)
+        return z * F.embedding(tokens, keep)

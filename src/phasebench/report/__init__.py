@@ -1,0 +1,1 @@
+"""What people read, made from results.json alone: never imports torch."""

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from phasebench.config import ConfigError, DataConfig, SyntheticConfig
+from phasebench.data import SyntheticSource, load_corpus, training_batch
+
+SMALL = SyntheticConfig(rows=40)
+
+
+def test_synthetic_corpus(tmp_path: Path) -> None:
+    corpus = load_corpus(DataConfig(name="synthetic", synthetic=SMALL), tmp_path)
+    source = SyntheticSource(0)
+    assert corpus.entropy_rate == source.entropy_rate
+    assert corpus.vocab_size == len(source.lexicon) + 1  # also the words that so small a text lacks
+    assert (corpus.name, corpus.tokenizer_name) == ("synthetic", "wordlevel")
+    assert (corpus.comparable, corpus.notice) == (False, None)
+    assert [int((split.tokens == corpus.eos).sum()) for split in corpus.splits.values()] == [32, 4, 4]
+    for name, split in corpus.splits.items():
+        text = Tokenizer.from_str(corpus.tokenizer_json).decode(split.tokens.tolist(), skip_special_tokens=False)
+        rows = [row.strip() for row in text.split("<eos>")[:-1]]
+        assert (split.name, split.tokens.dtype, split.words) == (name, torch.int64, len(split.tokens))
+        assert split.bytes == sum(len(row) + 1 for row in rows)
+        assert split.entropy_nats == pytest.approx(source.surprisal(rows))
+
+
+def test_default_size_and_floor_of_the_synthetic_corpus(tmp_path: Path) -> None:
+    corpus = load_corpus(DataConfig(name="synthetic"), tmp_path)
+    assert 250_000 < sum(len(split.tokens) for split in corpus.splits.values()) < 350_000
+    assert corpus.entropy_rate is not None
+    for split in corpus.splits.values():
+        assert split.entropy_nats is not None
+        assert math.exp(split.entropy_nats / split.words) == pytest.approx(math.exp(corpus.entropy_rate), rel=0.02)
+
+
+def test_the_fingerprint_tells_corpora_apart_and_is_reproducible(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("some words of a text\n" * 30)
+    configs = [
+        DataConfig(name="synthetic", synthetic=SMALL),
+        DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40, seed=1)),
+        DataConfig(name="synthetic", synthetic=SMALL, tokenizer="bpe", vocab_size=300),
+        DataConfig(name="text", path=str(path)),
+        DataConfig(name="text", path=str(path), held_out=0.2),
+    ]
+    prints = [load_corpus(config, tmp_path).fingerprint for config in configs]
+    assert len(set(prints)) == len(prints)
+    assert prints == [load_corpus(config, tmp_path / "other").fingerprint for config in configs]
+
+
+def test_text_corpus_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("ä word\nx\n" * 20)
+    corpus = load_corpus(DataConfig(name="text", path=str(path), tokenizer="wordlevel"), tmp_path)
+    train = corpus.splits["train"]
+    assert (train.words, train.bytes, train.entropy_nats) == (16 * (3 + 2), 16 * (8 + 2), None)
+    assert (corpus.comparable, corpus.notice, corpus.entropy_rate) == (False, None, None)
+
+
+def test_a_cache_that_cannot_be_made_names_its_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^cache_dir="):
+        load_corpus(DataConfig(name="synthetic", synthetic=SMALL), tmp_path / "file" / "below")
+
+
+def test_unknown_words_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old words\n" * 18 + "new words\n")
+    corpus = load_corpus(DataConfig(name="text", path=str(path), tokenizer="wordlevel"), tmp_path)
+    assert corpus.notice is not None
+    assert "0.0% of validation, 33.3% of test" in corpus.notice
+
+
+def test_a_text_shorter_than_one_sequence(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("just a few words\n" * 10)
+    tokens = load_corpus(DataConfig(name="text", path=str(path)), tmp_path).splits["train"].tokens
+    with pytest.raises(ConfigError, match=rf"^train\.seq=512: .* {len(tokens)} tokens"):
+        training_batch(tokens, 0, batch=1, seq=512, seed=0)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_auto_falls_back_loudly(tmp_path: Path) -> None:
+    corpus = load_corpus(DataConfig(synthetic=SMALL), tmp_path)
+    assert (corpus.name, corpus.tokenizer_name, corpus.comparable) == ("synthetic", "wordlevel", False)
+    assert corpus.notice is not None
+    for part in ("WikiText-2", "no network (test)", "SYNTHETIC", "data.path=FOLDER", "wikitext-2-v1"):
+        assert part in corpus.notice
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize("name", ["wikitext2", "wikitext103"])
+def test_wikitext_never_falls_back(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^data\.name={name}: .*no network") as caught:
+        load_corpus(DataConfig(name=name), tmp_path)
+    assert "data.path=FOLDER" in str(caught.value)
+    assert "data=synthetic" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["auto", "wikitext2"])
+def test_a_given_path_that_does_not_exist_never_falls_back(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.path=/nowhere: does not exist"):
+        load_corpus(DataConfig(name=name, path="/nowhere"), tmp_path)
+
+
+def test_a_hanging_network_is_given_up_on_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *args, **kwargs: time.sleep(4))
+    started = time.monotonic()
+    corpus = load_corpus(DataConfig(hub="phasebench-tests/absent", timeout_s=0.3, synthetic=SMALL), tmp_path)
+    assert time.monotonic() - started < 3
+    assert corpus.notice is not None
+    assert "did not answer within 0.3 s" in corpus.notice
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["auto", "wikitext2"])
+def test_word_level_wikitext2_has_the_published_counts(tmp_path: Path, wikitext_path: str, name: str) -> None:
+    corpus = load_corpus(DataConfig(name=name, path=wikitext_path, tokenizer="wordlevel"), tmp_path)
+    assert corpus.vocab_size == 33278
+    counts = {name: len(split.tokens) for name, split in corpus.splits.items()}
+    assert counts == {"train": 2088628, "validation": 217646, "test": 245569}
+    assert counts == {name: split.words for name, split in corpus.splits.items()}
+    assert (corpus.name, corpus.comparable, corpus.notice) == ("wikitext2", True, None)
+    ids = Tokenizer.from_str(corpus.tokenizer_json).get_vocab()
+    assert ids["<unk>"] < 20
+    assert "<eos>" in ids
+
+
+@pytest.mark.shared
+def test_bpe_of_wikitext2_keeps_the_text(tmp_path: Path, wikitext_path: str) -> None:
+    corpus = load_corpus(DataConfig(name="wikitext2", path=wikitext_path, vocab_size=1024), tmp_path)
+    test = corpus.splits["test"]
+    assert (corpus.vocab_size, corpus.tokenizer_name, test.words) == (1024, "bpe", 245569)
+    text = Tokenizer.from_str(corpus.tokenizer_json).decode(test.tokens.tolist(), skip_special_tokens=False)
+    assert len(text.replace("<eos>", "\n").encode()) == test.bytes

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from phasebench.config import POTENTIALS as NAMES
+from phasebench.dynamics import POTENTIALS, HamiltonianFlow, Potential
+
+
+def potential(name: str, omega: float = 0.7) -> Potential:
+    W, a, b = torch.randn(11, 5), torch.randn(11), torch.randn(11)
+    return Potential(W.double(), a.double(), b.double(), 0.3, omega, POTENTIALS[name])
+
+
+def test_the_configuration_offers_exactly_the_table() -> None:
+    assert set(NAMES) == set(POTENTIALS)
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_slopes_are_the_derivatives(name: str) -> None:
+    z = torch.linspace(-6, 6, 101, dtype=torch.float64, requires_grad=True)
+    sigma = POTENTIALS[name]
+    (first,) = torch.autograd.grad(sigma.value(z).sum(), z, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), z)
+    torch.testing.assert_close(sigma.slopes(z.detach()), (first.detach(), second))
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("omega", [0.0, 0.7])
+def test_force_is_minus_the_gradient_of_the_energy(name: str, omega: float) -> None:
+    V = potential(name, omega)
+    q = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(V.energy(q, torch.randn_like(q)).sum(), q)
+    torch.testing.assert_close(V.force(q), -gradient)
+
+
+def test_energy_is_one_number_a_token_in_the_state_s_precision() -> None:
+    ode = HamiltonianFlow(4, 8, steps=3, dt=0.1)
+    q, p = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 4, dtype=torch.float64)
+    H = ode.h_func(q, p)
+    assert H.shape == (2, 3)
+    assert H.dtype == torch.float64
+    torch.testing.assert_close(H, p.square().sum(-1) / 2 + ode.potential().cast(torch.float64).value(q))
+
+
+def test_trajectory_starts_at_the_state_and_ends_where_the_flow_does() -> None:
+    ode = HamiltonianFlow(4, 8, steps=6, dt=0.1).double()
+    q, p = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 4, dtype=torch.float64)
+    states = list(ode.trajectory(q, p, steps=6, dt=0.1, integrator="leapfrog"))
+    assert len(states) == 7
+    assert torch.equal(states[0][0], q)
+    torch.testing.assert_close(states[-1], ode(q, p))

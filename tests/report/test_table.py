@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from phasebench.report.table import number, render
+from phasebench.results import BenchResult, Gate, Metric, ResultsFile
+
+GATES = {
+    "ppl": [Gate("ppl_ratio", True, 0.98123456, "<= 1.02"), Gate("above_source_floor", True, 12.0, "> -20.7 nats")],
+    "energy": [Gate("max_drift", False, 4.1e-3, "< 5e-05"), Gate("monotonic_violation", True, 0.1, "< 0.9")],
+    "vram": [
+        Gate("vram_symplectic_gb", True, 0.94, "< 7.5 GB", kind="predicted"),
+        Gate("vram_reduction_pct", None, None, ">= 70 %", "out of memory"),
+    ],
+}
+METRICS = {"ppl_ratio": Metric(0.98, "1"), "vram_symplectic_gb": Metric(0.94, "GB", "predicted")}
+TOP = {"ppl": {"stage2_ppl": 112.4321}, "vram": {"vram_full_backprop_gb": 13.9}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> ResultsFile:
+    return ResultsFile(
+        tmp_path / "results.json", benchmark_name="x", device="cpu", seed=0, config={}, overrides=[], environment={},
+        conditions=[{"name": "model.dim", "seed": 512, "used": 64, "met": False},
+                    {"name": "model.blocks", "seed": 6, "used": 6, "met": True}],
+        benches=list(GATES),
+    )  # fmt: skip
+
+
+def finish(file: ResultsFile, *names: str, notice: str = "") -> None:
+    for name in names:
+        file.finish(name, BenchResult(METRICS, GATES[name], {}, TOP.get(name, {}), [notice] if notice else []), 1.0)
+
+
+def show(results: dict[str, Any], width: int = 120, **options: Any) -> str:
+    stream = io.StringIO()
+    render(results, Console(file=stream, width=width), **options)
+    return stream.getvalue()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [50, 60, 120])
+def test_every_gate_is_shown_and_no_line_is_wider(file: ResultsFile, width: int) -> None:
+    finish(file, *GATES)
+    text = show(file.close(), width, path="somewhere/" * 20 + "results.json")
+    assert max(map(cell_len, text.splitlines())) <= width
+    for word in (w for gates in GATES.values() for gate in gates for w in gate.name.split("_")):
+        assert word in text  # a whole word, on one line
+    table = text[: text.index("model.dim")]
+    assert (len(re.findall("PASS", table)), len(re.findall("FAIL", table))) == (4, 1)
+    for value in ("0.9812", "0.0041", "12", "0.1", "0.94 GB", "(predicted)", "<= 1.02", "< 5e-05", "measured"):
+        assert value in table
+
+
+def test_a_row_tells_quantity_value_target_and_result(file: ResultsFile) -> None:
+    finish(file, *GATES)
+    rows = [words(line) for line in show(file.close()).splitlines()]
+    assert "ppl ratio 0.9812 <= 1.02 PASS" in rows
+    assert "max drift 0.0041 < 5e-05 FAIL" in rows
+    assert "vram symplectic gb 0.94 GB (predicted) < 7.5 GB PASS" in rows
+    assert "vram reduction pct - >= 70 % not measured" in rows
+    assert "ppl: stage2_ppl 112.4" in rows
+    assert "vram: vram_full_backprop_gb 13.9 (predicted)" in rows
+    assert "scale: 1 of 2 seed conditions not met: model.dim 64 (seed 512)" in rows
+    assert "vram: not measured: vram_reduction_pct: out of memory" in rows
+    assert rows[-1] == "INCOMPLETE: vram vram_reduction_pct not measured; energy max_drift failed"
+
+
+def test_verdicts(file: ResultsFile) -> None:
+    def last(*names: str) -> str:
+        results = file.as_dict()
+        return words(show(results | {"benches": {name: results["benches"][name] for name in names}}).splitlines()[-1])
+
+    finish(file, "ppl", "energy")
+    assert last("ppl") == "PASS: all 2 gates passed"
+    assert last("ppl", "energy") == "FAIL: energy max_drift failed"
+    assert last("vram") == "INCOMPLETE: vram not measured; no gate failed"
+    file.finish("vram", BenchResult(gates=GATES["vram"][:1]), 1.0)
+    assert last("ppl", "vram") == "PASS: all 3 gates passed (1 predicted)"
+
+
+def test_an_error_is_shown_without_its_traceback(file: ResultsFile) -> None:
+    finish(file, "ppl")
+    file.fail("energy", RuntimeError("NaN in layer 3"), 1.0, "Traceback (most recent call last)")
+    text = show(file.close())
+    assert "energy: RuntimeError: NaN in layer 3" in text
+    assert "Traceback" not in text
+    assert re.search(r"^energy +failed *$", text, re.MULTILINE)
+    assert re.search(r"^vram +not run *$", text, re.MULTILINE)
+
+
+def test_text_of_users_is_neither_markup_nor_terminal_codes(file: ResultsFile) -> None:
+    finish(file, "ppl", notice="[bold]loud[/] \x1b[31mred [/nothing] \ud800")
+    text = show(file.close())
+    assert "[bold]loud[/]" in text
+    assert "[/nothing]" in text
+    assert "\x1b" not in text
+    text.encode("utf-8")
+
+
+def test_all_conditions_met_is_one_line(file: ResultsFile) -> None:
+    found = file.close()
+    found["conditions"] = found["conditions"][1:]
+    assert "scale: all 1 seed conditions met" in show(found)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        {},
+        {"benches": None, "conditions": None},
+        {"benches": {"ppl": None}},
+        {"benches": {"ppl": {"status": "ok", "gates": [{}], "metrics": None}}, "conditions": [{}]},
+        {"benches": {"ppl": {"status": "strange", "error": {}}}},
+    ],
+)
+def test_missing_parts_are_no_crash(results: dict[str, Any]) -> None:
+    assert "INCOMPLETE" in show(results)
+
+
+anything = st.text(max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(anything, anything, anything, st.integers(50, 130))
+def test_no_text_makes_a_line_wider(name: str, target: str, notice: str, width: int) -> None:
+    gate = {"name": name, "passed": True, "value": -1.2345678e-300, "target": target, "kind": "predicted"}
+    bench = {"status": "ok", "gates": [gate], "notices": [notice], "metrics": {name: {"unit": target}}}
+    text = show({"benches": {"ppl": bench}}, width)
+    assert max(map(cell_len, text.split("\n"))) <= width
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (False, "no"),
+        (33278, "33278"),
+        (0.98123456, "0.9812"),
+        (4.1e-5, "4.1e-05"),
+        ("a", "a"),
+    ],
+)
+def test_number(value: Any, text: str) -> None:
+    assert number(value) == text
+
+
+def test_reading_results_needs_no_torch() -> None:
+    code = "import sys, phasebench.report.table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
