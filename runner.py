@@ -4,6 +4,7 @@ python runner.py bench=all
 """
 
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 from phasebench import run
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def job(tree: DictConfig) -> None:
     run.job(tree)
 

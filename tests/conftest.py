@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -12,7 +11,9 @@ install_import_hook(["phasebench.nn", "phasebench.dynamics", "phasebench.models"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
+from paths import ROOT  # noqa: E402
+from phasebench.data import hub  # noqa: E402
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a hub
 
 
@@ -23,12 +24,19 @@ def _reproducible() -> None:
 
 
 @pytest.fixture(scope="session")
-def wikitext_path() -> Path:
+def wikitext_path() -> str:
     """The real WikiText-2 that developers have beside the checkout."""
     path = ROOT.parent / "shared" / "data" / "wikitext"
     if not path.exists():
         pytest.skip("the real WikiText-2 (../shared/data/wikitext) is not on this machine")
-    return path
+    return str(path)
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose hub cache is empty and that has no network."""
+    monkeypatch.setattr(hub, "cached", lambda *args: None)
+    monkeypatch.setattr(hub, "unreachable", lambda *args: "no network (test)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -52,7 +52,7 @@ class OdeConfig:
     integrator: str = spec("leapfrog", choices=INTEGRATORS)
     gradient: str = spec("adjoint", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
     potential: str = spec("logcosh", choices=POTENTIALS)  # sigma in V(q) = a . sigma(W q + b)
-    coupling: float = spec(0.005, above=0.0)  # strength of V; the mixer divides its effect by it
+    coupling: float = spec(0.002, above=0.0)  # strength of V; the mixer divides its effect by it
     omega: float = spec(0.0, low=0.0)  # confinement: adds omega^2 |q|^2 / 2 to V
 
 

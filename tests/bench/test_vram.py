@@ -84,8 +84,9 @@ def test_without_a_gpu_all_is_predicted_and_says_so() -> None:
     assert result.notices == ["memory is predicted, not measured: no GPU"]
     assert {gate.kind for gate in result.gates} == {"predicted"}
     for arm in ARMS:
-        assert result.metrics[f"{arm}_peak_gb"].kind == "predicted"
-        assert result.metrics[f"{arm}_peak_gb"].value == pytest.approx(result.metrics[f"{arm}_peak_gib"].value * 1.073741824)  # pyright: ignore
+        in_gb, in_gib = (result.metrics[f"{arm}_peak_{unit}"] for unit in ("gb", "gib"))
+        assert in_gb.kind == in_gib.kind == "predicted"
+        assert in_gb.value == pytest.approx(float(in_gib.value or 0) * 1.073741824)
         for key in ("reserved", "process"):
             metric = result.metrics[f"{arm}_{key}_gb"]
             assert metric.value is None
@@ -117,7 +118,7 @@ def test_model_without_an_ode_is_refused() -> None:
         (["backprop"], ["vram_symplectic_gb", "vram_reduction_pct"], "arm adjoint is not among bench.vram.arms"),
     ],
 )
-def test_gates_that_need_an_arm_not_asked_for_are_not_measured(arms: list[str], unmeasured: list[str], reason: str) -> None:
+def test_gate_without_its_arm_is_not_measured(arms: list[str], unmeasured: list[str], reason: str) -> None:
     result = bench(dataclasses.replace(CONFIG, arms=arms))
     gates = [gate for gate in result.gates if gate.passed is None]
     assert [gate.name for gate in gates] == unmeasured
@@ -138,6 +139,7 @@ def test_measured_arms_carry_prediction_and_raw_repeats(on_gpu: Any) -> None:
     assert top(result)["vram_reduction_pct"] == pytest.approx(100 * (1 - 1.1 / 4))
     record = result.details["arms"]["adjoint"]
     assert [found["peak"] for found in record["passes"]] == [10**9, 11 * 10**8]
+    assert record["workspaces"] == 1 - record["prediction"]["before"]
     assert record["prediction_error"] == pytest.approx(record["prediction"]["peak"] / 1.1e9 - 1)
 
 
@@ -206,17 +208,20 @@ def test_child_reports_out_of_memory_as_a_result(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_real_child_without_a_gpu_fails_with_a_reason() -> None:
-    with pytest.raises(ChildFailed, match="exit code 1: .*(CUDA|NVIDIA)"):
+    with pytest.raises(ChildFailed, match=r"exit code 1: .*(CUDA|NVIDIA)"):
         run_child(vram.ARM_COMMAND, dataclasses.asdict(request()), 120)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_prediction_is_within_five_percent_of_a_measurement(precision: str) -> None:
+def test_prediction_is_close_to_a_measurement(precision: str) -> None:
     model = ModelConfig(dim=512, blocks=2, heads=8, hidden=2048, ode=OdeConfig(steps=10))
     result = bench(VramConfig(seq=2048, vocab=50257, precision=precision, repeats=2), "cuda", model)
     assert result.notices == []
     for arm in ARMS:
-        assert abs(result.metrics[f"{arm}_prediction_error_pct"].value) < 5, arm  # pyright: ignore
+        record = result.details["arms"][arm]
+        peak, predicted = (found["peak"] for found in (record["passes"][-1], record["prediction"]))
+        assert 0 <= record["workspaces"] < 150e6  # a fixed cost of cuBLAS, which no tensor's size tells
+        assert predicted == pytest.approx(peak - record["workspaces"], rel=0.02), arm
     assert top(result)["vram_pass"] is not None

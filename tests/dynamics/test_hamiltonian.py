@@ -23,6 +23,7 @@ def test_slopes_are_the_derivatives(name: str) -> None:
     (first,) = torch.autograd.grad(sigma.value(z).sum(), z, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), z)
     torch.testing.assert_close(sigma.slopes(z.detach()), (first.detach(), second))
+    torch.testing.assert_close(sigma.slope(z.detach()), first.detach())
 
 
 @pytest.mark.parametrize("name", POTENTIALS)

@@ -39,13 +39,13 @@ def predicted(
         return measure_step(made, lambda: loss(made, tokens, precision, chunk), tracker)
 
 
-def counted_peak(model: ModelConfig, precision: str) -> int:
+def counted_peak(model: ModelConfig, precision: str = "fp32", *, vocab: int = 500, chunk: int = 128) -> int:
     """Peak of a real step: live bytes before it, plus what torch's CPU allocator reports while it runs."""
-    made, tokens = make(500, 2, 256, model)
-    loss(made, tokens, precision, 128).backward()
+    made, tokens = make(vocab, 2, 256, model)
+    loss(made, tokens, precision, chunk).backward()
     made.zero_grad(set_to_none=True)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        loss(made, tokens, precision, 128).backward()
+        loss(made, tokens, precision, chunk).backward()
     records = profiled.profiler.kineto_results.events()  # pyright: ignore
     sizes = sorted((e.start_ns(), e.nbytes()) for e in records if e.name() == "[memory]")
     live = peak = sum(p.nbytes for p in made.parameters()) + tokens.nbytes
@@ -59,14 +59,23 @@ def counted_peak(model: ModelConfig, precision: str) -> int:
 @pytest.mark.parametrize("gradient", ARMS)
 def test_prediction_is_within_two_percent_of_the_bytes_that_a_real_step_allocates(gradient: str, ode: dict) -> None:
     model = config(gradient, **ode)
-    assert predicted(model).peak == pytest.approx(counted_peak(model, "fp32"), rel=0.02)
+    assert predicted(model).peak == pytest.approx(counted_peak(model), rel=0.02)
 
 
-@pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint"])
+@pytest.mark.parametrize("chunk", [32, 128])
+def test_prediction_holds_where_head_and_loss_dominate(chunk: int) -> None:
+    # chunk 32: the peak is that of adding two gradients of the table, which autograd does not do in place for a view
+    model = config("adjoint", blocks=1, hidden=64, steps=1)
+    assert predicted(model, vocab=8000, chunk=chunk).peak == pytest.approx(
+        counted_peak(model, vocab=8000, chunk=chunk), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("gradient", ARMS)
 def test_prediction_holds_under_autocast_with_its_cache_of_cast_weights(gradient: str) -> None:
-    # 6 %: the CPU's kernel that sums bf16 in float32, in the adjoint, casts a copy first; the GPU's does not
+    # so many logits that one copy which the CPU's kernels make and the GPU's do not, in sums of bf16, is no peak
     model = config(gradient, steps=4)
-    assert predicted(model, "bf16").peak == pytest.approx(counted_peak(model, "bf16"), rel=0.06)
+    assert predicted(model, "bf16", vocab=4000).peak == pytest.approx(counted_peak(model, "bf16", vocab=4000), rel=0.02)
 
 
 def test_adjoint_needs_the_same_for_any_number_of_steps() -> None:
@@ -80,8 +89,8 @@ def test_backprop_grows_linearly_in_the_steps() -> None:
 
 
 def test_methods_are_ordered() -> None:
-    peaks = [predicted(config(gradient, steps=6)).peak for gradient in ("autograd", "backprop", "checkpoint", "adjoint")]
-    assert peaks == sorted(peaks, reverse=True)
+    peaks = [predicted(config(gradient, steps=6)).peak for gradient in ARMS]
+    assert peaks == sorted(set(peaks), reverse=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -92,7 +101,7 @@ def test_attention_is_fused_so_that_memory_is_linear_in_the_sequence(precision: 
 
 def test_no_logits_beyond_a_chunk() -> None:
     whole, chunked = (predicted(config("adjoint", steps=1), vocab=20000, chunk=chunk) for chunk in (512, 64))
-    assert whole.peak - chunked.peak > 2 * (512 - 64) * 20000 * 4
+    assert whole.peak - chunked.peak > 1.5 * (512 - 64) * 20000 * 4
 
 
 def test_peak_contains_parameters_and_every_gradient() -> None:
@@ -129,7 +138,7 @@ def test_tracker_counts_real_tensors_too() -> None:
     with StorageTracker() as tracker:
         x = torch.zeros(1000)
         (x + 1).sum()
-    assert (tracker.allocated(), tracker.peak()) == (4096, 2 * 4096)
+    assert (tracker.allocated(), tracker.peak()) == (4096, 2 * 4096 + BLOCK)
 
 
 def test_gradients_are_added_in_place_only_where_autograd_does() -> None:
@@ -142,3 +151,9 @@ def test_gradients_are_added_in_place_only_where_autograd_does() -> None:
         tracker.reset_peak()
         _ = x + y
         assert tracker.peak() == tracker.allocated() == 4 * 4096  # x, its gradient, y, the sum
+        x.grad = None
+        del y, _
+        z = (2 * x.view(32, 32)).sum() + (3 * x.view(32, 32)).sum()
+        tracker.reset_peak()
+        z.backward()
+        assert tracker.peak() == 4 * 4096 + 2 * BLOCK  # x, two terms that are views, their sum; z and its gradient

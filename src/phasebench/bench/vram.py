@@ -30,6 +30,7 @@ _PREDICTED = "memory is predicted, not measured: no GPU"
 _NOTES = {
     "weights": "random: memory depends on sizes only",
     "allocated": "torch's caching allocator: parameters, tokens, workspaces (cuBLAS), states, gradients; no optimizer",
+    "workspaces": "bytes live before a measured pass that are no tensor of it: cuBLAS keeps tens of MB a thread",
     "process": "as NVML counts it: also the CUDA context, loaded kernels and the allocator's cache",
     "predicted": "live tensors at the allocator's 512-byte blocks, without workspaces; attention as a fused kernel",
 }
@@ -48,7 +49,8 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
         arms[name] = _arm(name, _request(workbench, config, name), workbench.device, config.timeout_s)
         workbench.say(f"  {name}: {arms[name].text}")
     result = judge(arms, config)
-    result.details |= {"notes": _NOTES, "arms": {name: arm.record for name, arm in arms.items()}}
+    records = {name: arm.record | {"error": arm.error} for name, arm in arms.items()}
+    result.details |= {"notes": _NOTES, "arms": records}
     if workbench.device.type != "cuda":
         result.notices.insert(0, _PREDICTED)
     return result
@@ -78,4 +80,6 @@ def _arm(name: str, request: ArmRequest, device: torch.device, timeout_s: float)
     if measured["status"] == "oom":
         return Arm(name, "measured", measured["peak_bytes"], record, bound=True)
     peak = max(found["peak"] for found in measured["passes"])
-    return Arm(name, "measured", peak, record | {"prediction_error": predicted["peak"] / peak - 1})
+    workspaces = measured["passes"][-1]["before"] - predicted["before"]
+    record |= {"workspaces": workspaces, "prediction_error": predicted["peak"] / peak - 1}
+    return Arm(name, "measured", peak, record)

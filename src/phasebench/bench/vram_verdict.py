@@ -1,4 +1,4 @@
-"""What the arms of the memory benchmark come to: metrics an arm, the comparison of the adjoint with full backprop, gates.
+"""What the arms of the memory benchmark come to: metrics an arm, the adjoint against full backprop, gates.
 
     reduction = 1 - adjoint / full,   full = the smallest peak of the full-backprop arms
 
@@ -39,15 +39,13 @@ class Arm:
     bound: bool = False
     error: str | None = None
 
-    def __post_init__(self) -> None:
-        self.record["error"] = self.error
-
     @property
     def text(self) -> str:
         """One line for people."""
         if self.peak is None:
             return f"failed: {self.error}"
-        return f"{'at least ' if self.bound else ''}{self.peak / GB:.3f} GB ({'out of memory' if self.bound else self.kind})"
+        at_least, how = ("at least ", "out of memory") if self.bound else ("", self.kind)
+        return f"{at_least}{self.peak / GB:.3f} GB ({how})"
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class Quantity:
     reason: str | None = None
 
     def metric(self, unit: str, kind: Literal["measured", "predicted"]) -> Metric:
+        """As an entry of results.json; that it is a lower bound stands beside the unit."""
         return Metric(self.value, unit + (_AT_LEAST if self.bound else ""), kind, self.reason)
 
 
@@ -108,16 +107,12 @@ def _smallest(arms: dict[str, Arm]) -> Quantity:
 
 def _reduction(adjoint: Quantity, full: Quantity) -> tuple[Quantity, Quantity]:
     """In percent, and as the ratio full / adjoint."""
-    for peak in (adjoint, full):
-        if peak.value is None:
-            return peak, peak
-    if adjoint.bound:
-        unknown = Quantity(None, reason=f"arm {ADJOINT} ran out of memory: of its peak only a lower bound is known")
+    if adjoint.value is None or full.value is None or adjoint.bound:
+        ran_out = f"arm {ADJOINT} ran out of memory: of its peak only a lower bound is known"
+        unknown = Quantity(None, reason=adjoint.reason or full.reason or ran_out)
         return unknown, unknown
-    assert adjoint.value and full.value is not None
-    return Quantity(100 * (1 - adjoint.value / full.value), full.bound), Quantity(
-        full.value / adjoint.value, full.bound
-    )
+    ratio = full.value / adjoint.value
+    return Quantity(100 * (1 - 1 / ratio), full.bound), Quantity(ratio, full.bound)
 
 
 def _gate(name: str, found: Quantity, limit: float, unit: str, kind: Any, *, upper: bool) -> Gate:

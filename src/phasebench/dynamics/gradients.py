@@ -100,11 +100,13 @@ def _undo_kick(
     scaled, k, kind = V.a * slope, h * V.g, V.W.dtype
     p = p - h * V.pull(scaled @ V.W, q)
     u = v.to(kind) @ V.W.T
-    c = V.a * curvature * u
+    sums[1] -= k * (slope * u).flatten(0, -2).sum(0, dtype=sums[1].dtype)
+    del slope  # these tensors of H numbers a token are the peak of the backward pass
+    c = u.mul_(curvature).mul_(V.a)
+    del u, curvature
     w = w - k * (c @ V.W).to(w.dtype) - h * V.omega**2 * v
     rows = [x.to(kind).flatten(0, -2) for x in (c, q, scaled, v)]
     sums[0] -= k * (rows[0].T @ rows[1] + rows[2].T @ rows[3])
-    sums[1] -= k * (slope * u).flatten(0, -2).sum(0, dtype=sums[1].dtype)
     sums[2] -= k * rows[0].sum(0, dtype=sums[2].dtype)
     return p, w
 

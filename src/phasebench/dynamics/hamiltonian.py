@@ -26,7 +26,8 @@ class Sigma:
     """A scalar function and its first two derivatives."""
 
     value: Callable[[Tensor], Tensor]
-    slopes: Callable[[Tensor], tuple[Tensor, Tensor]]  # z -> (sigma', sigma'')
+    slope: Callable[[Tensor], Tensor]
+    slopes: Callable[[Tensor], tuple[Tensor, Tensor]]  # z -> (sigma', sigma''), which share work
 
 
 def _logcosh(z: Tensor) -> Tensor:
@@ -36,6 +37,10 @@ def _logcosh(z: Tensor) -> Tensor:
 def _logcosh_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
     t = torch.tanh(z)
     return t, 1 - t * t
+
+
+def _gelu_slope(z: Tensor) -> Tensor:
+    return torch.special.ndtr(z) + z * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,9 +54,9 @@ def _softplus_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 POTENTIALS: dict[str, Sigma] = {
-    "logcosh": Sigma(_logcosh, _logcosh_slopes),
-    "gelu": Sigma(F.gelu, _gelu_slopes),
-    "softplus": Sigma(F.softplus, _softplus_slopes),
+    "logcosh": Sigma(_logcosh, torch.tanh, _logcosh_slopes),
+    "gelu": Sigma(F.gelu, _gelu_slope, _gelu_slopes),
+    "softplus": Sigma(F.softplus, torch.sigmoid, _softplus_slopes),
 }
 
 
@@ -93,8 +98,7 @@ class Potential:
 
     def force(self, q: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """F(q) = -dV/dq, in the precision of q."""
-        slope, _ = self.sigma.slopes(self.z(q))
-        return self.pull((self.a * slope) @ self.W, q)
+        return self.pull((self.a * self.sigma.slope(self.z(q))) @ self.W, q)
 
     def pull(self, x: Float[Tensor, "... D"], q: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         """-g x - omega^2 q, in the precision of q."""

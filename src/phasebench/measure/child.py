@@ -29,8 +29,9 @@ def run_child(command: Sequence[str], request: Mapping[str, Any], timeout_s: flo
         asked.write_text(json.dumps(request), encoding="utf-8")
         try:
             done = subprocess.run(
-                [*command, str(asked), str(answered)], env=_environment(), timeout=timeout_s, check=False,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+                [*command, str(asked), str(answered)], env=_environment(), timeout=timeout_s,
+                check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                errors="replace",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise ChildFailed(f"took more than {timeout_s:g} s and was stopped") from None

@@ -72,7 +72,7 @@ class StorageTracker(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._track(tensor)
-        if func is _aten.add.Tensor and isinstance(args[0], Tensor) and _autograd_accumulates():
+        if func is _aten.add.Tensor and _autograd_accumulates() and not args[0]._is_view():
             self._unsettled = weakref.ref(args[0].untyped_storage()), self._allocated
         else:
             self._peak = max(self._peak, self._allocated)
@@ -94,8 +94,8 @@ class StorageTracker(TorchDispatchMode):
     def _settle(self) -> None:
         """Count the sum of two gradients at its real cost, known once it is known whether the first was its last use.
 
-        Without a dispatch mode autograd then adds in place (torch/csrc/autograd/input_buffer.cpp); within one it never
-        does, and would appear to need a tensor more.
+        If so, and it is no view, autograd adds in place (torch/csrc/autograd/input_buffer.cpp); but never within a
+        dispatch mode such as this, where it would appear to need a tensor more.
         """
         if self._unsettled:
             operand, allocated = self._unsettled

@@ -25,7 +25,7 @@ class LanguageModel(nn.Module):
         self.embedding = ComplexEmbedding(vocab_size, config.dim, config.dropout.embedding)
         self.drop_in = ComplexDropout(config.dropout.input)
         self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
-        self.norm = ComplexNorm(config.dim)
+        self.norm = ComplexNorm(config.dim, gain=True)
         self.drop_out = ComplexDropout(config.dropout.output)
 
     def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:

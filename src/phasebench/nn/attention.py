@@ -36,11 +36,13 @@ class CausalAttention(nn.Module):
         B, T, width = z.shape
         d = width // 2 // self.heads
         parts = self.qkv(z).view(B, T, 2, 3, self.heads, d)
-        q, k, v = parts.permute(3, 0, 4, 1, 2, 5)  # each: batch, head, time, (Re, Im), channel
-        cos, sin = rotary_phases(T, d, self.rope_base, z.device)
-        q, k = (_rotate(u, cos, sin).flatten(-2) for u in (q, k))
-        mixed = F.scaled_dot_product_attention(q, k, v.flatten(-2), is_causal=True)
-        return self.out(mixed.view(B, self.heads, T, 2, d).permute(0, 2, 3, 1, 4).reshape(B, T, width))
+        q, k, v = parts.permute(3, 0, 1, 4, 2, 5)  # each: batch, time, head, (Re, Im), channel
+        cos, sin = rotary_phases(T, d, self.rope_base, z.device)[:, :, None]
+        q, k, v = (u.flatten(-2).transpose(1, 2) for u in (_rotate(q, cos, sin), _rotate(k, cos, sin), v))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        # time stays before heads in memory, as the kernels keep it: in that order the last product needs no copy
+        by_head = self.out.matrix().view(width, 2, self.heads, d).transpose(1, 2).reshape(width, width)
+        return F.linear(mixed.reshape(B, T, width), by_head)
 
 
 def _rotate(u: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -28,9 +28,13 @@ class ComplexLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(2, d_out, d_in) * gain / (2 * d_in) ** 0.5)
 
-    def forward(self, z: Float[Tensor, "... in2"]) -> Float[Tensor, "... out2"]:
+    def matrix(self) -> Float[Tensor, "out2 in2"]:
+        """The real block matrix of the map."""
         A, B = self.weight
-        return F.linear(z, torch.cat((torch.cat((A, -B), 1), torch.cat((B, A), 1))))
+        return torch.cat((torch.cat((A, -B), 1), torch.cat((B, A), 1)))
+
+    def forward(self, z: Float[Tensor, "... in2"]) -> Float[Tensor, "... out2"]:
+        return F.linear(z, self.matrix())
 
 
 class ModReLU(nn.Module):
@@ -48,16 +52,20 @@ class ModReLU(nn.Module):
 
 
 class ComplexNorm(nn.Module):
-    """z -> g z / sqrt(mean_d |z_d|^2 + eps), with a real gain g per channel, so that phases are kept."""
+    """z -> g z / sqrt(mean_d |z_d|^2 + eps), with a real gain g per channel, so that phases are kept.
 
-    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+    Without the gain, which a linear map that follows can absorb, a backward pass needs one tensor less.
+    """
+
+    def __init__(self, dim: int, *, gain: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
-        self.g = nn.Parameter(torch.ones(dim))
+        self.g = nn.Parameter(torch.ones(dim)) if gain else None
         self.eps = eps
 
     def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
         mean_square = 2 * z.square().mean(-1, keepdim=True)  # of [x | y]: twice, since |z|^2 = x^2 + y^2
-        return z * (mean_square + self.eps).rsqrt() * self.g.repeat(2)
+        n = z * (mean_square + self.eps).rsqrt()
+        return n if self.g is None else n * self.g.repeat(2)
 
 
 class ComplexDropout(nn.Module):
@@ -70,8 +78,9 @@ class ComplexDropout(nn.Module):
     def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
         if not self.training or self.rate == 0.0:
             return z
-        keep = F.dropout(z.new_ones(*z.shape[:-1], z.shape[-1] // 2), self.rate)
-        return z * torch.cat((keep, keep), -1)
+        parts = z.unflatten(-1, (2, -1))
+        keep = F.dropout(torch.ones_like(parts[..., :1, :]), self.rate)
+        return (parts * keep).flatten(-2)
 
 
 class ComplexEmbedding(nn.Module):
