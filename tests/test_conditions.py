@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from phasebench.conditions import SEED_CONDITIONS, check
-from phasebench.config import to_config
+from phasebench.validation import to_config
 
 SEED = {"bench": {"ppl": {}, "energy": {}, "vram": {}}}  # the defaults are the seed's
 

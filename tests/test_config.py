@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from phasebench.config import BENCH_SCHEMAS, BENCHES, Config, ConfigError, keys_at, to_config
+from phasebench.config import BENCH_SCHEMAS, BENCHES, Config, ConfigError
 from phasebench.job import BENCHES as MODULES
+from phasebench.validation import keys_at, to_config
 
 
 def refused(tree: dict[str, Any]) -> str:
@@ -40,16 +41,19 @@ def test_the_round_trip_keeps_everything() -> None:
         ({"model": {"name": "stage3"}}, ["model.name=stage3", "stage1, stage2", "did you mean"]),
         ({"model": {"dim": "x"}}, ["model.dim=x", "expected int", "got str"]),
         ({"model": {"dim": True}}, ["model.dim=True", "expected int"]),
-        ({"model": {"heads": 7}}, ["model.heads=7", "does not divide model.dim=512"]),
+        ({"model": {"heads": 7}}, ["model.heads=7", "does not divide dim=512"]),
         ({"model": {"ode": {"dt": 0}}}, ["model.ode.dt=0", "above 0"]),
         ({"model": {"ode": {"dt": float("nan")}}}, ["model.ode.dt=nan", "finite"]),
         ({"model": {"dropout": {"block": 1.5}}}, ["model.dropout.block=1.5", "at most 0.95"]),
         ({"model": 3}, ["model=3", "group of keys"]),
-        ({"bench": {"ppl": {"stride": 2000}}}, ["bench.ppl.stride=2000", "bench.ppl.seq=1024"]),
+        ({"bench": {"ppl": {"stride": 2000}}}, ["bench.ppl.stride=2000", "seq=1024"]),
         ({"bench": {"vram": {"arms": ["adjiont"]}}}, ["bench.vram.arms=adjiont", "did you mean 'adjoint'"]),
         ({"bench": {"vram": {"arms": "adjoint"}}}, ["bench.vram.arms=adjoint", "expected a list", "[adjoint]"]),
         ({"bench": {"vram": {"arms": []}}}, ["bench.vram.arms=[]", "at least one"]),
-        ({"train": {"accumulate": 3}}, ["train.accumulate=3", "train.batch=16"]),
+        ({"train": {"accumulate": 3}}, ["train.accumulate=3", "batch=16"]),
+        ({"bench": {"ppl": {"baseline": {"heads": 3}}}}, ["bench.ppl.baseline.heads=3", "does not divide"]),
+        ({"seed": 10**26}, ["seed=", "at most"]),
+        ({"data": {"synthetic": {"seed": 2**32}}}, ["data.synthetic.seed=4294967296", "at most 4294967295"]),
         ({"device": "tpu"}, ["device=tpu", "auto, cpu, cuda"]),
     ],
 )

@@ -89,9 +89,9 @@ def test_all_of_it(command: Command) -> None:
     assert results["stage2_ppl"] > 1
     assert results["max_drift"] > 0
     assert 0 < results["vram_symplectic_gb"] < results["vram_full_backprop_gb"]
-    assert "trained" in {results["benches"]["ppl"]["details"]["stage2"]["weights"]["origin"]}
+    assert "trained" in {results["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"]}
     again = command("bench=all", *TINY, TINY_PPL, TINY_ENERGY, TINY_VRAM)
-    assert again.results[0]["benches"]["ppl"]["details"]["stage2"]["weights"]["origin"] == "cache"
+    assert again.results[0]["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"] == "cache"
     assert again.results[0]["stage2_ppl"] == results["stage2_ppl"]
     assert again.results[0]["max_drift"] == results["max_drift"]
 
@@ -155,12 +155,21 @@ def test_a_failed_gate_is_exit_code_1(command: Command) -> None:
         ("model=stage3", ["model=stage3", "stage1, stage2", "did you mean"]),
         ("bench=speed", ["bench=speed", "energy, ppl, vram"]),
         ("bench=vram bench.vram.seq=[", ["cannot be composed"]),
+        ("bench=vram bench.vram.seq=8,16", ["Ambiguous value", "put -m"]),
+        ("bench=vram scale.model.dim=8 device=cpu", ["scale.model", "model.dim", "scale=laptop"]),
+        ("bench=null", ["bench"]),
+        ("bench=vram device=cpu seed=-1", ["seed=-1", "at least 0"]),
+        ("bench=[vram,ppl] model=stage1 data=synthetic device=cpu", ["model=stage1", "model=stage2"]),
+        (
+            "bench=energy data=synthetic device=cpu bench.energy.seq=999999",
+            ["bench.energy.seq=999999", "split has"],
+        ),
         ("bench=ppl data=wikitext2 data.path=/nowhere", ["data.path=/nowhere"]),
         ("bench=energy data=text", ["data.path"]),
         ("bench=vram device=cuda", ["device=cuda", "no such GPU", "device=cpu"]),
         ("bench=vram device=cpu:one", ["device=cpu:one", "choices"]),
         ("bench=vram device=cpu output=/proc/nothing/here.json", ["output=/proc/nothing/here.json"]),
-        ("bench=vram device=cpu hydra.run.dir=/proc/nothing", ["hydra.run.dir=/proc/nothing", "choose a folder"]),
+        ("bench=vram device=cpu hydra.run.dir=/proc/nothing", ["/proc/nothing", "choose a folder", "hydra.run.dir"]),
         ("bench=energy data=synthetic model.checkpoint=/nowhere.safetensors", ["model.checkpoint=/nowhere"]),
     ],
 )

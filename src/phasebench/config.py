@@ -1,16 +1,12 @@
-"""The configuration, as typed dataclasses, and the checks on their values.
+"""The configuration, as typed dataclasses whose fields carry their checks.
 
-Hydra composes the YAML files of ``conf/`` onto these classes; `to_config` turns the composed tree into them.
-Imports neither torch nor hydra, so that ``--help`` and ``--cfg job`` answer at once.
+Hydra composes the YAML files of ``conf/`` onto these classes; `phasebench.validation.to_config` turns the composed tree
+into them.  Imports neither torch nor hydra, so that ``--help`` and ``--cfg job`` answer at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +27,7 @@ class ConfigError(ValueError):
     """A value that cannot be used: names the dotted key, the value received, the valid choices and the fix."""
 
     def __init__(self, key: str, value: object, problem: str, fix: str = "") -> None:
-        self.key, self.value = key, value
+        self.key, self.value, self.problem, self.fix = key, value, problem, fix
         message = f"{key}={value}: {problem}" if key else problem
         super().__init__(message + (f"\n  fix: {fix}" if fix else ""))
 
@@ -52,7 +48,7 @@ class OdeConfig:
     integrator: str = spec("leapfrog", choices=INTEGRATORS)
     gradient: str = spec("adjoint", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
     potential: str = spec("logcosh", choices=POTENTIALS)  # sigma in V(q) = a . sigma(W q + b)
-    coupling: float = spec(0.002, above=0.0)  # strength of V; the mixer divides its effect by it
+    coupling: float = spec(0.002, low=1e-4)  # strength of V; the mixer divides its effect by it
     omega: float = spec(0.0, low=0.0)  # confinement: adds omega^2 |q|^2 / 2 to V
 
 
@@ -82,7 +78,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
-            raise ConfigError("model.heads", self.heads, f"does not divide model.dim={self.dim}",
+            raise ConfigError("heads", self.heads, f"does not divide dim={self.dim}",
                               f"choose a divisor of {self.dim}")  # fmt: skip
 
 
@@ -91,7 +87,7 @@ class SyntheticConfig:
     """The seeded source of text whose entropy rate is known (see phasebench.data.synthetic)."""
 
     rows: int = spec(6000, low=20)  # rows (documents) over all splits
-    seed: int = spec(0, low=0)  # of the source's tables and of its text
+    seed: int = spec(0, low=0, high=2**32 - 1)  # of the source's tables and of its text
 
 
 @dataclass
@@ -134,7 +130,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.batch % self.accumulate:
-            raise ConfigError("train.accumulate", self.accumulate, f"does not divide train.batch={self.batch}",
+            raise ConfigError("accumulate", self.accumulate, f"does not divide batch={self.batch}",
                               f"choose a divisor of {self.batch}")  # fmt: skip
 
 
@@ -153,8 +149,8 @@ class PplConfig:
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.stride > self.seq:
-            raise ConfigError("bench.ppl.stride", self.stride, f"is above bench.ppl.seq={self.seq}; tokens between "
-                              "two windows would not be scored", "choose a stride of at most seq")  # fmt: skip
+            problem = f"is above seq={self.seq}; tokens between two windows would not be scored"
+            raise ConfigError("stride", self.stride, problem, "choose a stride of at most seq")
 
 
 @dataclass
@@ -191,8 +187,8 @@ class Config:
     """Everything that a run depends on."""
 
     benchmark_name: str = spec("phasebench")
-    device: str = spec("auto", choices=DEVICES)  # auto: cuda where there is one
-    seed: int = spec(0, low=0)
+    device: str = spec("auto", choices=DEVICES, prefix="cuda:")  # auto: cuda where there is one
+    seed: int = spec(0, low=0, high=2**63 - 1)
     output: str | None = spec(None)  # also copy results.json there
     cache_dir: str = spec("outputs/cache")  # trained weights and tokenizers
     scale: dict[str, Any] = spec({})  # sizes, from conf/scale; the other groups take theirs from here
@@ -203,110 +199,3 @@ class Config:
 
 
 BENCH_SCHEMAS: dict[str, type] = {"ppl": PplConfig, "energy": EnergyConfig, "vram": VramConfig}
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """A hint at the closest spelling among choices, or an empty string."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else ""
-
-
-def keys_at(dotted: str) -> list[str] | None:
-    """The keys of the group with that dotted name ("" is the root), or None where there is no such group."""
-    cls: Any = Config
-    for part in filter(None, dotted.split(".")):
-        if cls is dict:
-            cls = BENCH_SCHEMAS.get(part)
-        else:
-            hint = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else None
-            cls = dict if part == "bench" else next(iter(_kinds(hint)), None)
-    if cls is dict:
-        return list(BENCH_SCHEMAS)
-    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else None
-
-
-def to_config(tree: Mapping[str, Any]) -> Config:
-    """Build and check a `Config` from a composed tree of plain values.
-
-    Raises `ConfigError` with the dotted key of the first value that is unknown, of the wrong type or out of range.
-    """
-    config = _build(Config, tree, "")
-    for name, values in config.bench.items():
-        if name not in BENCH_SCHEMAS:
-            raise ConfigError(f"bench.{name}", "...", f"unknown benchmark; choices: {', '.join(BENCH_SCHEMAS)}",
-                              nearest(name, list(BENCH_SCHEMAS)))  # fmt: skip
-        config.bench[name] = _build(BENCH_SCHEMAS[name], values, f"bench.{name}")
-    if not config.bench:
-        raise ConfigError("bench", "{}", "no benchmark to run", f"bench=all, or one of {', '.join(BENCH_SCHEMAS)}")
-    return config
-
-
-def _build(cls: type, values: Any, at: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    for key in _group(values, at):
-        if key not in fields:
-            raise ConfigError(_join(at, str(key)), values[key], f"unknown key; keys of {at or 'the configuration'}: "
-                              f"{', '.join(fields)}", nearest(str(key), list(fields)))  # fmt: skip
-    hints = typing.get_type_hints(cls)
-    return cls(**{k: _convert(v, hints[k], fields[k].metadata, _join(at, k)) for k, v in values.items()})
-
-
-def _convert(value: Any, hint: Any, checks: Mapping[str, Any], key: str) -> Any:
-    if value is None and type(None) in typing.get_args(hint):
-        return None
-    (kind,) = _kinds(hint)
-    if dataclasses.is_dataclass(kind):
-        return _build(typing.cast(type, kind), value, key)
-    if typing.get_origin(kind) is list:
-        return [_scalar(v, typing.get_args(kind)[0], checks, key) for v in _listed(value, key)]
-    if typing.get_origin(kind) is dict:
-        return dict(_group(value, key))
-    return _scalar(value, kind, checks, key)
-
-
-def _group(value: Any, key: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(key, value, "expected a group of keys")
-    return value
-
-
-def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(key, value, f"expected {kind.__name__}, got {type(value).__name__}{_range(checks)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(key, value, f"must be finite{_range(checks)}")
-    choices = checks.get("choices")
-    if choices and value not in choices and not (key == "device" and str(value).startswith("cuda:")):
-        raise ConfigError(key, value, f"unknown; choices: {', '.join(choices)}", nearest(str(value), choices))
-    if (
-        value < checks.get("low", value)
-        or value > checks.get("high", value)
-        or ("above" in checks and value <= checks["above"])
-    ):
-        raise ConfigError(key, value, f"out of range{_range(checks)}", f"set {key} within it")
-    return value
-
-
-def _range(checks: Mapping[str, Any]) -> str:
-    names = {"low": "at least", "above": "above", "high": "at most"}
-    bounds = [f"{text} {checks[name]}" for name, text in names.items() if name in checks]
-    return f"; valid: {' and '.join(bounds)}" if bounds else ""
-
-
-def _listed(value: Any, key: str) -> list[Any]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ConfigError(key, value, "expected a list", f"{key}=[{value}]")
-    if not value:
-        raise ConfigError(key, value, "expected at least one entry")
-    return list(value)
-
-
-def _kinds(hint: Any) -> list[Any]:
-    """The type of a field, without its `| None`."""
-    return [t for t in typing.get_args(hint) if t is not type(None)] if type(None) in typing.get_args(hint) else [hint]
-
-
-def _join(at: str, key: str) -> str:
-    return f"{at}.{key}" if at else key

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import os
 import time
 import traceback
 from pathlib import Path
@@ -12,13 +13,13 @@ from pathlib import Path
 from rich.console import Console
 
 from phasebench.conditions import check
-from phasebench.config import Config
+from phasebench.config import Config, ConfigError
 from phasebench.measure.environment import environment
 from phasebench.report.table import render
 from phasebench.results import ResultsFile
 from phasebench.workbench import Workbench
 
-# name -> module with run(workbench, config) -> BenchResult, imported only when asked for
+# name -> module with check(workbench, config), which raises ConfigError, and run(workbench, config) -> BenchResult
 BENCHES = {
     "ppl": "phasebench.bench.ppl",
     "energy": "phasebench.bench.energy",
@@ -29,28 +30,48 @@ BENCHES = {
 def execute(config: Config, out: Path, overrides: list[str], console: Console | None = None) -> int:
     """Run the benchmarks, write out/results.json after each, print the table; returns the exit code.
 
-    Raises `ConfigError` for input that cannot be used, before anything is written.  A benchmark that raises is recorded
-    as failed, and the others go on.
+    Raises `ConfigError` for input that cannot be used; results.json then says why, and nothing is measured.
+    A benchmark that raises is recorded as failed, and the others go on.
     """
     console = console or Console()
     _show_notices()
     workbench = Workbench(config, out, console)
+    _check_scale(config, workbench)
     results = ResultsFile(
         out / "results.json", benchmark_name=config.benchmark_name, device=str(workbench.device), seed=config.seed,
         config=dataclasses.asdict(config), overrides=overrides, environment=environment(str(workbench.device)),
         conditions=[], benches=list(config.bench), copy_to=Path(config.output) if config.output else None,
     )  # fmt: skip
     try:
-        workbench.prepare()
-        if workbench.needs_text:
-            results.set_data(workbench.text_facts())
-        results.set_conditions(check(config, workbench.corpus_name, workbench.vocab_size))
+        _prepare(workbench, results)
         for name in config.bench:
             _measure(name, workbench, results)
     finally:
         final = results.close()
-    render(final, console, out / "results.json")
+    render(final, console, Path(os.path.relpath(results.path)))
     return results.exit_code
+
+
+def _check_scale(config: Config, workbench: Workbench) -> None:
+    if "seed" in config.scale and config.scale.get("name") == "seed" and workbench.device.type == "cpu":
+        raise ConfigError("scale", "auto", "there is an NVIDIA GPU, so this means seed, but torch cannot use it",
+                          "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver")  # fmt: skip
+
+
+def _prepare(workbench: Workbench, results: ResultsFile) -> None:
+    """Fail early: whatever can be refused is refused before anything is trained or measured."""
+    config = workbench.config
+    try:
+        workbench.prepare()
+        for name, values in config.bench.items():
+            importlib.import_module(BENCHES[name]).check(workbench, values)
+    except ConfigError as error:
+        for name in config.bench:
+            results.fail(name, error, 0.0)
+        raise
+    if workbench.needs_text:
+        results.set_data(workbench.text_facts())
+    results.set_conditions(check(config, workbench.corpus_name, workbench.vocab_size))
 
 
 def _show_notices() -> None:
@@ -69,4 +90,5 @@ def _measure(name: str, workbench: Workbench, results: ResultsFile) -> None:
         result = importlib.import_module(BENCHES[name]).run(workbench, workbench.config.bench[name])
         results.finish(name, result, time.perf_counter() - start)
     except Exception as error:  # whatever it was, the other benchmarks go on, and results.json says so
-        results.fail(name, error, time.perf_counter() - start, traceback.format_exc())
+        known = isinstance(error, ConfigError)
+        results.fail(name, error, time.perf_counter() - start, None if known else traceback.format_exc())

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, keys_at, nearest, to_config
+from phasebench.config import BENCH_SCHEMAS, Config, ConfigError
+from phasebench.validation import keys_at, nearest, to_config
 
 _exit_codes: list[int] = []  # one a job of this process; hydra.main itself returns nothing
 
@@ -28,14 +31,14 @@ def command(entry: Callable[[], None]) -> int:
     _register()
     try:
         entry()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        return _refuse(explain(error))
-    except OSError as error:
-        return _refuse(ConfigError("hydra.run.dir", error.filename, f"cannot be written: {error.strerror}",
-                                   "choose a folder that you may write to"))  # fmt: skip
+    except BrokenPipeError:  # whoever read our output has gone: python runner.py --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; a training goes on from its last checkpoint next time", file=sys.stderr)
+        print("\ninterrupted; a training goes on from its last checkpoint, if it had one, next time", file=sys.stderr)
         return 130
+    except Exception as error:
+        return _refuse(error)
     return max(_exit_codes, default=0)
 
 
@@ -45,27 +48,38 @@ def job(tree: DictConfig) -> None:
 
     hydra = HydraConfig.get()
     try:
-        values = OmegaConf.to_container(tree, resolve=True)
-        config = to_config(values)  # type: ignore[arg-type]
+        config = to_config(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+        if config.output and hydra.mode == RunMode.MULTIRUN:
+            raise ConfigError("output", config.output, "every job of a sweep would write there",
+                              "leave it out: each job has its results.json in its own folder")  # fmt: skip
         code = execute(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task))
-    except (ConfigError, OmegaConfBaseException) as error:
-        code = _refuse(explain(error))  # of a multirun, the other jobs go on
+    except Exception as error:  # of a multirun, the other jobs go on
+        code = _refuse(error)
     _exit_codes.append(code)
 
 
-def explain(error: Exception) -> ConfigError:
-    """What a user can act on in an error of the configuration: key, value, choices, fix."""
+def explain(error: Exception) -> ConfigError | None:
+    """What a user can act on in an error: key, value, choices, fix; None for an error that is not the input's."""
     if isinstance(error, ConfigError):
         return error
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
+    if isinstance(error, OSError) and error.filename:
+        return ConfigError("", "", f"{error.filename}: {error.strerror}", "choose a folder that you may write to "
+                           "(hydra.run.dir, hydra.sweep.dir, output or cache_dir)")  # fmt: skip
     first, _, _ = str(error).partition("\n")
     if first.startswith("Could not override '"):
         return _unknown_key(first.split("'")[1])
     if first.startswith("Error merging override "):
         key, _, value = first.removeprefix("Error merging override ").partition("=")
         return ConfigError(key, value, str(error.__cause__).partition("\n")[0])
-    return ConfigError("", "", f"the configuration cannot be composed: {first}")
+    if first.startswith("Config group override must be"):
+        return ConfigError("", "", first, "choose an option of the group, such as bench=all; --help lists them")
+    if first.startswith("Ambiguous value for argument"):
+        return ConfigError("", "", first, "for a sweep over several values put -m (--multirun) before them")
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return ConfigError("", "", f"the configuration cannot be composed: {first}")
+    return None
 
 
 def _unknown_choice(error: MissingConfigException) -> ConfigError:
@@ -79,17 +93,25 @@ def _unknown_choice(error: MissingConfigException) -> ConfigError:
 def _unknown_key(dotted: str) -> ConfigError:
     value = next((o.partition("=")[2] for o in sys.argv[1:] if o.partition("=")[0] == dotted), "...")
     group, _, key = dotted.rpartition(".")
+    if dotted.startswith("scale."):
+        fix = "set the key that uses it (model.dim, train.steps, ...), or name the scale: scale=laptop"
+        return ConfigError(dotted, value, "scale=auto takes its sizes from scale=seed or scale=laptop", fix)
     keys = keys_at(group)
-    if keys is None and "." in group:
+    if keys is None:
         return _unknown_key(group)
-    if keys is None or key in keys:
+    if key in keys:
         return ConfigError(dotted, value, f"{group} is not part of this run", "name it in the list: bench=[ppl,vram]")
     return ConfigError(dotted, value, f"unknown key; keys of {group or 'the configuration'}: {', '.join(keys)}",
                        nearest(key, keys))  # fmt: skip
 
 
-def _refuse(error: ConfigError) -> int:
-    print(f"phasebench: {error}", file=sys.stderr)
+def _refuse(error: Exception) -> int:
+    message = explain(error)
+    if message is None:
+        traceback.print_exception(error)
+        print("phasebench: this is a bug; please report it with the lines above", file=sys.stderr)
+    else:
+        print(f"phasebench: {message}", file=sys.stderr)
     return 2
 
 
@@ -111,7 +133,8 @@ def scale_for(device: str) -> str:
 def _has_gpu() -> bool:
     import pynvml
 
-    if importlib.metadata.version("torch").endswith("+cpu"):
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    if hidden or importlib.metadata.version("torch").endswith("+cpu"):
         return False
     try:
         pynvml.nvmlInit()

@@ -21,6 +21,8 @@ from phasebench.evaluation import Batch, Scorable, autocast
 from phasebench.nn.loss import IGNORED
 from phasebench.optimizer import adamw, learning_rate, restore_state, set_learning_rate, state_tensors
 
+MAX_SKIPPED = 50  # steps in a row without an update, after which a training counts as diverged
+
 
 @runtime_checkable
 class Trainable(Scorable, Stateful, Protocol):
@@ -42,6 +44,7 @@ class Updater:
         self.optimizer = adamw(model.named_parameters(), recipe, model.decays)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row, by the fp16 scaler
 
     def __call__(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Do step `step`, from 0. Returns, on the device, the loss in nats a token and the norm of the gradient
@@ -83,9 +86,10 @@ class Updater:
         return loss
 
     def _watch(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        finite = torch.isfinite(loss)
-        if not self.scaler.is_enabled():  # else an infinite gradient is the scaler's business: it skips the step
-            finite = finite & torch.isfinite(norm)
+        moved = torch.isfinite(norm)
+        self.skipped = torch.where(moved, 0, self.skipped + 1)
+        # an infinite gradient is the fp16 scaler's business: it skips the step and lowers its scale, but not for ever
+        finite = torch.isfinite(loss) & (self.skipped < MAX_SKIPPED if self.scaler.is_enabled() else moved)
         self.bad_step = torch.where(finite | (self.bad_step > 0), self.bad_step, step + 1)
 
     def _to_device(self, tensor: Tensor) -> Tensor:

@@ -6,17 +6,18 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from phasebench import checkpoint, data, evaluation, training
-from phasebench.config import Config, ModelConfig, TrainConfig
+from phasebench.config import Config, ConfigError, ModelConfig, TrainConfig
 from phasebench.data import Corpus
 from phasebench.measure.device import device_name, resolve_device
 from phasebench.models import LanguageModel, build_model
@@ -35,6 +36,7 @@ class Trained:
 
     model: LanguageModel
     origin: dict[str, Any]  # JSON-able: trained now, cached or given; steps, seconds, history
+    notices: list[str] = field(default_factory=list)  # what a reader of the results must know
 
 
 class Workbench:
@@ -49,12 +51,12 @@ class Workbench:
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
         self.device = resolve_device(config.device)
-        self.cache = Path(config.cache_dir)
+        self.cache = Path(config.cache_dir).expanduser()
         self._trained: dict[str, Trained] = {}
 
     def say(self, text: str, style: str = "") -> None:
         """Tell the user, now."""
-        self.console.print(text, style=style, markup=False, highlight=False)
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -116,22 +118,49 @@ class Workbench:
 
     def _given(self, config: ModelConfig, key: str) -> Trained:
         model = self._fresh(config)
-        path = Path(str(config.checkpoint))
-        checkpoint.load_weights(model, path, expected=self._shape(config), key=f"{key}.checkpoint")
-        return Trained(model.eval(), {"origin": "given", "file": path.name})
+        path = Path(str(config.checkpoint)).expanduser()
+        metadata = checkpoint.load_weights(model, path, expected=self._shape(config), key=f"{key}.checkpoint")
+        done, wanted = int(metadata.get("step", 0)), self.config.train.steps
+        unfinished = [f"{path.name} is of an unfinished training: {done} steps"] if "scaler" in metadata else []
+        origin = {"origin": "given", "file": path.name, "steps_done": done, "steps_of_recipe": wanted}
+        return Trained(model.eval(), origin, unfinished)
 
     def _cached(self, config: ModelConfig, name: str) -> Trained:
         path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # two runs that need the same weights train them once
-            if path.exists():
-                model = self._fresh(config)
-                stored = checkpoint.load_weights(
-                    model, path, expected=self._shape(config), key="cache_dir", fix=f"delete {path}"
-                )
-                self.say(f"{config.name}: reusing trained weights {path.name}")
-                return _with_history(model, "cache", path, History.of(stored))
-            return self._train(config, path, name)
+        if path.exists():
+            return self._stored(config, path)
+        with self._lock(path):  # two runs that need the same weights train them once
+            return self._stored(config, path) if path.exists() else self._train(config, path, name)
+
+    def _stored(self, config: ModelConfig, path: Path) -> Trained:
+        model, fix = self._fresh(config), f"delete {path}: it is then trained again"
+        metadata = checkpoint.load_weights(model, path, expected=self._shape(config), key="cache_dir", fix=fix)
+        self.say(f"{config.name}: reusing trained weights {path.name}")
+        return _with_history(model, "cache", path, History.of(metadata))
+
+    @contextlib.contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_suffix(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self.say(f"waiting for another run, which trains {path.name}")
+                lock.acquire()
+        except OSError as error:
+            raise ConfigError("cache_dir", self.cache, f"cannot be written: {error.strerror}",
+                              "cache_dir=FOLDER that you may write to") from error  # fmt: skip
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def release(self) -> None:
+        """Give back the memory of the weights; they are loaded from the cache if asked for again."""
+        self._trained.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _train(self, config: ModelConfig, path: Path, name: str) -> Trained:
         recipe, corpus = self.config.train, self.corpus

@@ -50,7 +50,9 @@ def oom(peak: int) -> dict[str, Any]:
 
 def bench(config: VramConfig = CONFIG, device: str = "cpu", model: ModelConfig = MODEL) -> BenchResult:
     said: list[str] = []
-    workbench: Any = SimpleNamespace(config=Config(model=model), device=torch.device(device), say=said.append)
+    workbench: Any = SimpleNamespace(
+        config=Config(model=model), device=torch.device(device), say=said.append, release=list
+    )
     result = vram.run(workbench, config)
     assert len(said) == len(config.arms)
     assert finished(result, 1.0)["notices"] == result.notices  # JSON holds all of it

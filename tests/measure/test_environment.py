@@ -166,3 +166,8 @@ def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     found = environment("cpu")
     assert found["packages"] == {"no-such-package-here": None}
     assert found["null_reasons"]["packages.no-such-package-here"] == "not installed"
+
+
+def test_a_copy_that_is_no_checkout_can_be_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHASEBENCH_COMMIT", "0123abc")
+    assert environment("cpu")["git"] == {"commit": "0123abc", "dirty": False, "told_by": "PHASEBENCH_COMMIT"}

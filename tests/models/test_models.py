@@ -99,3 +99,11 @@ def test_dropout_acts_in_training_only(name: str) -> None:
     assert torch.equal(model(tokens), model(tokens))
     model.train()
     assert not torch.equal(model(tokens), model(tokens))
+
+
+def test_flops_are_those_of_the_products_and_of_attention() -> None:
+    """2 a multiply-add: 4 complex D x D products, the mixer's two D x H, and scores and averages over T x T."""
+    D, H, T, blocks = 16, 16, 8, 2
+    products = blocks * 2 * (4 * 4 * D * D + 2 * 4 * D * H) + 2 * 2 * D * VOCAB
+    attention = blocks * 2 * 2 * T * 2 * D
+    assert flops_per_token(small("stage1"), T) == products + attention

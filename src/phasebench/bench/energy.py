@@ -5,8 +5,8 @@ With E_ref = mean_i(T_i(0) + |V_i(0)|) of a layer, over its tokens i:
     drift_i(t) = |H_i(t) - H_i(0)| / E_ref          max_drift, mean_drift: over layers, tokens and steps
     exchange_i = max_t |T_i(t) - T_i(0)| / E_ref    the energy that moves between T and V
 
-An accurate flow's drift is small beside its exchange; in a flow that stands still both are.  The mean energy of a batch drifts far less than its tokens do, and is reported beside them.  States and forces are
-float32, energies float64.
+An accurate flow's drift is small beside its exchange; in a flow that stands still both are.  The mean energy of a
+batch drifts far less than its tokens do, and is reported beside them.  States and forces are float32, energies float64.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from phasebench.dynamics import HamiltonianFlow, force_evaluations
 from phasebench.measure.trend import Trend, trend
 from phasebench.models import LanguageModel
 from phasebench.results import BenchResult, Gate, Metric
-from phasebench.workbench import Workbench
+from phasebench.workbench import Trained, Workbench
 
 Start = tuple[HamiltonianFlow, Tensor, Tensor]
 
@@ -52,28 +52,32 @@ class Series:
         return (self.T - self.T[0]).abs().amax(0) / self.reference
 
 
+def check(workbench: Workbench, config: EnergyConfig) -> None:
+    """Raise `ConfigError` for a model without a Hamiltonian flow or a split with too little text."""
+    if workbench.config.model.name != "stage2":
+        raise ConfigError("model", workbench.config.model.name, "has no Hamiltonian flow to measure", "model=stage2")
+    needed, found = config.batch * config.seq, len(workbench.corpus.splits[config.split].tokens)
+    if found < needed:
+        problem = f"batch x seq is {needed:,} tokens, but the {config.split} split has {found:,}"
+        raise ConfigError("bench.energy.seq", config.seq, problem, "lower bench.energy.batch or bench.energy.seq")
+
+
 def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
     """Integrate every layer's flow from the states of the split's first tokens and judge drift and trend.
 
-    Raises `ConfigError` for a model without a Hamiltonian flow or a split with too little text.
+    Raises `evaluation.NotFinite` if a trajectory leaves the finite numbers, and what `check` raises.
     """
-    if workbench.config.model.name != "stage2":
-        raise ConfigError("model", workbench.config.model.name, "has no Hamiltonian flow to measure", "model=stage2")
+    check(workbench, config)
     trained = workbench.trained(workbench.config.model, "model")
-    tokens = _tokens(workbench, config).to(workbench.device)
+    tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq].view(config.batch, config.seq)
     with torch.no_grad(), evaluation.autocast(workbench.device, "fp32"):
-        starts = flow_starts(trained.model, tokens)
+        starts = flow_starts(trained.model, tokens.to(workbench.device))
         layers = [energies(*start, config) for start in starts]
-    return _result(config, layers, config.integrator or starts[0][0].integrator, trained.origin)
-
-
-def _tokens(workbench: Workbench, config: EnergyConfig) -> Tensor:
-    stream = workbench.corpus.splits[config.split].tokens
-    needed = config.batch * config.seq
-    if len(stream) < needed:
-        raise ConfigError("bench.energy.seq", config.seq, f"batch x seq is {needed:,} tokens, but the "
-                          f"{config.split} split has {len(stream):,}", "lower bench.energy.batch or bench.energy.seq")  # fmt: skip
-    return stream[:needed].view(config.batch, config.seq)
+    for i, layer in enumerate(layers):
+        if not layer.H.isfinite().all():
+            step = int((~layer.H.isfinite()).any(1).nonzero()[0])
+            raise evaluation.NotFinite(f"the energy of layer {i} is not finite from step {step} on")
+    return _result(config, layers, config.integrator or starts[0][0].integrator, trained)
 
 
 def flow_starts(model: LanguageModel, tokens: Tensor) -> list[Start]:
@@ -104,18 +108,21 @@ def energies(ode: HamiltonianFlow, q: Tensor, p: Tensor, config: EnergyConfig) -
     return Series(total, kinetic, reference)
 
 
-def _result(config: EnergyConfig, layers: list[Series], integrator: str, origin: dict[str, Any]) -> BenchResult:
+def _result(config: EnergyConfig, layers: list[Series], integrator: str, trained: Trained) -> BenchResult:
     max_drift = max(layer.drift.max().item() for layer in layers)
     trends = [trend(layer.mean.tolist()) for layer in layers]
     rising = sum(t.monotonic for t in trends)
     mean_energy = sum(layer.H.mean().item() for layer in layers) / len(layers)
     mean_drift = sum(layer.drift.mean().item() for layer in layers) / len(layers)
+    exchange = sum(layer.exchange.mean().item() for layer in layers) / len(layers)
+    still = None if exchange else "no energy was exchanged: the flow stands still"
     metrics = {
         "mean_energy": Metric(mean_energy, "energy per token"),
         "max_drift": Metric(max_drift, "E_ref"),
         "mean_drift": Metric(mean_drift, "E_ref"),
         "max_drift_of_batch_mean": Metric(max(layer.mean.abs().max().item() for layer in layers), "E_ref"),
-        "mean_exchange": Metric(sum(layer.exchange.mean().item() for layer in layers) / len(layers), "E_ref"),
+        "mean_exchange": Metric(exchange, "E_ref"),
+        "max_drift_over_exchange": Metric(max_drift / exchange if exchange else None, "1", reason=still),
         "monotonic_violation": Metric(rising > 0, "true or false"),
         "monotone_layers": Metric(rising, "layers that rise or fall"),
         "force_evaluations": Metric(force_evaluations(integrator, config.steps), "a layer", kind="counted"),
@@ -128,8 +135,8 @@ def _result(config: EnergyConfig, layers: list[Series], integrator: str, origin:
         "mean_energy": mean_energy, "max_drift": max_drift, "mean_drift": mean_drift, "monotonic_violation": rising > 0,
     }  # fmt: skip
     rows = [_row(layer, t) for layer, t in zip(layers, trends, strict=True)]
-    details = {"integrator": integrator, "layers": rows, "weights": origin}
-    return BenchResult(metrics=metrics, gates=gates, details=details, top=top, notices=[])
+    details = {"integrator": integrator, "layers": rows, "weights": trained.origin}
+    return BenchResult(metrics=metrics, gates=gates, details=details, top=top, notices=list(trained.notices))
 
 
 def _row(layer: Series, fitted: Trend) -> dict[str, Any]:
@@ -140,8 +147,8 @@ def _row(layer: Series, fitted: Trend) -> dict[str, Any]:
         "mean_drift": layer.drift.mean().item(),
         "mean_exchange": layer.exchange.mean().item(),
         "rank_correlation": fitted.rank_correlation,
-        "trend": fitted.change,
-        "oscillation": fitted.oscillation,
+        "change": fitted.change,
+        "late_change": fitted.late_change,
         "monotonic": fitted.monotonic,
         "drift_of_batch_mean": layer.mean.tolist(),
         "max_drift_at_step": layer.drift.amax(1).tolist(),

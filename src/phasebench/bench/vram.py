@@ -36,14 +36,20 @@ _NOTES = {
 }
 
 
-def run(workbench: Workbench, config: VramConfig) -> BenchResult:
-    """Measure or predict the arms, one after the other, and judge the adjoint against full backprop.
-
-    Raises `ConfigError` for a model without an ODE.  An arm that fails leaves the others' results.
-    """
+def check(workbench: Workbench, config: VramConfig) -> None:
+    """Raise `ConfigError` for a model without an ODE."""
     if workbench.config.model.name != "stage2":
         raise ConfigError("model", workbench.config.model.name, "has no ODE whose gradient methods could be compared",
                           "model=stage2")  # fmt: skip
+
+
+def run(workbench: Workbench, config: VramConfig) -> BenchResult:
+    """Measure or predict the arms, one after the other, and judge the adjoint against full backprop.
+
+    An arm that fails leaves the others' results.
+    """
+    check(workbench, config)
+    workbench.release()
     arms = {}
     for name in dict.fromkeys(config.arms):
         arms[name] = _arm(name, _request(workbench, config, name), workbench.device, config.timeout_s)
@@ -71,7 +77,6 @@ def _arm(name: str, request: ArmRequest, device: torch.device, timeout_s: float)
     record: dict[str, Any] = {"prediction": predicted, "prediction_seconds": time.perf_counter() - start}
     if device.type != "cuda":
         return Arm(name, "predicted", predicted["peak"], {"status": "predicted", **record})
-    torch.cuda.empty_cache()  # leave the device to the child
     try:
         measured = run_child(ARM_COMMAND, dataclasses.asdict(request), timeout_s)
     except ChildFailed as failure:

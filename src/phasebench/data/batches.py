@@ -12,8 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from phasebench.config import ConfigError
-
-IGNORED = -100  # a target that is not scored; the default ``ignore_index`` of torch's cross-entropy
+from phasebench.nn.loss import IGNORED
 
 
 def training_batch(

@@ -56,7 +56,7 @@ def _autograd_force(q: Tensor, V: Potential) -> Tensor:
 def checkpointed(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
     """Backprop that keeps one state a step and computes what is between again."""
     V, shears = V.cast(V.dtype), schedule(integrator, dt, steps)
-    size = -(-len(shears) // steps)
+    size = max(1, (len(shears) - 1) // steps)  # what a step adds: for leapfrog one kick and one drift
     for start in range(0, len(shears), size):
         q, p = checkpoint(integrate, q, p, V, shears[start : start + size], use_reentrant=False)
     return q, p

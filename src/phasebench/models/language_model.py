@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from phasebench.config import ModelConfig
 from phasebench.nn import ComplexDropout, ComplexEmbedding, ComplexNorm, linear_cross_entropy
@@ -56,12 +58,18 @@ class LanguageModel(nn.Module):
         return {"total": total, "blocks": total - self.embedding.weight.numel()}
 
 
+def _attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+# torch counts the fused attention of GPUs only
+_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+
+
 def flops_per_token(model: LanguageModel, seq: int) -> float:
     """FLOPs of one forward pass a token (2 a multiply-add; products and attention only), counted by torch."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     device = model.embedding.weight.device
     tokens = torch.zeros(1, seq, dtype=torch.int64, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, torch.no_grad():
         model(tokens)
     return counter.get_total_flops() / seq

@@ -1,0 +1,43 @@
+"""The leak test of test_models, after a training: gains and couplings are no longer those of the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from phasebench.config import DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainConfig
+from phasebench.data import Corpus, load_corpus, training_batch
+from phasebench.models import LanguageModel, build_model
+from phasebench.training import History, train
+
+RECIPE = TrainConfig(steps=20, batch=4, seq=32, lr=0.01, warmup=2, precision="fp32", loss_chunk=64)
+
+
+def trained(corpus: Corpus, model: LanguageModel, path: Path) -> History:
+    def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return training_batch(corpus.splits["train"].tokens, step, batch=RECIPE.batch, seq=RECIPE.seq, seed=0)
+
+    return train(model, batches, None, RECIPE, seed=0, device=torch.device("cpu"), path=path, identity={})
+
+
+def test_a_trained_model_does_not_see_the_future(tmp_path: Path) -> None:
+    """Changing token t leaves the logits before t bitwise as they were, and does change those at t; for every t."""
+    corpus = load_corpus(DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40)), tmp_path)
+    ode = OdeConfig(steps=3)
+    model = build_model(ModelConfig(dim=16, blocks=1, heads=2, hidden=32, ode=ode), corpus.vocab_size)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    history = trained(corpus, model, tmp_path / "weights.safetensors")
+    assert history.steps[-1]["loss"] < 0.9 * history.steps[0]["loss"]
+    assert [name for name, p in model.named_parameters() if torch.equal(p, start[name])] == []
+
+    model.eval()
+    tokens = corpus.splits["test"].tokens[:24][None]
+    with torch.no_grad():
+        before = model(tokens)
+        for changed in range(tokens.shape[1]):
+            other = tokens.clone()
+            other[:, changed] = (other[:, changed] + 1) % corpus.vocab_size
+            after = model(other)
+            assert torch.equal(before[:, :changed], after[:, :changed]), changed
+            assert not torch.equal(before[:, changed], after[:, changed]), changed
