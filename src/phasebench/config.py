@@ -14,7 +14,7 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODELS = ("stage1", "stage2")
 INTEGRATORS = ("leapfrog", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
-GRADIENTS = ("adjoint", "backprop", "autograd", "checkpoint")
+GRADIENTS = ("adjoint", "adjoint_exact", "backprop", "autograd", "checkpoint")
 POTENTIALS = ("logcosh", "gelu", "softplus")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
@@ -47,6 +47,9 @@ class OdeConfig:
     dt: float = spec(0.1, above=0.0)  # step size, in the units of H's time
     integrator: str = spec("leapfrog", choices=INTEGRATORS)
     gradient: str = spec("adjoint", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
+    on_overflow: str = spec(
+        "error", choices=("error", "checkpoint")
+    )  # of adjoint_exact, where a state leaves its lattice
     potential: str = spec("logcosh", choices=POTENTIALS)  # sigma in V(q) = a . sigma(W q + b)
     coupling: float = spec(0.002, low=1e-4)  # strength of V; the mixer divides its effect by it
     omega: float = spec(0.0, low=0.0)  # confinement: adds omega^2 |q|^2 / 2 to V

@@ -209,7 +209,9 @@ class Workbench:
         shape = {f"model.{key}": str(getattr(config, key)) for key in used}
         if config.name == "stage2":
             ode = dataclasses.asdict(config.ode)
-            shape |= {f"model.ode.{key}": str(value) for key, value in ode.items() if key != "gradient"}
+            shape |= {
+                f"model.ode.{key}": str(value) for key, value in ode.items() if key not in ("gradient", "on_overflow")
+            }
         tokenizer = hashlib.sha256(self.corpus.tokenizer_json.encode()).hexdigest()
         return shape | {
             "tokenizer": f"{self.corpus.tokenizer_name} of {self.corpus.vocab_size} types, {tokenizer[:16]}"

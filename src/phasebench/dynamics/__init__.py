@@ -1,15 +1,18 @@
 """The Hamiltonian flow of H(q, p) = |p|^2 / 2 + V(q): energy, integrators, gradients."""
 
-from phasebench.dynamics.flow import HamiltonianFlow
-from phasebench.dynamics.gradients import GRADIENTS
+from phasebench.dynamics.flow import GRADIENTS, HamiltonianFlow
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
 from phasebench.dynamics.integrators import INTEGRATORS, Shear, force_evaluations, integrate, schedule
+from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, LatticeOverflow
 
 __all__ = [
     "GRADIENTS",
     "INTEGRATORS",
     "POTENTIALS",
     "HamiltonianFlow",
+    "Lattice",
+    "LatticeCorrupted",
+    "LatticeOverflow",
     "Potential",
     "Shear",
     "force_evaluations",

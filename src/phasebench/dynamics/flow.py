@@ -11,9 +11,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.dynamics.gradients import GRADIENTS
+from phasebench.dynamics.exact import adjoint_exact
+from phasebench.dynamics.gradients import Method, adjoint, autograd, backprop, checkpointed
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
 from phasebench.dynamics.integrators import integrate, schedule
+from phasebench.dynamics.lattice import LatticeOverflow
+
+GRADIENTS: dict[str, Method] = {
+    "adjoint": adjoint,
+    "adjoint_exact": adjoint_exact,
+    "backprop": backprop,
+    "autograd": autograd,
+    "checkpoint": checkpointed,
+}
 
 
 class HamiltonianFlow(nn.Module):
@@ -24,6 +34,8 @@ class HamiltonianFlow(nn.Module):
     Args:
         dim: complex channels D.
         hidden: terms H of the potential.
+        on_overflow: where a state leaves the lattice of `adjoint_exact`: "error" raises `LatticeOverflow`, "checkpoint"
+            differentiates that flow by `checkpoint` instead, and counts it in `overflows`.
         coupling: root mean square of the force on each coordinate at initialisation, for coordinates of variance 1/2.
             The trained `a` is of order one; V is `coupling` times what it would be without.
 
@@ -37,10 +49,12 @@ class HamiltonianFlow(nn.Module):
     def __init__(
         self, dim: int, hidden: int, *, steps: int, dt: float, integrator: str = "leapfrog", gradient: str = "adjoint",
         potential: str = "logcosh", omega: float = 0.0, coupling: float = 0.2,
+        on_overflow: str = "error",
     ) -> None:  # fmt: skip
         super().__init__()
         self.steps, self.dt, self.integrator, self.gradient = steps, dt, integrator, gradient
         self.sigma, self.omega = POTENTIALS[potential], omega
+        self.on_overflow, self.overflows = on_overflow, 0
         self.g = coupling * (dim / hidden) ** 0.5 / 0.6  # 0.6: rms of sigma' at initialisation
         self.W = nn.Parameter(torch.randn(hidden, dim) / dim**0.5)
         self.b = nn.Parameter(torch.randn(hidden) * 0.5)
@@ -66,8 +80,14 @@ class HamiltonianFlow(nn.Module):
         kind = q.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
-            method = GRADIENTS[self.gradient]
-            return method(q, p, self.potential(dtype), self.integrator, self.dt, self.steps)
+            plan = (self.potential(dtype), self.integrator, self.dt, self.steps)
+            try:
+                return GRADIENTS[self.gradient](q, p, *plan)
+            except LatticeOverflow:
+                if self.on_overflow != "checkpoint":
+                    raise
+                self.overflows += 1
+                return checkpointed(q, p, *plan)
 
     def trajectory(
         self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], *, steps: int, dt: float, integrator: str

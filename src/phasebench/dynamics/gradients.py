@@ -4,6 +4,7 @@
     backprop    forces in closed form, kicks merged, every state kept
     checkpoint  as backprop, but only the state at each step kept (torch.utils.checkpoint)
     adjoint     nothing kept but the end: each shear is undone, and its exact transpose applied (legend below)
+    adjoint_exact  the same on a lattice, where a shear is undone bit for bit (phasebench.dynamics.exact)
 
 Legend: q, p state; v, w adjoints dL/dp and dL/dq; z = W q + b; h the shear's size, k = h g.  A kick p += h F(q)
 transposes, with u = W v and c = a . sigma''(z) . u, to
@@ -70,8 +71,8 @@ def adjoint(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, step
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, g: float, omega: float,
-        sigma: Sigma, dtype: torch.dtype | None, shears: list[Shear],
+        ctx: Any, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, g: float, omega: float, sigma: Sigma,
+        dtype: torch.dtype | None, shears: list[Shear],
     ) -> State:  # fmt: skip
         q, p = integrate(q, p, Potential(W, a, b, g, omega, sigma).cast(dtype), shears)
         ctx.save_for_backward(q, p, W, a, b)
@@ -87,33 +88,27 @@ class _Adjoint(torch.autograd.Function):
         sums = [torch.zeros_like(x) for x in (W, a, b)]
         for shear in reversed(shears):
             if shear.kind == "kick":
-                p, w = _undo_kick(q, p, w, v, V, shear.h, sums)
+                F, w = transpose_kick(q, w, v, V, shear.h, sums)
+                p = p - shear.h * F
             else:
                 q, v = q - shear.h * p, v + shear.h * w
         return w, v, *sums, None, None, None, None, None
 
 
-def _undo_kick(
-    q: Tensor, p: Tensor, w: Tensor, v: Tensor, V: Potential, h: float, sums: list[Tensor]
+def transpose_kick(
+    q: Tensor, w: Tensor, v: Tensor, V: Potential, h: float, sums: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
+    """Apply a kick's transpose to (w, v): returns F(q) and the new w, and adds dW, da, db to sums in place."""
     slope, curvature = V.sigma.slopes(V.z(q))
     scaled, k, kind = V.a * slope, h * V.g, V.W.dtype
-    p = p - h * V.pull(scaled @ V.W, q)
+    F = V.pull(scaled @ V.W, q)
     u = v.to(kind) @ V.W.T
-    sums[1] -= k * (slope * u).flatten(0, -2).sum(0, dtype=sums[1].dtype)
+    sums[1] -= k * (slope * u).reshape(-1, len(V.a)).sum(0, dtype=sums[1].dtype)
     del slope  # these tensors of H numbers a token are the peak of the backward pass
     c = u.mul_(curvature).mul_(V.a)
     del u, curvature
     w = w - k * (c @ V.W).to(w.dtype) - h * V.omega**2 * v
-    rows = [x.to(kind).flatten(0, -2) for x in (c, q, scaled, v)]
+    rows = [x.to(kind).reshape(-1, x.shape[-1]) for x in (c, q, scaled, v)]
     sums[0] -= k * (rows[0].T @ rows[1] + rows[2].T @ rows[3])
     sums[2] -= k * rows[0].sum(0, dtype=sums[2].dtype)
-    return p, w
-
-
-GRADIENTS: dict[str, Method] = {
-    "adjoint": adjoint,
-    "backprop": backprop,
-    "autograd": autograd,
-    "checkpoint": checkpointed,
-}
+    return F, w

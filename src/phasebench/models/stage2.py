@@ -35,7 +35,7 @@ class Stage2Block(nn.Module):
         )
         self.ode = HamiltonianFlow(
             config.dim, config.hidden, steps=ode.steps, dt=ode.dt, integrator=ode.integrator, gradient=ode.gradient,
-            potential=ode.potential, omega=ode.omega, coupling=ode.coupling,
+            potential=ode.potential, omega=ode.omega, coupling=ode.coupling, on_overflow=ode.on_overflow,
         )  # fmt: skip
         self.gain = self.GAIN / ode.coupling
         self.c1 = nn.Parameter(torch.ones(config.dim))

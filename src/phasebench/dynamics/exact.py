@@ -1,0 +1,75 @@
+"""The adjoint on a lattice: the states of the forward pass, bit for bit, from its end alone.
+
+Legend: as in `gradients` (q, p state; w, v adjoints; h shear) and `lattice` (Q, P integers, spacing s).  Rounding onto
+the lattice is differentiated as the identity (straight through).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from phasebench.dynamics.gradients import State, transpose_kick
+from phasebench.dynamics.hamiltonian import Potential, Sigma
+from phasebench.dynamics.integrators import Shear, schedule
+from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, checksum
+
+
+def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
+    """Backprop that keeps the final state only and runs the flow backwards bit for bit.
+
+    Raises `LatticeOverflow` if a state grows beyond the lattice chosen for its start, and in the backward pass
+    `LatticeCorrupted` if the reversal does not end at the start.  States of half precision are held in float32.
+    """
+    kind, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
+    q1, p1 = _AdjointExact.apply(
+        q.to(wide), p.to(wide), V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, schedule(integrator, dt, steps)
+    )
+    return q1.to(kind), p1.to(kind)
+
+
+def advance(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[Shear]) -> State:
+    """Apply the shears to integers."""
+    for shear in shears:
+        if shear.kind == "kick":
+            P = lattice.added(P, shear.h * V.force(lattice.decode(Q)))
+        else:
+            Q = lattice.added(Q, shear.h * lattice.decode(P))
+    return Q, P
+
+
+class _AdjointExact(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, g: float, omega: float, sigma: Sigma,
+        dtype: torch.dtype | None, shears: list[Shear],
+    ) -> State:  # fmt: skip
+        lattice = Lattice.around(q, p)
+        Q, P = lattice.encode(q), lattice.encode(p)
+        start = checksum(Q, P)
+        Q, P = advance(Q, P, lattice, Potential(W, a, b, g, omega, sigma).cast(dtype), shears)
+        lattice.check()
+        ctx.save_for_backward(Q, P, start, W, a, b)
+        ctx.plain = lattice, (g, omega, sigma), dtype, shears
+        return lattice.decode(Q), lattice.decode(P)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        Q, P, start, W, a, b = ctx.saved_tensors
+        lattice, plain, dtype, shears = ctx.plain
+        V = Potential(W, a, b, *plain).cast(dtype)
+        sums = [torch.zeros_like(x) for x in (W, a, b)]
+        for shear in reversed(shears):
+            if shear.kind == "kick":
+                F, w = transpose_kick(lattice.decode(Q), w, v, V, shear.h, sums)
+                P = lattice.subtracted(P, shear.h * F)
+            else:
+                Q, v = lattice.subtracted(Q, shear.h * lattice.decode(P)), v + shear.h * w
+        if not torch.equal(checksum(Q, P), start):
+            raise LatticeCorrupted("the reversed flow does not end at its start: the saved state, the weights or the "
+                                   "kernels changed between forward and backward")  # fmt: skip
+        return w, v, *sums, None, None, None, None, None

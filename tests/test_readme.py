@@ -1,0 +1,88 @@
+"""The README says what the tool does: its commands compose, its flags, links and figures are real."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from paths import ROOT
+from phasebench.run import _register
+from phasebench.validation import keys_at, to_config
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.partition(" #")[0].strip() for line in TEXT.splitlines() if line.startswith("python runner.py")]
+REFERENCE = ROOT / "outputs" / "reference" / "h100" / "seed" / "results.json"
+
+
+def test_it_fits_its_size() -> None:
+    assert len(TEXT.splitlines()) <= 120
+    assert max(len(line) for line in TEXT.splitlines()) <= 125
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_compose(command: str) -> None:
+    _register()
+    words = [w for w in shlex.split(command)[2:] if not w.startswith("-") and w != "job"]
+    points = [w.partition(",")[0] if "[" not in w else w for w in words]  # of a sweep, its first point
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        tree = OmegaConf.to_container(compose("config", overrides=points), resolve=True)
+    assert to_config(tree).bench  # type: ignore[arg-type]
+
+
+def test_the_install_commands_are_ours() -> None:
+    first, second = (line for line in TEXT.splitlines() if line.startswith("pip install"))
+    assert first.endswith("&& python runner.py bench=all")
+    assert "pytest" in second
+    assert all("-c constraints.txt" in line for line in (first, second))
+
+
+def test_the_flags_have_the_keys_that_replace_them() -> None:
+    rows = re.findall(r"^\| (`--.*) \| (`.*) \|$", TEXT, re.MULTILINE)
+    keys = [key.partition("=")[0] for _, right in rows for key in re.findall(r"`([^`]+)`", right)]
+    assert len(keys) == 11
+    for key in keys:
+        group, _, name = key.rpartition(".")
+        assert name in (keys_at(group) or []), key
+
+
+def test_links_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert len(links) >= 6
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_figures_are_those_of_the_reference_run() -> None:
+    results = json.loads(REFERENCE.read_text())
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| \*\*([^*]+)\*\* \|", TEXT, re.MULTILINE))
+    assert set(rows) >= {
+        "stage1_ppl",
+        "stage2_ppl",
+        "ppl_ratio",
+        "max_drift",
+        "vram_symplectic_gb",
+        "vram_reduction_pct",
+    }
+    for key, shown in rows.items():
+        assert f"{results[key]:.4g}" == shown, key
+    assert results["all_pass"] is True
+    assert all(condition["met"] for condition in results["conditions"])
+
+
+def test_the_reference_runs_keep_their_configuration_and_command() -> None:
+    for results in (ROOT / "outputs" / "reference").rglob("results.json"):
+        kept = {file.name for file in results.parent.iterdir()}
+        assert {"config.yaml", "overrides.yaml", "log.txt"} <= kept, results.parent
+
+
+def test_ci_runs_the_test_command() -> None:
+    script = Path(ROOT / ".ci" / "run").read_text()
+    pattern = re.search(r"grep -m 1 '([^']+)'", script)
+    assert pattern
+    found = [line for line in TEXT.splitlines() if re.search(pattern[1], line)]
+    assert len(found) == 1
