@@ -20,7 +20,7 @@ DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
-BENCHES = ("ppl", "energy", "vram")
+BENCHES = ("ppl", "energy", "vram", "grad")
 
 
 class ConfigError(ValueError):
@@ -186,6 +186,19 @@ class VramConfig:
 
 
 @dataclass
+class GradConfig:
+    """Gradients of the flow against float64 backprop, per method; each axis is swept from the model's own setting."""
+
+    tokens: int = spec(64, low=1)  # random states
+    methods: list[str] = spec(list(GRADIENTS), choices=GRADIENTS)
+    integrators: list[str] = spec(["leapfrog", "blanes_moan4"], choices=INTEGRATORS)
+    precisions: list[str] = spec(["fp32", "bf16"], choices=PRECISIONS)  # of the forces
+    steps: list[int] = spec([1, 10, 100, 1000], low=1)
+    stiffness: list[float] = spec([1.0, 4.0], above=0.0)  # factors on W
+    max_error: float = spec(1e-6, above=0.0)  # gate: relative error of every group's gradient, float32 forces
+
+
+@dataclass
 class Config:
     """Everything that a run depends on."""
 
@@ -201,4 +214,4 @@ class Config:
     bench: dict[str, Any] = spec({})  # one entry a benchmark to run: its PplConfig, EnergyConfig or VramConfig
 
 
-BENCH_SCHEMAS: dict[str, type] = {"ppl": PplConfig, "energy": EnergyConfig, "vram": VramConfig}
+BENCH_SCHEMAS: dict[str, type] = {"ppl": PplConfig, "energy": EnergyConfig, "vram": VramConfig, "grad": GradConfig}

@@ -24,6 +24,7 @@ BENCHES = {
     "ppl": "phasebench.bench.ppl",
     "energy": "phasebench.bench.energy",
     "vram": "phasebench.bench.vram",
+    "grad": "phasebench.bench.grad",
 }
 
 

@@ -19,9 +19,12 @@ from phasebench.dynamics import (
     LatticeOverflow,
     Potential,
     Shear,
+    advance,
+    duration,
+    retreat,
     schedule,
 )
-from phasebench.dynamics.exact import adjoint_exact, advance
+from phasebench.dynamics.exact import adjoint_exact
 from phasebench.dynamics.gradients import transpose_kick
 from phasebench.dynamics.lattice import checksum
 
@@ -62,7 +65,7 @@ class _KeptShear(torch.autograd.Function):
 def kept(q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, shears: list[Shear],
          dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Full backprop on the lattice: every state kept; autograd sums the shears' weight gradients from the last on."""
-    lattice = Lattice.around(q, p)
+    lattice = Lattice.around(q, p, duration(shears))
     Q, P = lattice.encode(q), lattice.encode(p)
     for shear in shears:
         q, p, Q, P = _KeptShear.apply(q, p, Q, P, W, a, b, lattice, shear, dtype)
@@ -71,17 +74,13 @@ def kept(q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, shears: list[She
 
 def reconstructed(steps: int, dtype: torch.dtype | None, stiffness: float, integrator: str = "leapfrog") -> bool:
     q, p, W, a, b = (x.detach() for x in leaves(stiffness))
-    V, lattice = Potential(W, a, b, *PLAIN).cast(dtype), Lattice.around(q, p)
-    Q, P = lattice.encode(q), lattice.encode(p)
-    shears = schedule(integrator, 0.1, steps)
-    Q1, P1 = advance(Q, P, lattice, V, shears)
-    assert not torch.equal(Q, Q1)
-    for shear in reversed(shears):
-        if shear.kind == "kick":
-            P1 = lattice.subtracted(P1, shear.h * V.force(lattice.decode(Q1)))
-        else:
-            Q1 = lattice.subtracted(Q1, shear.h * lattice.decode(P1))
-    return torch.equal(Q, Q1) and torch.equal(P, P1)
+    V, shears = Potential(W, a, b, *PLAIN).cast(dtype), schedule(integrator, 0.1, steps)
+    lattice = Lattice.around(q, p, duration(shears))
+    start = lattice.encode(q), lattice.encode(p)
+    end = advance(*start, lattice, V, shears)
+    assert not torch.equal(start[0], end[0])
+    lattice.check()
+    return all(torch.equal(x, y) for x, y in zip(start, retreat(*end, lattice, V, shears), strict=True))
 
 
 @pytest.mark.parametrize("steps", [1, 10, 100, 1000])
@@ -137,8 +136,9 @@ def flow(**kwargs: Any) -> HamiltonianFlow:
 
 
 def runaway(**kwargs: Any) -> tuple[HamiltonianFlow, Tensor, Tensor]:
-    """A flow that leaves the lattice: from rest at the origin, where the range is small, with a large momentum."""
-    return flow(steps=400, **kwargs), torch.zeros(1, 3, D, requires_grad=True), torch.ones(1, 3, D, requires_grad=True)
+    """A flow that leaves the lattice, which is chosen for free motion: a potential that throws the states far out."""
+    ode = flow(steps=400, coupling=50.0, **kwargs)
+    return ode, torch.randn(1, 3, D, requires_grad=True), torch.randn(1, 3, D, requires_grad=True)
 
 
 def test_overflow_is_an_error() -> None:
@@ -213,7 +213,8 @@ def test_states_without_gradient_and_views() -> None:
 
 
 def test_a_lattice_holds_its_range() -> None:
-    lattice = Lattice.around(torch.tensor([3.0]))
-    assert 3.0 * 16 / float(lattice.s) <= 2.0**30 < 3.0 * 32 / float(lattice.s)
-    assert Lattice.around(torch.zeros(2)).s == 2.0**-26
-    assert Lattice.around(torch.ones(2, dtype=torch.float64)).integer == torch.int64
+    lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([0.5]), 4.0)  # free motion reaches 5
+    assert 5.0 * 4 / float(lattice.s) <= 2.0**30 < 5.0 * 8 / float(lattice.s)
+    assert Lattice.around(torch.zeros(2), torch.zeros(2), 1.0).s == 2.0**-26
+    one = torch.ones(2, dtype=torch.float64)
+    assert Lattice.around(one, one, 1.0).integer == torch.int64

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from phasebench.dynamics.gradients import State, transpose_kick
 from phasebench.dynamics.hamiltonian import Potential, Sigma
-from phasebench.dynamics.integrators import Shear, schedule
+from phasebench.dynamics.integrators import Shear, duration, schedule
 from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, checksum
 
 
@@ -41,13 +41,23 @@ def advance(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[S
     return Q, P
 
 
+def retreat(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[Shear]) -> State:
+    """Undo what `advance` did, from the last shear to the first."""
+    for shear in reversed(shears):
+        if shear.kind == "kick":
+            P = lattice.subtracted(P, shear.h * V.force(lattice.decode(Q)))
+        else:
+            Q = lattice.subtracted(Q, shear.h * lattice.decode(P))
+    return Q, P
+
+
 class _AdjointExact(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, g: float, omega: float, sigma: Sigma,
         dtype: torch.dtype | None, shears: list[Shear],
     ) -> State:  # fmt: skip
-        lattice = Lattice.around(q, p)
+        lattice = Lattice.around(q, p, duration(shears))
         Q, P = lattice.encode(q), lattice.encode(p)
         start = checksum(Q, P)
         Q, P = advance(Q, P, lattice, Potential(W, a, b, g, omega, sigma).cast(dtype), shears)

@@ -108,6 +108,11 @@ def integrate(
     return q, p
 
 
+def duration(shears: Sequence[Shear]) -> float:
+    """How far time moves back and forth in all: the drifts' sizes without their signs."""
+    return sum(abs(shear.h) for shear in shears if shear.kind == "drift")
+
+
 def force_evaluations(integrator: str, steps: int) -> int:
     """Number of kicks, each one force evaluation, of that many steps."""
     return sum(shear.kind == "kick" for shear in schedule(integrator, 1.0, steps))

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-HEADROOM = 16.0  # a state may grow by this much before it overflows
+HEADROOM = 4.0  # how far beyond free motion a state may go before it overflows
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 _LIMITS = {torch.int32: 2.0**30, torch.int64: 2.0**52}  # of int64 as many bits as float64 holds
 _FINEST = {torch.int32: 2.0**-26, torch.int64: 2.0**-48}  # finer than the rounding of states of order one
@@ -37,7 +37,7 @@ class Lattice:
     """A lattice of spacing s, and the largest value seen on it, in units of s.
 
     Example:
-        >>> lattice = Lattice.around(torch.tensor([1.0, -0.3]))
+        >>> lattice = Lattice.around(torch.tensor([1.0, -0.3]), torch.zeros(2), duration=1.0)
         >>> lattice.decode(lattice.encode(torch.tensor([1.0, -0.5])))
         tensor([ 1.0000, -0.5000])
     """
@@ -47,11 +47,11 @@ class Lattice:
     largest: Float[Tensor, ""]
 
     @classmethod
-    def around(cls, *states: Float[Tensor, "..."]) -> Lattice:
-        """The finest lattice on which the states may still grow by `HEADROOM`."""
-        dtype = states[0].dtype
-        integer = _INTEGERS[dtype]
-        reach = torch.stack([x.detach().abs().max() if x.numel() else x.new_zeros(()) for x in states]).max()
+    def around(cls, q: Float[Tensor, "..."], p: Float[Tensor, "..."], duration: float) -> Lattice:
+        """The finest lattice that holds `HEADROOM` times what free motion reaches in that time, |q| + duration |p|."""
+        integer = _INTEGERS[q.dtype]
+        at, speed = (x.detach().abs().max() if x.numel() else x.new_zeros(()) for x in (q, p))
+        reach = torch.maximum(at + duration * speed, speed)
         s = torch.exp2(torch.ceil(torch.log2(HEADROOM * reach / _LIMITS[integer]))).clamp(min=_FINEST[integer])
         return cls(s, integer, torch.zeros_like(s))
 
@@ -84,7 +84,7 @@ class Lattice:
             reach = limit * float(self.s)
             found = float(self.largest * self.s)
             raise LatticeOverflow(f"a state or increment reached {found:.3g}, beyond the lattice's +-{reach:.3g} "
-                                  f"(initial states times {HEADROOM:g})")  # fmt: skip
+                                  f"({HEADROOM:g} times what free motion reaches)")  # fmt: skip
 
 
 def checksum(Q: Int[Tensor, "..."], P: Int[Tensor, "..."]) -> Int[Tensor, ""]:

@@ -24,6 +24,9 @@ def render(results: Mapping[str, Any], console: Console | None = None, path: Pat
     """Print the summary of a results.json's content, at the console's width; `path`, if given, as where it is."""
     console = console or Console(highlight=False)
     benches = {name: _complete(bench or {}) for name, bench in (results.get("benches") or {}).items()}
+    for bench in benches.values():
+        if table := bench["details"].get("table"):
+            console.print(_rows(table))
     console.print(_gates(benches))
     for text in (*_recorded(results, benches), *_conditions(results), *_remarks(benches)):
         console.print(text)
@@ -68,6 +71,16 @@ def _gates(benches: Benches) -> Table:
             quantity = Padding(Text(_quantity(gate)), (0, 0, 0, 2))
             target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
             table.add_row(quantity, Text(clean(value)), target, result)
+    return table
+
+
+def _rows(content: Mapping[str, Any]) -> Table:
+    """A table that a bench brings: its columns' names and its rows."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for i, heading in enumerate(content["columns"]):
+        table.add_column(clean(str(heading)), overflow="fold", justify="left" if i < 3 else "right")
+    for row in content["rows"]:
+        table.add_row(*(Text(number(cell)) for cell in row))
     return table
 
 
