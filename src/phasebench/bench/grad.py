@@ -139,7 +139,8 @@ class _Bench:
         ):
             q1, p1 = flow(q, p)
         loss = (q1 * self.r[0].to(dtype)).sum() + (p1 * self.r[1].to(dtype)).sum()
-        dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b))
+        with evaluation.matmul_precision(point.precision):
+            dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b))
         return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values())
 
     @torch.no_grad()

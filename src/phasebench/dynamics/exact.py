@@ -64,22 +64,32 @@ class _AdjointExact(torch.autograd.Function):
         lattice.check()
         ctx.save_for_backward(Q, P, start, W, a, b)
         ctx.plain = lattice, (g, omega, sigma), dtype, shears
+        ctx.products = torch.get_float32_matmul_precision()
         return lattice.decode(Q), lattice.decode(P)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        Q, P, start, W, a, b = ctx.saved_tensors
-        lattice, plain, dtype, shears = ctx.plain
-        V = Potential(W, a, b, *plain).cast(dtype)
-        sums = [torch.zeros_like(x) for x in (W, a, b)]
-        for shear in reversed(shears):
-            if shear.kind == "kick":
-                F, w = transpose_kick(lattice.decode(Q), w, v, V, shear.h, sums)
-                P = lattice.subtracted(P, shear.h * F)
-            else:
-                Q, v = lattice.subtracted(Q, shear.h * lattice.decode(P)), v + shear.h * w
-        if not torch.equal(checksum(Q, P), start):
-            raise LatticeCorrupted("the reversed flow does not end at its start: the saved state, the weights or the "
-                                   "kernels changed between forward and backward")  # fmt: skip
-        return w, v, *sums, None, None, None, None, None
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(ctx.products)  # the forward pass', or F would have other bits
+        try:
+            return _reversed(ctx, w, v)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
+    Q, P, start, W, a, b = ctx.saved_tensors
+    lattice, plain, dtype, shears = ctx.plain
+    V = Potential(W, a, b, *plain).cast(dtype)
+    sums = [torch.zeros_like(x) for x in (W, a, b)]
+    for shear in reversed(shears):
+        if shear.kind == "kick":
+            F, w = transpose_kick(lattice.decode(Q), w, v, V, shear.h, sums)
+            P = lattice.subtracted(P, shear.h * F)
+        else:
+            Q, v = lattice.subtracted(Q, shear.h * lattice.decode(P)), v + shear.h * w
+    if not torch.equal(checksum(Q, P), start):
+        raise LatticeCorrupted("the reversed flow does not end at its start: the saved state, the weights or the "
+                               "kernels changed between forward and backward")  # fmt: skip
+    return w, v, *sums, None, None, None, None, None
