@@ -13,13 +13,14 @@ from typing import Any
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODELS = ("stage1", "stage2")
-INTEGRATORS = ("leapfrog", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
-GRADIENTS = ("adjoint", "adjoint_exact", "backprop", "autograd", "checkpoint")
+INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
+CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
+GRADIENTS = ("adjoint", "adjoint_exact", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
 POTENTIALS = ("logcosh", "gelu", "softplus")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
-ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
+ARMS = ("autograd", "backprop", "checkpoint", "adjoint")  # of bench.vram by default
 BENCHES = ("ppl", "energy", "vram", "grad")
 
 
@@ -164,7 +165,7 @@ class EnergyConfig:
     seq: int = spec(512, low=2)
     steps: int = spec(100, low=8)  # integrator steps; the monotone test needs a series
     dt: float = spec(0.1, above=0.0)
-    integrator: str | None = spec(None, choices=INTEGRATORS)  # null: the model's own
+    integrator: str | None = spec(None, choices=(*INTEGRATORS, *CONTRAST))  # null: the model's own
     split: str = spec("test", choices=SPLITS)
     target: float = spec(5e-5, above=0.0)  # gate: max drift below
 
@@ -177,7 +178,7 @@ class VramConfig:
     seq: int = spec(2048, low=2)
     vocab: int = spec(50257, low=2)  # tokens that the head chooses from
     precision: str = spec("fp16", choices=PRECISIONS)
-    arms: list[str] = spec(list(ARMS), choices=ARMS)
+    arms: list[str] = spec(list(ARMS), choices=GRADIENTS)
     loss_chunk: int = spec(1024, low=1)  # tokens whose logits exist at one time, in every arm
     repeats: int = spec(3, low=1)  # measured forward + backward passes an arm
     timeout_s: float = spec(300.0, above=0.0)  # seconds an arm

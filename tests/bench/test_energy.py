@@ -8,6 +8,7 @@ import torch
 from phasebench.bench.energy import energies, flow_starts
 from phasebench.config import EnergyConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import HamiltonianFlow
+from phasebench.measure.trend import trend
 from phasebench.models import build_model
 
 
@@ -46,6 +47,15 @@ def test_a_better_integrator_drifts_less() -> None:
         for name in ("leapfrog", "blanes_moan4"):
             drift[name] = energies(ode, q, p, EnergyConfig(steps=20, integrator=name)).drift.max().item()
     assert drift["blanes_moan4"] < drift["leapfrog"] / 100
+
+
+@pytest.mark.parametrize(("integrator", "monotonic"), [("leapfrog", False), ("euler", True), ("rk4", True)])
+def test_the_monotone_test_tells_integrators_apart(integrator: str, monotonic: bool) -> None:
+    phases = torch.arange(8, dtype=torch.float64) * math.pi / 8
+    config = EnergyConfig(steps=200, dt=0.2, integrator=integrator)
+    with torch.no_grad():
+        series = energies(oscillator(1.0), phases.cos().view(1, 8, 1), phases.sin().view(1, 8, 1), config)
+    assert trend(series.mean.tolist()).monotonic is monotonic
 
 
 def test_every_layer_starts_from_its_own_state_on_the_text() -> None:

@@ -95,6 +95,12 @@ def held_bytes(method: str, steps: int) -> int:
     return sum(saved.values())
 
 
+def test_checkpoints_keep_a_state_a_step_or_a_square_root_of_them() -> None:
+    held = {m: held_bytes(m, 100) for m in ("checkpoint_sqrt", "checkpoint", "backprop")}
+    assert held["checkpoint_sqrt"] < held["checkpoint"] / 4 < held["backprop"] / 8
+    assert held_bytes("checkpoint_sqrt", 400) < 2.5 * held["checkpoint_sqrt"]
+
+
 def test_the_adjoint_keeps_nothing_but_the_end() -> None:
     assert held_bytes("adjoint", 1) == held_bytes("adjoint", 300)
     assert held_bytes("backprop", 300) > 100 * held_bytes("adjoint", 300)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from phasebench.config import INTEGRATORS as NAMES
-from phasebench.dynamics import INTEGRATORS, Shear, force_evaluations, integrate, schedule
+from phasebench.dynamics import CONTRAST, INTEGRATORS, Shear, force_evaluations, integrate, schedule
 from problems import Kepler, Oscillator, Pendulum
 
-ORDERS = {"leapfrog": 2, "yoshida4": 4, "suzuki4": 4, "blanes_moan4": 4, "blanes_moan6": 6}
+ORDERS = {
+    "leapfrog": 2, "leapfrog_dkd": 2, "mclachlan2": 2, "yoshida4": 4, "suzuki4": 4, "blanes_moan4": 4, "blanes_moan6": 6,
+}  # fmt: skip
 STEPS = {2: 64, 4: 96, 6: 12}  # per order: fine enough for the slope, coarse enough for float64
 
 
@@ -73,8 +75,30 @@ def test_merging_changes_only_the_number_of_kicks(name: str) -> None:
     assert all(a.kind != b.kind for a, b in itertools.pairwise(merged))
 
 
-def test_leapfrog_needs_one_force_a_step() -> None:
-    assert force_evaluations("leapfrog", 10) == 11
+def test_force_evaluations() -> None:
+    counts = {
+        name: force_evaluations(name, 10) for name in ("leapfrog", "leapfrog_dkd", "mclachlan2", "suzuki4", "rk4")
+    }
+    assert counts == {"leapfrog": 11, "leapfrog_dkd": 10, "mclachlan2": 20, "suzuki4": 51, "rk4": 40}
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("rk4", 4)])
+@pytest.mark.parametrize("problem", [Oscillator(), Pendulum(), Kepler()], ids=lambda p: type(p).__name__)
+def test_order_of_the_contrast_methods(name: str, order: int, problem: object) -> None:
+    def error(steps: int) -> float:
+        q, p = problem.q0, problem.p0
+        for _ in range(steps):
+            q, p = CONTRAST[name](q, p, problem, problem.time / steps)
+        return (torch.cat((q, p), -1) - exact(problem)).norm().item()
+
+    steps = {1: 4000, 4: 200}[order]
+    assert math.log2(error(steps) / error(2 * steps)) == pytest.approx(order, abs=0.15)
+
+
+def test_mclachlan_beats_leapfrog_at_equal_force_evaluations() -> None:
+    problem = Pendulum()
+    errors = [(end(problem, name, n) - exact(problem)).norm() for name, n in (("mclachlan2", 20), ("leapfrog_dkd", 40))]
+    assert errors[0] < errors[1] / 2
 
 
 @pytest.mark.parametrize("omega_dt", [0.05, 0.1, 0.2])

@@ -3,10 +3,19 @@
 from phasebench.dynamics.exact import advance, retreat
 from phasebench.dynamics.flow import GRADIENTS, HamiltonianFlow
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
-from phasebench.dynamics.integrators import INTEGRATORS, Shear, duration, force_evaluations, integrate, schedule
+from phasebench.dynamics.integrators import (
+    CONTRAST,
+    INTEGRATORS,
+    Shear,
+    duration,
+    force_evaluations,
+    integrate,
+    schedule,
+)
 from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, LatticeOverflow
 
 __all__ = [
+    "CONTRAST",
     "GRADIENTS",
     "INTEGRATORS",
     "POTENTIALS",

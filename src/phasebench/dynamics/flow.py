@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.dynamics.exact import adjoint_exact
-from phasebench.dynamics.gradients import Method, adjoint, autograd, backprop, checkpointed
+from phasebench.dynamics.gradients import Method, adjoint, autograd, backprop, checkpointed, checkpointed_sqrt
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
-from phasebench.dynamics.integrators import integrate, schedule
+from phasebench.dynamics.integrators import CONTRAST, integrate, schedule
 from phasebench.dynamics.lattice import LatticeOverflow
 
 GRADIENTS: dict[str, Method] = {
@@ -23,6 +23,7 @@ GRADIENTS: dict[str, Method] = {
     "backprop": backprop,
     "autograd": autograd,
     "checkpoint": checkpointed,
+    "checkpoint_sqrt": checkpointed_sqrt,
 }
 
 
@@ -92,9 +93,13 @@ class HamiltonianFlow(nn.Module):
     def trajectory(
         self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], *, steps: int, dt: float, integrator: str
     ) -> Iterator[tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]]:
-        """The initial state and the state after each step, kicks not merged, so that q and p are at one time."""
-        V, shears = self.potential().cast(q.dtype), schedule(integrator, dt, 1)
+        """The initial state and the state after each step, kicks not merged, so that q and p are at one time.
+
+        Besides the tables, `euler` and `rk4` are understood.
+        """
+        V = self.potential().cast(q.dtype)
+        shears = [] if integrator in CONTRAST else schedule(integrator, dt, 1)
         yield q, p
         for _ in range(steps):
-            q, p = integrate(q, p, V, shears)
+            q, p = integrate(q, p, V, shears) if shears else CONTRAST[integrator](q, p, V, dt)
             yield q, p

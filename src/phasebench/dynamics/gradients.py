@@ -2,7 +2,7 @@
 
     autograd    forces from autograd, two a step, every state kept: the way it is usually written
     backprop    forces in closed form, kicks merged, every state kept
-    checkpoint  as backprop, but only the state at each step kept (torch.utils.checkpoint)
+    checkpoint  as backprop, but only the state at each step kept (torch.utils.checkpoint); checkpoint_sqrt: at sqrt(n)
     adjoint     nothing kept but the end: each shear is undone, and its exact transpose applied (legend below)
     adjoint_exact  the same on a lattice, where a shear is undone bit for bit (phasebench.dynamics.exact)
 
@@ -15,6 +15,7 @@ pass' by rounding, so its memory, but not its gradient, is independent of the nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,8 +57,17 @@ def _autograd_force(q: Tensor, V: Potential) -> Tensor:
 
 def checkpointed(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
     """Backprop that keeps one state a step and computes what is between again."""
-    V, shears = V.cast(V.dtype), schedule(integrator, dt, steps)
-    size = max(1, (len(shears) - 1) // steps)  # what a step adds: for leapfrog one kick and one drift
+    return _checkpointed(q, p, V, schedule(integrator, dt, steps), steps)
+
+
+def checkpointed_sqrt(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
+    """Backprop that keeps sqrt(steps) states (Chen et al. 2016, "Training deep nets with sublinear memory cost")."""
+    return _checkpointed(q, p, V, schedule(integrator, dt, steps), math.isqrt(steps))
+
+
+def _checkpointed(q: Tensor, p: Tensor, V: Potential, shears: list[Shear], segments: int) -> State:
+    """One checkpoint a segment; what merging leaves over at the end is a short segment of its own."""
+    V, size = V.cast(V.dtype), max(1, (len(shears) - 1) // segments)
     for start in range(0, len(shears), size):
         q, p = checkpoint(integrate, q, p, V, shears[start : start + size], use_reentrant=False)
     return q, p

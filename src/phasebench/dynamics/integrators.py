@@ -17,19 +17,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+Kind = Literal["kick", "drift"]
+
+
 @dataclass(frozen=True)
 class Shear:
     """One kick or drift by h, in units of time."""
 
-    kind: Literal["kick", "drift"]
+    kind: Kind
     h: float
 
 
 def _alternate(kicks: tuple[float, ...], drifts: tuple[float, ...]) -> tuple[Shear, ...]:
-    """kick, drift, kick, ..., kick."""
-    row = [Shear("kick", kicks[0])]
-    for drift, kick in zip(drifts, kicks[1:], strict=True):
-        row += [Shear("drift", drift), Shear("kick", kick)]
+    """kick, drift, kick, ...; or drift, kick, drift, ..., if there are more drifts."""
+    first: tuple[Kind, tuple[float, ...]] = ("kick", kicks)
+    second: tuple[Kind, tuple[float, ...]] = ("drift", drifts)
+    if len(drifts) > len(kicks):
+        first, second = second, first
+    row = [Shear(first[0], first[1][0])]
+    for a, b in zip(second[1], first[1][1:], strict=True):
+        row += [Shear(second[0], a), Shear(first[0], b)]
     return tuple(row)
 
 
@@ -40,6 +47,7 @@ def _mirror(half: tuple[float, ...], count: int) -> tuple[float, ...]:
     return (*half, *middle, *reversed(half))
 
 
+_MCLACHLAN = 0.1931833275037836
 _YOSHIDA = 1 / (2 - 2 ** (1 / 3))
 _SUZUKI = 1 / (4 - 4 ** (1 / 3))
 
@@ -52,6 +60,10 @@ def _leapfrogs(*sizes: float) -> tuple[Shear, ...]:
 INTEGRATORS: dict[str, tuple[Shear, ...]] = {
     # Stoermer-Verlet: Hairer, Lubich & Wanner, "Geometric Numerical Integration" (2006), section I.3.1
     "leapfrog": _leapfrogs(1.0),
+    # the same with the drifts outside: one force evaluation a step, none shared with the next
+    "leapfrog_dkd": _alternate((1.0,), (1 / 2, 1 / 2)),
+    # McLachlan, SIAM J. Sci. Comput. 16 (1995) 151: order 2 with the least error of two force evaluations a step
+    "mclachlan2": _alternate((1 / 2, 1 / 2), (_MCLACHLAN, 1 - 2 * _MCLACHLAN, _MCLACHLAN)),
     # Yoshida, Phys. Lett. A 150 (1990) 262: three leapfrogs, order 4
     "yoshida4": _leapfrogs(_YOSHIDA, 1 - 2 * _YOSHIDA, _YOSHIDA),
     # Suzuki, Phys. Lett. A 146 (1990) 319: five leapfrogs, order 4
@@ -113,6 +125,30 @@ def duration(shears: Sequence[Shear]) -> float:
     return sum(abs(shear.h) for shear in shears if shear.kind == "drift")
 
 
+def euler(q: Tensor, p: Tensor, field: Field, h: float) -> tuple[Tensor, Tensor]:
+    """One step of explicit Euler, order 1: not symplectic, its energy grows without end."""
+    return q + h * p, p + h * field.force(q)
+
+
+def rk4(q: Tensor, p: Tensor, field: Field, h: float) -> tuple[Tensor, Tensor]:
+    """One step of the classical Runge-Kutta method (Kutta 1901), order 4: not symplectic, its energy drifts slowly."""
+    F1 = field.force(q)
+    q2, p2 = q + h / 2 * p, p + h / 2 * F1
+    F2 = field.force(q2)
+    q3, p3 = q + h / 2 * p2, p + h / 2 * F2
+    F3 = field.force(q3)
+    q4, p4 = q + h * p3, p + h * F3
+    F4 = field.force(q4)
+    return q + h / 6 * (p + 2 * p2 + 2 * p3 + p4), p + h / 6 * (F1 + 2 * F2 + 2 * F3 + F4)
+
+
+# for contrast in the energy benchmark only: no shears, so none of the adjoints can undo them
+CONTRAST = {"euler": euler, "rk4": rk4}
+_CONTRAST_FORCES = {"euler": 1, "rk4": 4}
+
+
 def force_evaluations(integrator: str, steps: int) -> int:
-    """Number of kicks, each one force evaluation, of that many steps."""
+    """Number of force evaluations of that many steps: of a table, its kicks after merging."""
+    if integrator in CONTRAST:
+        return _CONTRAST_FORCES[integrator] * steps
     return sum(shear.kind == "kick" for shear in schedule(integrator, 1.0, steps))
