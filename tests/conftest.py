@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores, and threads that wait for each other crawl
+
 from jaxtyping import install_import_hook
 
 install_import_hook(["phasebench.nn", "phasebench.dynamics", "phasebench.models"], "beartype.beartype")

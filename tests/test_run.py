@@ -153,7 +153,7 @@ def test_a_failed_gate_is_exit_code_1(command: Command) -> None:
         ("bench=vram nonsense=1", ["nonsense=1", "unknown key", "device"]),
         ("bench=vram model.ode.stpes=3", ["model.ode.stpes=3", "did you mean 'steps'"]),
         ("model=stage3", ["model=stage3", "stage1, stage2", "did you mean"]),
-        ("bench=speed", ["bench=speed", "energy, grad, ppl, vram"]),
+        ("bench=sped", ["bench=sped", "energy, grad, ppl, speed, vram", "did you mean 'speed'"]),
         ("bench=vram bench.vram.seq=[", ["cannot be composed"]),
         ("bench=vram bench.vram.seq=8,16", ["Ambiguous value", "put -m"]),
         ("bench=vram scale.model.dim=8 device=cpu", ["scale.model", "model.dim", "scale=laptop"]),

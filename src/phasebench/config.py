@@ -21,7 +21,7 @@ DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint")  # of bench.vram by default
-BENCHES = ("ppl", "energy", "vram", "grad")
+BENCHES = ("ppl", "energy", "vram", "grad", "speed")
 
 
 class ConfigError(ValueError):
@@ -200,6 +200,23 @@ class GradConfig:
 
 
 @dataclass
+class SpeedConfig:
+    """Time of forward + backward, of the ODE stack and of the whole model, per gradient method."""
+
+    batch: int = spec(2, low=1)
+    seq: int = spec(2048, low=2)
+    vocab: int = spec(50257, low=2)
+    precision: str = spec("bf16", choices=PRECISIONS)
+    loss_chunk: int = spec(4096, low=1)  # tokens whose logits exist at one time
+    methods: list[str] = spec(["adjoint_exact", "adjoint", "backprop", "autograd", "checkpoint"], choices=GRADIENTS)
+    peers: bool = spec(True)  # torchdiffeq, if it is installed
+    repeats: int = spec(5, low=1)  # rounds, each with every arm in a new order
+    warmup: int = spec(2, low=0)  # calls of each arm before
+    max_ms: float | None = spec(None, above=0.0)  # gate: the ODE stack with adjoint_exact, at most
+    min_ceiling_fraction: float | None = spec(None, above=0.0)  # gate: its fraction of the GEMM ceiling, at least
+
+
+@dataclass
 class Config:
     """Everything that a run depends on."""
 
@@ -215,4 +232,10 @@ class Config:
     bench: dict[str, Any] = spec({})  # one entry a benchmark to run: its PplConfig, EnergyConfig or VramConfig
 
 
-BENCH_SCHEMAS: dict[str, type] = {"ppl": PplConfig, "energy": EnergyConfig, "vram": VramConfig, "grad": GradConfig}
+BENCH_SCHEMAS: dict[str, type] = {
+    "ppl": PplConfig,
+    "energy": EnergyConfig,
+    "vram": VramConfig,
+    "grad": GradConfig,
+    "speed": SpeedConfig,
+}

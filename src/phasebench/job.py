@@ -25,6 +25,7 @@ BENCHES = {
     "energy": "phasebench.bench.energy",
     "vram": "phasebench.bench.vram",
     "grad": "phasebench.bench.grad",
+    "speed": "phasebench.bench.speed",
 }
 
 

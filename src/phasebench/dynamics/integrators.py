@@ -16,7 +16,6 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-
 Kind = Literal["kick", "drift"]
 
 

@@ -1,0 +1,48 @@
+"""Other libraries' ways through the same ODE, at equal numbers of force evaluations; an optional extra."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from phasebench.dynamics import HamiltonianFlow
+
+Solver = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+PEERS = ("torchdiffeq_odeint", "torchdiffeq_odeint_adjoint")
+
+
+def missing() -> str | None:
+    """Why the peers cannot be measured, or None."""
+    try:
+        importlib.import_module("torchdiffeq")
+    except ImportError as error:
+        return f"{error} (pip install 'phasebench[peers]')"
+    return None
+
+
+class _Field(nn.Module):
+    """dq/dt = p, dp/dt = F(q), as torchdiffeq wants it."""
+
+    def __init__(self, flow: HamiltonianFlow, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.flow, self.dtype = flow, dtype
+
+    def forward(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        q, p = state
+        return p, self.flow.potential(self.dtype).cast(self.dtype).force(q)
+
+
+def peer(name: str, flow: HamiltonianFlow, dtype: torch.dtype | None) -> Solver:
+    """The flow by torchdiffeq's midpoint rule: half the steps, since each needs two force evaluations."""
+    solve = getattr(importlib.import_module("torchdiffeq"), name.removeprefix("torchdiffeq_"))
+    field, steps = _Field(flow, dtype), max(1, flow.steps // 2)
+
+    def run(q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        times = torch.tensor([0.0, flow.time], device=q.device)
+        q1, p1 = solve(field, (q, p), times, method="midpoint", options={"step_size": flow.time / steps})
+        return q1[-1], p1[-1]
+
+    return run
