@@ -71,6 +71,14 @@ def test_bar_on_a_terminal() -> None:
     assert "loss 2.500, 1,234 tokens/s, 1:01 left, valid ppl 33.25" in out.getvalue()
 
 
+def test_a_narrow_terminal_shows_all_of_it() -> None:
+    out = io.StringIO()
+    with closing(console_observer("stage2", Console(file=out, force_terminal=True, width=60))) as bar:
+        bar.on_validation(10, 2.9681)
+        bar.on_step(report(50))
+    assert "stage2 50/100 loss 2.500 1234 tok/s 1:01 ppl 2.9681" in out.getvalue()
+
+
 def test_lines_where_there_is_no_terminal() -> None:
     assert isinstance(console_observer("stage1", Console(file=io.StringIO())), ProgressLines)
 

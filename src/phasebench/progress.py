@@ -64,21 +64,26 @@ def console_observer(label: str, console: Console | None = None) -> Observer:
     return ProgressBar(label, console) if console.is_terminal else ProgressLines(label, console)
 
 
+WIDE = 100  # columns that a bar beside its text needs
+
+
 class ProgressBar:
-    """A bar with loss, tokens/s and time left."""
+    """A bar with loss, tokens/s and time left; on a narrow terminal its text alone, in fewer words."""
 
     def __init__(self, label: str, console: Console) -> None:
-        self.validation = ""
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=console
-        )
+        self.validation, self.wide = "", console.width >= WIDE
+        text = TextColumn("{task.description} {task.fields[text]}", markup=False)
+        columns = (BarColumn(20), text) if self.wide else (text,)
+        self.bar = Progress(*columns, console=console)
         self.task = self.bar.add_task(label, total=None, text="starting")
         self.bar.start()
 
     def on_step(self, report: StepReport) -> None:
-        self.bar.update(
-            self.task, completed=report.step, total=report.total, text=describe(report) + self.validation, refresh=True
-        )
+        text = describe(report) + self.validation
+        if not self.wide:
+            for word, short in (("step ", ""), (",", ""), ("tokens/s", "tok/s"), (" left", ""), ("valid ppl", "ppl")):
+                text = text.replace(word, short)
+        self.bar.update(self.task, completed=report.step, total=report.total, text=text, refresh=True)
 
     def on_validation(self, step: int, perplexity: float) -> None:
         self.validation = f", valid ppl {perplexity:.5g}"

@@ -28,6 +28,8 @@ def command(entry: Callable[[], None]) -> int:
     Hydra would print a traceback and exit with 1; here its errors become one message and exit code 2.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
+    # torch's threads wait for each other by spinning; beside a busy neighbour that starves the one they wait for
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     _register()
     try:
         entry()
@@ -47,6 +49,8 @@ def job(tree: DictConfig) -> None:
     from phasebench.job import execute  # imports torch, which --help and --cfg must not
 
     hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        print(f"#{hydra.job.num} {' '.join(hydra.overrides.task)}", flush=True)
     try:
         config = to_config(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
         if config.output and hydra.mode == RunMode.MULTIRUN:

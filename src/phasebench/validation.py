@@ -96,14 +96,17 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
         or value > checks.get("high", value)
         or ("above" in checks and value <= checks["above"])
     ):
-        raise ConfigError(key, value, f"out of range{_range(checks)}", f"set {key} within it")
+        raise ConfigError(key, value, f"out of range{_range(checks)}", f"set {key} to {_bounds(checks)}")
     return value
 
 
 def _range(checks: Mapping[str, Any]) -> str:
+    return f"; valid: {_bounds(checks)}" if _bounds(checks) else ""
+
+
+def _bounds(checks: Mapping[str, Any]) -> str:
     names = {"low": "at least", "above": "above", "high": "at most"}
-    bounds = [f"{text} {checks[name]}" for name, text in names.items() if name in checks]
-    return f"; valid: {' and '.join(bounds)}" if bounds else ""
+    return " and ".join(f"{text} {checks[name]}" for name, text in names.items() if name in checks)
 
 
 def _listed(value: Any, key: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -95,6 +96,9 @@ class Workbench:
         """Fail early: load the text and open the given checkpoints before anything is measured or written."""
         if not self.needs_text:
             return
+        if self.config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError("train.tensorboard", True, "the package tensorboard is not installed",
+                              "pip install 'phasebench[tensorboard]', or train.tensorboard=false")  # fmt: skip
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens
         data.training_batch(tokens, 0, batch=1, seq=recipe.seq, seed=0)
         for config, key in self._models():

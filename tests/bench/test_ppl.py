@@ -294,6 +294,7 @@ def test_more_than_five_percent_more_parameters_fail(ours: int, passed: bool) ->
     assert number(result, "candidate_parameters") == ours
     found = gate(result, "parameter_ratio")
     assert (found.passed, found.value) == (passed, ours / 100)
+    assert bool(result.notices) == (ours < 95)
 
 
 def test_the_seed_s_keys_are_those_of_the_named_models() -> None:

@@ -111,6 +111,9 @@ def _compare(result: BenchResult, config: PplConfig, candidate: Score, baseline:
     ours, theirs = (float(result.metrics[f"{role}_parameters"].value or 0) for role in ("candidate", "baseline"))
     result.metrics["parameter_ratio"] = Metric(ours / theirs, "model / baseline", kind="counted")
     result.gates.append(Gate("parameter_ratio", ours <= _LARGER * theirs, ours / theirs, f"<= {_LARGER}"))
+    if ours * _LARGER < theirs:
+        advice = "set the hidden width of both, model.hidden and bench.ppl.baseline.hidden"
+        result.notices.append(f"the model has {ours / theirs:.2f} times its baseline's parameters: {advice}")
 
 
 def _check_floor(result: BenchResult, config: PplConfig, split: Split, scores: list[Score]) -> None:
