@@ -20,7 +20,7 @@ POTENTIALS = ("logcosh", "gelu", "softplus")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
-ARMS = ("autograd", "backprop", "checkpoint", "adjoint")  # of bench.vram by default
+ARMS = ("autograd", "backprop", "checkpoint", "adjoint", "adjoint_exact")  # of bench.vram by default
 BENCHES = ("ppl", "energy", "vram", "grad", "speed")
 
 

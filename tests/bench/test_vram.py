@@ -67,7 +67,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         script = tmp_path / "arm.py"
         script.write_text(f"PLAN = {plan!r}\n{SCRIPT}", encoding="utf-8")
         monkeypatch.setattr(vram, "ARM_COMMAND", [sys.executable, str(script)])
-        return bench(dataclasses.replace(CONFIG, **changes), "cuda")
+        return bench(dataclasses.replace(CONFIG, **({"arms": list(plan)} | changes)), "cuda")
 
     return with_plan
 

@@ -89,8 +89,8 @@ def test_backprop_grows_linearly_in_the_steps() -> None:
 
 
 def test_methods_are_ordered() -> None:
-    peaks = [predicted(config(gradient, steps=6)).peak for gradient in ARMS]
-    assert peaks == sorted(set(peaks), reverse=True)
+    peaks = {gradient: predicted(config(gradient, steps=6)).peak for gradient in ARMS}
+    assert peaks["autograd"] > peaks["backprop"] > peaks["checkpoint"] > peaks["adjoint_exact"] >= peaks["adjoint"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

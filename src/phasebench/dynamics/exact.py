@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from phasebench.dynamics.gradients import State, transpose_kick
 from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
-from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, checksum
+from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, checksum, same
 
 
 def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
@@ -89,7 +89,7 @@ def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
             P = lattice.subtracted(P, shear.h * F)
         else:
             Q, v = lattice.subtracted(Q, shear.h * lattice.decode(P)), v + shear.h * w
-    if not torch.equal(checksum(Q, P), start):
+    if not same(start, checksum(Q, P)):
         raise LatticeCorrupted("the reversed flow does not end at its start: the saved state, the weights or the "
                                "kernels changed between forward and backward")  # fmt: skip
     return w, v, *sums, None, None, None, None, None
