@@ -122,16 +122,21 @@ class ProgressLines:
         self.next_at = self.clock() + self.every_s
 
 
+def summary_writer() -> type:
+    """TensorBoard's writer. Raises `ConfigError` where the package tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("train.tensorboard", True, f"cannot be imported ({error})",
+                          "pip install tensorboard, or train.tensorboard=false") from error  # fmt: skip
+    return SummaryWriter
+
+
 class TensorBoardObserver:
-    """Scalars for TensorBoard, in `folder`. Raises `ConfigError` where the package tensorboard is not installed."""
+    """Scalars for TensorBoard, in `folder`. Raises what `summary_writer` raises."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError("train.tensorboard", True, f"cannot be imported ({error})",
-                              "pip install tensorboard, or train.tensorboard=false") from error  # fmt: skip
-        self.writer = SummaryWriter(str(folder))
+        self.writer = summary_writer()(str(folder))
 
     def on_step(self, report: StepReport) -> None:
         self.writer.add_scalar("train/loss", report.loss, report.step)

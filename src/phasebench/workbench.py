@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,13 +21,16 @@ from phasebench.config import Config, ConfigError, ModelConfig, TrainConfig
 from phasebench.data import Corpus
 from phasebench.measure.device import device_name, resolve_device
 from phasebench.models import LanguageModel, build_model
-from phasebench.progress import Observer, Observers, TensorBoardObserver, console_observer
+from phasebench.progress import Observer, Observers, TensorBoardObserver, console_observer, summary_writer
 from phasebench.training import History
 
 # of a recipe, what leaves the weights as they are
 _NO_EFFECT = ("tensorboard", "checkpoint_every")
 # the packages and modules whose code determines the weights
-_CODE = ("nn/", "dynamics/", "models/", "data/batches.py", "training.py", "update.py", "optimizer.py", "evaluation.py")
+_CODE = (
+    "nn/", "dynamics/", "models/", "data/batches.py", "training.py", "update.py", "optimizer.py", "evaluation.py",
+    "workbench.py",  # whose validation loss picks the best weights
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,13 @@ class Workbench:
         """Fail early: load the text and open the given checkpoints before anything is measured or written."""
         if not self.needs_text:
             return
-        if self.config.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise ConfigError("train.tensorboard", True, "the package tensorboard is not installed",
-                              "pip install 'phasebench[tensorboard]', or train.tensorboard=false")  # fmt: skip
+        if self.config.train.tensorboard:
+            summary_writer()
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens
         data.training_batch(tokens, 0, batch=1, seq=recipe.seq, seed=0)
         for config, key in self._models():
             if config.checkpoint:
-                self._given(config, key)
+                self.trained(config, key)
 
     def _models(self) -> list[tuple[ModelConfig, str]]:
         ppl = self.config.bench.get("ppl")
@@ -195,7 +196,7 @@ class Workbench:
         score = evaluation.score(
             model, batches, device=self.device, precision=recipe.precision, loss_chunk=recipe.loss_chunk
         )
-        return score.nats / score.tokens
+        return score.nats_per_token
 
     def _observer(self, name: str) -> Observer:
         console = console_observer(name, self.console)
@@ -230,6 +231,12 @@ class Workbench:
             "torch": torch.__version__,
         }  # fmt: skip
         return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+
+
+def require_ode(config: Config) -> None:
+    """Raise `ConfigError` for a model without an ODE."""
+    if config.model.name != "stage2":
+        raise ConfigError("model", config.model.name, "has no ODE (Hamiltonian flow) to measure", "model=stage2")
 
 
 def _with_history(model: LanguageModel, origin: str, path: Path, history: History) -> Trained:

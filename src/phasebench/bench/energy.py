@@ -23,7 +23,7 @@ from phasebench.dynamics import HamiltonianFlow, force_evaluations
 from phasebench.measure.trend import Trend, trend
 from phasebench.models import LanguageModel
 from phasebench.results import BenchResult, Gate, Metric
-from phasebench.workbench import Trained, Workbench
+from phasebench.workbench import Trained, Workbench, require_ode
 
 Start = tuple[HamiltonianFlow, Tensor, Tensor]
 
@@ -54,8 +54,7 @@ class Series:
 
 def check(workbench: Workbench, config: EnergyConfig) -> None:
     """Raise `ConfigError` for a model without a Hamiltonian flow or a split with too little text."""
-    if workbench.config.model.name != "stage2":
-        raise ConfigError("model", workbench.config.model.name, "has no Hamiltonian flow to measure", "model=stage2")
+    require_ode(workbench.config)
     needed, found = config.batch * config.seq, len(workbench.corpus.splits[config.split].tokens)
     if found < needed:
         problem = f"batch x seq is {needed:,} tokens, but the {config.split} split has {found:,}"

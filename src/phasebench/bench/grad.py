@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from phasebench import evaluation
-from phasebench.config import ConfigError, GradConfig, OdeConfig
+from phasebench.config import GradConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import (
     HamiltonianFlow,
     Lattice,
@@ -31,8 +31,9 @@ from phasebench.dynamics import (
     retreat,
     schedule,
 )
+from phasebench.models import build_flow
 from phasebench.results import BenchResult, Gate, Metric
-from phasebench.workbench import Workbench
+from phasebench.workbench import Workbench, require_ode
 
 GROUPS = ("state", "W", "a", "b")
 EXACT = "adjoint_exact"
@@ -51,8 +52,7 @@ class Point:
 
 def check(workbench: Workbench, config: GradConfig) -> None:
     """Raise `ConfigError` for a model without an ODE."""
-    if workbench.config.model.name != "stage2":
-        raise ConfigError("model", workbench.config.model.name, "has no ODE to differentiate", "model=stage2")
+    require_ode(workbench.config)
 
 
 def run(workbench: Workbench, config: GradConfig) -> BenchResult:
@@ -63,7 +63,7 @@ def run(workbench: Workbench, config: GradConfig) -> BenchResult:
     """
     check(workbench, config)
     model = workbench.config.model
-    bench = _Bench(model.dim, model.hidden, model.ode, config.tokens, workbench.config.seed, workbench.device)
+    bench = _Bench(model, config.tokens, workbench.config.seed, workbench.device)
     rows = []
     for point in _points(config, model.ode):
         rows.append(vars(point) | bench.measure(point))
@@ -86,12 +86,12 @@ def _points(config: GradConfig, ode: OdeConfig) -> Iterator[Point]:
 class _Bench:
     """A flow, a start and a loss, the same at every point."""
 
-    def __init__(self, dim: int, hidden: int, ode: OdeConfig, tokens: int, seed: int, device: torch.device) -> None:
+    def __init__(self, model: ModelConfig, tokens: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
-        self.ode, self.device = ode, device
-        self.flow = HamiltonianFlow(dim, hidden, steps=1, dt=ode.dt, potential=ode.potential, omega=ode.omega,
-                                    coupling=ode.coupling).to(device)  # fmt: skip
-        self.q, self.p, *self.r = (torch.randn(1, tokens, dim, device=device) / 2**0.5 for _ in range(4))
+        self.ode, self.device = model.ode, device
+        self.flow = build_flow(model).to(device)
+        self.flow.on_overflow = "error"  # a row of its own, not another method under this one's name
+        self.q, self.p, *self.r = (torch.randn(1, tokens, model.dim, device=device) / 2**0.5 for _ in range(4))
         self._reference: dict[tuple[str, int, float], list[Tensor]] = {}
 
     def measure(self, point: Point) -> dict[str, Any]:

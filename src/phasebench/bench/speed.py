@@ -20,12 +20,12 @@ from torch import Tensor
 
 from phasebench import evaluation
 from phasebench.bench.peers import PEERS, missing, peer
-from phasebench.config import ConfigError, ModelConfig, SpeedConfig
-from phasebench.dynamics import HamiltonianFlow, force_evaluations
+from phasebench.config import ModelConfig, SpeedConfig
+from phasebench.dynamics import force_evaluations
 from phasebench.measure.clock import Timed, interleaved
-from phasebench.models import build_model
+from phasebench.models import build_flow, build_model
 from phasebench.results import BenchResult, Gate, Metric
-from phasebench.workbench import Workbench
+from phasebench.workbench import Workbench, require_ode
 
 EXACT = "adjoint_exact"
 Arms = dict[str, Callable[[], object]]
@@ -33,10 +33,7 @@ Arms = dict[str, Callable[[], object]]
 
 def check(workbench: Workbench, config: SpeedConfig) -> None:
     """Raise `ConfigError` for a model without an ODE."""
-    if workbench.config.model.name != "stage2":
-        raise ConfigError(
-            "model", workbench.config.model.name, "has no ODE whose methods could be timed", "model=stage2"
-        )
+    require_ode(workbench.config)
 
 
 def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:
@@ -69,10 +66,7 @@ def _ceiling(config: SpeedConfig, device: torch.device) -> float:
 def _stack(model: ModelConfig, config: SpeedConfig, device: torch.device) -> Arms:
     """Forward + backward through one flow a block, by each method and peer, from the same states and weights."""
     torch.manual_seed(0)
-    ode = model.ode
-    flows = [HamiltonianFlow(model.dim, model.hidden, steps=ode.steps, dt=ode.dt, integrator=ode.integrator,
-                             potential=ode.potential, omega=ode.omega, coupling=ode.coupling).to(device)
-             for _ in range(model.blocks)]  # fmt: skip
+    flows = [build_flow(model).to(device) for _ in range(model.blocks)]
     start = torch.randn(2, config.batch, config.seq, model.dim, device=device) / 2**0.5
     dtype = evaluation.AUTOCAST_DTYPES.get(config.precision)
 

@@ -19,10 +19,10 @@ import torch
 
 from phasebench.bench.vram_arm import ArmRequest, as_json, predict
 from phasebench.bench.vram_verdict import Arm, judge
-from phasebench.config import ConfigError, VramConfig
+from phasebench.config import VramConfig
 from phasebench.measure.child import ChildFailed, run_child
 from phasebench.results import BenchResult
-from phasebench.workbench import Workbench
+from phasebench.workbench import Workbench, require_ode
 
 ARM_COMMAND = [sys.executable, "-m", "phasebench.bench.vram_arm"]
 
@@ -38,9 +38,7 @@ _NOTES = {
 
 def check(workbench: Workbench, config: VramConfig) -> None:
     """Raise `ConfigError` for a model without an ODE."""
-    if workbench.config.model.name != "stage2":
-        raise ConfigError("model", workbench.config.model.name, "has no ODE whose gradient methods could be compared",
-                          "model=stage2")  # fmt: skip
+    require_ode(workbench.config)
 
 
 def run(workbench: Workbench, config: VramConfig) -> BenchResult:

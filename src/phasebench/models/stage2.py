@@ -11,6 +11,15 @@ from phasebench.dynamics import HamiltonianFlow
 from phasebench.nn import CausalAttention, ComplexDropout, ComplexNorm
 
 
+def build_flow(config: ModelConfig) -> HamiltonianFlow:
+    """The flow of one block, with fresh weights from torch's global generator."""
+    ode = config.ode
+    return HamiltonianFlow(
+        config.dim, config.hidden, steps=ode.steps, dt=ode.dt, integrator=ode.integrator, gradient=ode.gradient,
+        potential=ode.potential, omega=ode.omega, coupling=ode.coupling, on_overflow=ode.on_overflow,
+    )  # fmt: skip
+
+
 class Stage2Block(nn.Module):
     """z += attention(norm(z)); z += mixer(norm(z)), on states (B, T, 2 D), with the mixer that follows.
 
@@ -28,16 +37,12 @@ class Stage2Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        ode = config.ode
         self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
         self.attention = CausalAttention(
             config.dim, config.heads, rope_base=config.rope_base, out_gain=(2 * config.blocks) ** -0.5
         )
-        self.ode = HamiltonianFlow(
-            config.dim, config.hidden, steps=ode.steps, dt=ode.dt, integrator=ode.integrator, gradient=ode.gradient,
-            potential=ode.potential, omega=ode.omega, coupling=ode.coupling, on_overflow=ode.on_overflow,
-        )  # fmt: skip
-        self.gain = self.GAIN / ode.coupling
+        self.ode = build_flow(config)
+        self.gain = self.GAIN / config.ode.coupling
         self.c1 = nn.Parameter(torch.ones(config.dim))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
         self.drop = ComplexDropout(config.dropout.block)
