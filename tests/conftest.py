@@ -6,14 +6,21 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores, and threads that wait for each other crawl
 
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported
+
 from jaxtyping import install_import_hook
 
-install_import_hook(["phasebench.nn", "phasebench.dynamics", "phasebench.models"], "beartype.beartype")
+from paths import ROOT
+
+_MATH = (ROOT / "src/phasebench/dynamics").glob("[a-z]*.py")  # whose Triton kernels are no Python functions
+_CHECKED = [f"phasebench.dynamics.{path.stem}" for path in _MATH if path.stem != "kernels"]
+install_import_hook(["phasebench.nn", "phasebench.models", *_CHECKED], "beartype.beartype")
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 
-from paths import ROOT  # noqa: E402
 from phasebench.data import hub  # noqa: E402
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a hub

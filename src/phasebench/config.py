@@ -15,7 +15,7 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODELS = ("stage1", "stage2")
 INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
 CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
-GRADIENTS = ("adjoint", "adjoint_exact", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
+GRADIENTS = ("adjoint_exact", "adjoint", "adjoint_exact_eager", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
 POTENTIALS = ("logcosh", "gelu", "softplus")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
@@ -47,7 +47,7 @@ class OdeConfig:
     steps: int = spec(10, low=1)  # integrator steps a layer
     dt: float = spec(0.1, above=0.0)  # step size, in the units of H's time
     integrator: str = spec("leapfrog", choices=INTEGRATORS)
-    gradient: str = spec("adjoint", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
+    gradient: str = spec("adjoint_exact", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
     on_overflow: str = spec(
         "error", choices=("error", "checkpoint")
     )  # of adjoint_exact, where a state leaves its lattice
@@ -201,12 +201,12 @@ class GradConfig:
 
 @dataclass
 class SpeedConfig:
-    """Time of forward + backward, of the ODE stack and of the whole model, per gradient method."""
+    """Time of the ODE stack's forward + backward and of the model's training step, per gradient method."""
 
     batch: int = spec(2, low=1)
     seq: int = spec(2048, low=2)
     vocab: int = spec(50257, low=2)
-    precision: str = spec("bf16", choices=PRECISIONS)
+    precisions: list[str] = spec(["bf16"], choices=PRECISIONS)  # of the ODE stack; the first one also of training
     loss_chunk: int = spec(4096, low=1)  # tokens whose logits exist at one time
     methods: list[str] = spec(["adjoint_exact", "adjoint", "backprop", "autograd", "checkpoint"], choices=GRADIENTS)
     peers: bool = spec(True)  # torchdiffeq, if it is installed
@@ -214,6 +214,10 @@ class SpeedConfig:
     warmup: int = spec(2, low=0)  # calls of each arm before
     max_ms: float | None = spec(None, above=0.0)  # gate: the ODE stack with adjoint_exact, at most
     min_ceiling_fraction: float | None = spec(None, above=0.0)  # gate: its fraction of the GEMM ceiling, at least
+    min_over_autograd: float | None = spec(None, above=0.0)  # gate: time of backprop through autograd forces / its time
+    min_over_torchdiffeq: float | None = spec(None, above=0.0)  # gate: time of torchdiffeq's odeint_adjoint / its time
+    min_stage1_rate: float | None = spec(None, above=0.0)  # gate: training steps per second / Stage 1's
+    max_stage1_peak: float | None = spec(None, above=0.0)  # gate: peak memory of a training step / Stage 1's
 
 
 @dataclass

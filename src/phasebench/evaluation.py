@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from phasebench.dynamics import settle
+
 Batch = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs (B, T); targets (B, T), -100 where nothing is scored
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -90,6 +92,7 @@ def score(
             with autocast(device, precision):
                 total, count = model.loss(inputs.to(device), targets.to(device), loss_chunk)
             value = float(total)
+            settle()
             if not math.isfinite(value):
                 raise NotFinite(f"the summed loss of batch {done} is {value}, in {precision}")
             nats, tokens, done = nats + value, tokens + int(count), done + 1

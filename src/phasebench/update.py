@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from phasebench.checkpoint import Stateful
 from phasebench.config import TrainConfig
+from phasebench.dynamics import settle
 from phasebench.evaluation import Batch, Scorable, autocast
 from phasebench.nn.loss import IGNORED
 from phasebench.optimizer import adamw, learning_rate, restore_state, set_learning_rate, state_tensors
@@ -60,8 +61,13 @@ class Updater:
         return loss, norm
 
     def first_bad_step(self) -> int:
-        """Number, from 1, of the first step whose loss or gradient was not finite; 0 if none. Waits for the device."""
-        return int(self.bad_step)
+        """Number, from 1, of the first step whose loss or gradient was not finite; 0 if none. Waits for the device.
+
+        Raises what `dynamics.settle` does, where the flow of a step before has turned out worthless.
+        """
+        step = int(self.bad_step)
+        settle()
+        return step
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the next steps depend on beside the weights: the optimizer's tensors, the scaler's numbers."""

@@ -14,13 +14,14 @@ from phasebench.config import Config, ConfigError, ModelConfig, OdeConfig, Speed
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.entries import BenchResult, finished
 
-SMALL = SpeedConfig(batch=1, seq=8, vocab=30, precision="fp32", repeats=2, warmup=1, peers=False)
+SMALL = SpeedConfig(batch=1, seq=8, vocab=30, precisions=["fp32"], repeats=2, warmup=1, peers=False)
+LIMITS = {"max_ms": 1e-9, "min_ceiling_fraction": 1e-9, "min_over_autograd": 1e-9, "min_stage1_rate": 1e9}
+MODEL = ModelConfig(dim=8, heads=2, hidden=16, blocks=2, ode=OdeConfig(steps=3))
 
 
 def measured(config: SpeedConfig = SMALL) -> BenchResult:
-    model = ModelConfig(dim=8, heads=2, hidden=16, blocks=2, ode=OdeConfig(steps=3))
     tools = {"device": torch.device("cpu"), "release": list}
-    workbench: Any = SimpleNamespace(config=Config(model=model), **tools)
+    workbench: Any = SimpleNamespace(config=Config(model=MODEL), **tools)
     result = speed.run(workbench, config)
     assert finished(result, 1.0)["notices"] == result.notices  # JSON holds all of it
     return result
@@ -28,12 +29,13 @@ def measured(config: SpeedConfig = SMALL) -> BenchResult:
 
 @pytest.fixture(scope="module")
 def result() -> BenchResult:
-    return measured()
+    return measured(dataclasses.replace(SMALL, precisions=["fp32", "bf16"]))
 
 
-def test_every_method_is_timed_in_the_stack_and_in_the_model(result: BenchResult) -> None:
-    arms = [(row["what"], row["arm"]) for row in result.details["rows"]]
-    assert arms == [("ode stack", m) for m in SMALL.methods] + [("model", m) for m in (*SMALL.methods, "stage1")]
+def test_every_method_is_timed_in_the_stack_and_in_training(result: BenchResult) -> None:
+    arms = [(row["what"], row["arm"], row["precision"]) for row in result.details["rows"]]
+    stack = [("ode stack", m, precision) for precision in ("fp32", "bf16") for m in SMALL.methods]
+    assert arms == stack + [("training", m, "fp32") for m in (*SMALL.methods, "stage1")]
     for row in result.details["rows"]:
         assert len(row["seconds"]) == SMALL.repeats
         assert row["tokens_per_s"] == pytest.approx(8e3 / row["median_ms"])
@@ -41,28 +43,47 @@ def test_every_method_is_timed_in_the_stack_and_in_the_model(result: BenchResult
         assert (row["ceiling_fraction"] is not None) == (row["what"] == "ode stack")
 
 
+def test_a_ratio_is_that_of_its_rows(result: BenchResult) -> None:
+    at = {(row["what"], row["arm"], row["precision"]): row["median_ms"] for row in result.details["rows"]}
+    ratio = at["ode stack", "autograd", "bf16"] / at["ode stack", "adjoint_exact", "bf16"]
+    assert result.metrics["autograd_bf16_over_exact"].value == pytest.approx(ratio)
+    rate = at["training", "stage1", "fp32"] / at["training", "adjoint_exact", "fp32"]
+    assert result.metrics["steps_per_s_over_stage1"].value == pytest.approx(rate)
+
+
+def test_a_peak_without_a_gpu_is_null_with_a_reason(result: BenchResult) -> None:
+    found = result.metrics["training_peak_over_stage1"]
+    assert (found.value, found.reason) == (None, "adjoint_exact: no peak_gb without a GPU")
+
+
+def test_on_a_cpu_a_notice_says_that_the_kernels_are_not_used(result: BenchResult) -> None:
+    assert result.notices == ["adjoint_exact ran eagerly: the fused kernels of adjoint_exact need a GPU, not cpu"]
+
+
 def test_there_are_gates_only_where_limits_are_given(result: BenchResult) -> None:
     assert result.gates == []
-    strict = dataclasses.replace(SMALL, max_ms=1e-9, min_ceiling_fraction=1e-9)
-    assert {g.name: g.passed for g in measured(strict).gates} == {
-        "ode_stack_median_ms": False, "ode_stack_ceiling_fraction": True,
+    assert {g.name: g.passed for g in measured(dataclasses.replace(SMALL, **LIMITS)).gates} == {
+        "ode_stack_median_ms": False, "ode_stack_ceiling_fraction": True, "autograd_fp32_over_exact": True,
+        "steps_per_s_over_stage1": False,
     }  # fmt: skip
 
 
 def test_a_gate_without_its_arm_is_not_measured() -> None:
-    found = measured(dataclasses.replace(SMALL, methods=["backprop"], max_ms=1.0))
-    assert [(g.passed, g.reason) for g in found.gates] == [(None, "adjoint_exact is not among bench.speed.methods")]
+    found = measured(dataclasses.replace(SMALL, methods=["backprop"], max_ms=1.0, min_over_torchdiffeq=12.0))
+    assert [(g.passed, g.reason) for g in found.gates] == [
+        (None, "adjoint_exact is not among the arms of bench.speed"),
+        (None, "torchdiffeq_odeint_adjoint is not among the arms of bench.speed"),
+    ]
 
 
 def test_needed_flops_are_eight_products_a_kick() -> None:
-    model = ModelConfig(dim=8, heads=2, hidden=16, blocks=2, ode=OdeConfig(steps=3))
-    assert speed._needed_flops(model, SMALL) == 2 * 4 * 8 * (2 * 8 * 8 * 16)  # 2 blocks, 4 kicks, 8 tokens
+    assert speed._needed_flops(MODEL, SMALL) == 2 * 4 * 8 * (2 * 8 * 8 * 16)  # 2 blocks, 4 kicks, 8 tokens
 
 
 def test_a_missing_peer_is_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "missing", lambda: "not here")
     result = measured(dataclasses.replace(SMALL, peers=True, methods=["adjoint"]))
-    assert result.notices == ["peers not measured: not here"]
+    assert result.notices[0] == "peers not measured: not here"
 
 
 @pytest.mark.parametrize("name", peers.PEERS)

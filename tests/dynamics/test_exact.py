@@ -19,12 +19,10 @@ from phasebench.dynamics import (
     LatticeOverflow,
     Potential,
     Shear,
-    advance,
     duration,
-    retreat,
     schedule,
 )
-from phasebench.dynamics.exact import adjoint_exact
+from phasebench.dynamics.exact import adjoint_exact, advance, retreat
 from phasebench.dynamics.gradients import transpose_kick
 from phasebench.dynamics.lattice import checksum
 
@@ -214,7 +212,10 @@ def test_states_without_gradient_and_views() -> None:
 
 def test_a_lattice_holds_its_range() -> None:
     lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([0.5]), 4.0)  # free motion reaches 5
-    assert 5.0 * 4 / float(lattice.s) <= 2.0**30 < 5.0 * 8 / float(lattice.s)
+    assert 5.0 * 16 / float(lattice.s) <= 2.0**30 < 5.0 * 32 / float(lattice.s)
     assert Lattice.around(torch.zeros(2), torch.zeros(2), 1.0).s == 2.0**-26
+    of_two = Lattice.around(torch.tensor([[3.0], [300.0]]), torch.zeros(2, 1), 4.0).s  # a token's own
+    assert of_two.shape == (2, 1)
+    assert of_two[1] > 50 * of_two[0]
     one = torch.ones(2, dtype=torch.float64)
     assert Lattice.around(one, one, 1.0).integer == torch.int64

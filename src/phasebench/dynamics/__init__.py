@@ -1,7 +1,7 @@
 """The Hamiltonian flow of H(q, p) = |p|^2 / 2 + V(q): energy, integrators, gradients."""
 
-from phasebench.dynamics.exact import advance, retreat
-from phasebench.dynamics.flow import GRADIENTS, HamiltonianFlow
+from phasebench.dynamics.flow import GRADIENTS, ROUND_TRIPS, HamiltonianFlow
+from phasebench.dynamics.fused import as_on_gpu, refused, release
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
 from phasebench.dynamics.integrators import (
     CONTRAST,
@@ -12,23 +12,26 @@ from phasebench.dynamics.integrators import (
     integrate,
     schedule,
 )
-from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, LatticeOverflow
+from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, LatticeOverflow, settle
 
 __all__ = [
     "CONTRAST",
     "GRADIENTS",
     "INTEGRATORS",
     "POTENTIALS",
+    "ROUND_TRIPS",
     "HamiltonianFlow",
     "Lattice",
     "LatticeCorrupted",
     "LatticeOverflow",
     "Potential",
     "Shear",
-    "advance",
+    "as_on_gpu",
     "duration",
     "force_evaluations",
     "integrate",
-    "retreat",
+    "refused",
+    "release",
     "schedule",
+    "settle",
 ]

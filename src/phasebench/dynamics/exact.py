@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from phasebench.dynamics.gradients import State, transpose_kick
 from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
-from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, checksum, same
+from phasebench.dynamics.lattice import CORRUPTED, Lattice, LatticeCorrupted, checksum, same
 
 
 def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
@@ -49,6 +49,15 @@ def retreat(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[S
         else:
             Q = lattice.subtracted(Q, shear.h * lattice.decode(P))
     return Q, P
+
+
+@torch.no_grad()
+def round_trip(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> tuple[Tensor, Tensor]:
+    """The start on its lattice, and what the reversal of the flow brings back: (Q, P), integers of shape (2, ...)."""
+    shears, V = schedule(integrator, dt, steps), V.cast(V.dtype)
+    lattice = Lattice.around(q, p, duration(shears))
+    start = lattice.encode(q), lattice.encode(p)
+    return torch.stack(start), torch.stack(retreat(*advance(*start, lattice, V, shears), lattice, V, shears))
 
 
 class _AdjointExact(torch.autograd.Function):
@@ -90,6 +99,5 @@ def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
         else:
             Q, v = lattice.subtracted(Q, shear.h * lattice.decode(P)), v + shear.h * w
     if not same(start, checksum(Q, P)):
-        raise LatticeCorrupted("the reversed flow does not end at its start: the saved state, the weights or the "
-                               "kernels changed between forward and backward")  # fmt: skip
+        raise LatticeCorrupted(CORRUPTED)
     return w, v, *sums, None, None, None, None, None

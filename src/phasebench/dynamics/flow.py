@@ -11,20 +11,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.dynamics.exact import adjoint_exact
+from phasebench.dynamics.exact import adjoint_exact as adjoint_exact_eager
+from phasebench.dynamics.exact import round_trip as round_trip_eager
+from phasebench.dynamics.fused import adjoint_exact, round_trip
 from phasebench.dynamics.gradients import Method, adjoint, autograd, backprop, checkpointed, checkpointed_sqrt
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
 from phasebench.dynamics.integrators import CONTRAST, integrate, schedule
-from phasebench.dynamics.lattice import LatticeOverflow
+from phasebench.dynamics.lattice import LatticeOverflow, settle
 
 GRADIENTS: dict[str, Method] = {
     "adjoint": adjoint,
     "adjoint_exact": adjoint_exact,
+    "adjoint_exact_eager": adjoint_exact_eager,
     "backprop": backprop,
     "autograd": autograd,
     "checkpoint": checkpointed,
     "checkpoint_sqrt": checkpointed_sqrt,
 }
+
+
+# of the methods that reverse the trajectory bit for bit: the start, and what comes back, as integers
+ROUND_TRIPS = {"adjoint_exact": round_trip, "adjoint_exact_eager": round_trip_eager}
 
 
 class HamiltonianFlow(nn.Module):
@@ -82,11 +89,13 @@ class HamiltonianFlow(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
             plan = (self.potential(dtype), self.integrator, self.dt, self.steps)
-            try:
+            if self.on_overflow != "checkpoint":
                 return GRADIENTS[self.gradient](q, p, *plan)
+            try:
+                end = GRADIENTS[self.gradient](q, p, *plan)
+                settle(wait=True)
+                return end
             except LatticeOverflow:
-                if self.on_overflow != "checkpoint":
-                    raise
                 self.overflows += 1
                 return checkpointed(q, p, *plan)
 

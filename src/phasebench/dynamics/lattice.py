@@ -6,23 +6,26 @@
 Integer addition undoes itself, and F sees the same bits in both directions: the reversed trajectory is the forward one,
 in any precision of F and for any number of steps.  int32 for float32 states, int64 for float64 ones.
 
-Legend: Q, P integers; s spacing, a 0-dim tensor on the state's device; limit: |Q| and |P| stay below it, and so does
-every increment, so that no sum can wrap around.
+Legend: Q, P integers; s spacing, one a token, so that no token's lattice depends on another's state (on a later one's,
+that would be a leak); limit: |Q|, |P| and every increment stay below it, so that no sum can wrap around.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-HEADROOM = 4.0  # how far beyond free motion a state may go before it overflows
+HEADROOM = 16.0  # how far beyond free motion a state may go before it overflows
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
-_LIMITS = {torch.int32: 2.0**30, torch.int64: 2.0**52}  # of int64 as many bits as float64 holds
-_FINEST = {torch.int32: 2.0**-26, torch.int64: 2.0**-48}  # finer than the rounding of states of order one
+LIMITS = {torch.int32: 2.0**30, torch.int64: 2.0**52}  # of int64 as many bits as float64 holds
+FINEST = 2.0**-26  # spacing of int32
+_FINEST = {torch.int32: FINEST, torch.int64: 2.0**-48}  # finer than the rounding of states of order one
 
 
 class LatticeOverflow(ArithmeticError):
@@ -35,7 +38,7 @@ class LatticeCorrupted(RuntimeError):
 
 @dataclass
 class Lattice:
-    """A lattice of spacing s, and the largest value seen on it, in units of s.
+    """Lattices of spacing s, a power of two for each token, and the largest value seen on any, in units of s.
 
     Example:
         >>> lattice = Lattice.around(torch.tensor([1.0, -0.3]), torch.zeros(2), duration=1.0)
@@ -43,18 +46,18 @@ class Lattice:
         tensor([ 1.0000, -0.5000])
     """
 
-    s: Float[Tensor, ""]
+    s: Float[Tensor, "*tokens 1"]
     integer: torch.dtype
     largest: Float[Tensor, ""]
 
     @classmethod
-    def around(cls, q: Float[Tensor, "..."], p: Float[Tensor, "..."], duration: float) -> Lattice:
-        """The finest lattice that holds `HEADROOM` times what free motion reaches in that time, |q| + duration |p|."""
+    def around(cls, q: Float[Tensor, "*tokens D"], p: Float[Tensor, "*tokens D"], duration: float) -> Lattice:
+        """The finest lattices that hold `HEADROOM` times what free motion reaches in that time, |q| + duration |p|."""
         integer = _INTEGERS[q.dtype]
-        at, speed = (x.detach().abs().max() if x.numel() else x.new_zeros(()) for x in (q, p))
+        at, speed = (x.detach().abs().amax(-1, keepdim=True) for x in (q, p))
         reach = torch.maximum(at + duration * speed, speed)
-        s = torch.exp2(torch.ceil(torch.log2(HEADROOM * reach / _LIMITS[integer]))).clamp(min=_FINEST[integer])
-        return cls(s, integer, torch.zeros_like(s))
+        s = torch.exp2(torch.ceil(torch.log2(HEADROOM * reach / LIMITS[integer]))).clamp(min=_FINEST[integer])
+        return cls(s, integer, s.new_zeros(()))
 
     def encode(self, x: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
         """round(x / s); remembers the largest."""
@@ -82,12 +85,60 @@ class Lattice:
         """Raise `LatticeOverflow` if any value left the range. Waits for the device."""
         if isinstance(self.largest, FakeTensor):
             return  # memory is being predicted: there are no values
-        limit = _LIMITS[self.integer]
-        if float(self.largest) >= limit:
-            reach = limit * float(self.s)
-            found = float(self.largest * self.s)
-            raise LatticeOverflow(f"a state or increment reached {found:.3g}, beyond the lattice's +-{reach:.3g} "
-                                  f"({HEADROOM:g} times what free motion reaches)")  # fmt: skip
+        _judge(float(self.largest), LIMITS[self.integer])
+
+
+def _judge(largest: float, limit: float) -> None:
+    if largest >= limit:
+        raise LatticeOverflow(f"a state or increment went beyond the lattice: {largest / limit:.3g} times its range, "
+                              f"which is {HEADROOM:g} times what free motion reaches")  # fmt: skip
+
+
+CORRUPTED = ("the reversed flow does not end at its start: the saved state, the weights or the kernels changed between "
+             "forward and backward")  # fmt: skip
+
+
+class Watch:
+    """Facts about lattices that the device has yet to tell; `settle` raises what they come to."""
+
+    _pending: ClassVar[deque[Watch]] = deque()
+
+    def __init__(self, facts: Float[Tensor, "_"], limit: float) -> None:
+        on_gpu = facts.device.type == "cuda"
+        self.limit, self.facts = limit, torch.empty(facts.shape, pin_memory=on_gpu)
+        self.facts.copy_(facts, non_blocking=on_gpu)
+        self.told = torch.cuda.current_stream(facts.device).record_event() if on_gpu else None
+
+    @classmethod
+    def add(cls, facts: Float[Tensor, "_"], limit: float) -> None:
+        """Have (largest, whether a reversal missed its start, ...) checked, without waiting for the device."""
+        if not isinstance(facts, FakeTensor):
+            cls._pending.append(cls(facts, limit))
+
+    def judge(self) -> None:
+        """Raise what the facts come to."""
+        largest, corrupted, *_ = self.facts.tolist()
+        _judge(largest, self.limit)
+        if corrupted:
+            raise LatticeCorrupted(CORRUPTED)
+
+    @classmethod
+    def settle(cls, *, wait: bool) -> None:
+        """Judge what the device has told; with `wait`, wait for all of it."""
+        while cls._pending and (wait or cls._pending[0].told is None or cls._pending[0].told.query()):
+            found = cls._pending.popleft()
+            if found.told:
+                found.told.synchronize()
+            try:
+                found.judge()
+            except (LatticeOverflow, LatticeCorrupted):
+                cls._pending.clear()  # of the same pass: they would be raised again after it has been given up
+                raise
+
+
+def settle(*, wait: bool = False) -> None:
+    """Raise `LatticeOverflow` or `LatticeCorrupted` for a flow on a GPU that has turned out so; wait for it if told."""
+    Watch.settle(wait=wait)
 
 
 def same(start: Int[Tensor, ""], end: Int[Tensor, ""]) -> bool:
