@@ -24,7 +24,7 @@ from phasebench.dynamics import (
 )
 from phasebench.dynamics.exact import adjoint_exact, advance, retreat
 from phasebench.dynamics.gradients import transpose_kick
-from phasebench.dynamics.lattice import checksum
+from phasebench.dynamics.lattice import HEADROOM, checksum
 
 D, H = 6, 24
 PLAIN = (0.3, 0.2, POTENTIALS["logcosh"])  # g, omega, sigma
@@ -43,12 +43,12 @@ class _KeptShear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, p: Tensor, Q: Tensor, P: Tensor, W: Tensor, a: Tensor, b: Tensor, lattice: Lattice,
                 shear: Shear, dtype: torch.dtype | None) -> tuple[Tensor, ...]:  # fmt: skip
-        ctx.save_for_backward(lattice.decode(Q), W, a, b)
+        ctx.save_for_backward(lattice.q.decode(Q), W, a, b)
         ctx.plain = shear, dtype
         Q, P = advance(Q, P, lattice, Potential(W, a, b, *PLAIN).cast(dtype), [shear])
         Q, P = Q.clone(), P.clone()
         ctx.mark_non_differentiable(Q, P)
-        return lattice.decode(Q), lattice.decode(P), Q, P
+        return *lattice.decode(Q, P), Q, P
 
     @staticmethod
     def backward(ctx: Any, w: Tensor, v: Tensor, *_: Any) -> Any:  # pyright: ignore
@@ -63,8 +63,8 @@ class _KeptShear(torch.autograd.Function):
 def kept(q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, shears: list[Shear],
          dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Full backprop on the lattice: every state kept; autograd sums the shears' weight gradients from the last on."""
-    lattice = Lattice.around(q, p, duration(shears))
-    Q, P = lattice.encode(q), lattice.encode(p)
+    lattice = Lattice.around(q, p, duration(shears), PLAIN[1])
+    Q, P = lattice.encode(q, p)
     for shear in shears:
         q, p, Q, P = _KeptShear.apply(q, p, Q, P, W, a, b, lattice, shear, dtype)
     return q, p
@@ -73,8 +73,8 @@ def kept(q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, shears: list[She
 def reconstructed(steps: int, dtype: torch.dtype | None, stiffness: float, integrator: str = "leapfrog") -> bool:
     q, p, W, a, b = (x.detach() for x in leaves(stiffness))
     V, shears = Potential(W, a, b, *PLAIN).cast(dtype), schedule(integrator, 0.1, steps)
-    lattice = Lattice.around(q, p, duration(shears))
-    start = lattice.encode(q), lattice.encode(p)
+    lattice = Lattice.around(q, p, duration(shears), PLAIN[1])
+    start = lattice.encode(q, p)
     end = advance(*start, lattice, V, shears)
     assert not torch.equal(start[0], end[0])
     lattice.check()
@@ -212,10 +212,30 @@ def test_states_without_gradient_and_views() -> None:
 
 def test_a_lattice_holds_its_range() -> None:
     lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([0.5]), 4.0)  # free motion reaches 5
-    assert 5.0 * 16 / float(lattice.s) <= 2.0**30 < 5.0 * 32 / float(lattice.s)
-    assert Lattice.around(torch.zeros(2), torch.zeros(2), 1.0).s == 2.0**-26
-    of_two = Lattice.around(torch.tensor([[3.0], [300.0]]), torch.zeros(2, 1), 4.0).s  # a token's own
-    assert of_two.shape == (2, 1)
-    assert of_two[1] > 50 * of_two[0]
+    assert 5.0 * HEADROOM / float(lattice.q.s) <= 2.0**30 < 5.0 * 2 * HEADROOM / float(lattice.q.s)
+    assert Lattice.around(torch.zeros(2), torch.zeros(2), 1.0).q.s == 2.0**-26
     one = torch.ones(2, dtype=torch.float64)
-    assert Lattice.around(one, one, 1.0).integer == torch.int64
+    assert Lattice.around(one, one, 1.0).q.integer == torch.int64
+
+
+def test_an_oscillator_s_momentum_has_room() -> None:
+    at_rest = Lattice.around(torch.tensor([300.0]), torch.zeros(1), 1.0, omega=2.0)  # p will reach 600
+    assert float(at_rest.p.s) * 2.0**30 >= 600
+
+
+def test_a_token_s_lattice_is_its_own() -> None:
+    s = Lattice.around(torch.tensor([[3.0], [300.0]]), torch.zeros(2, 1), 4.0).q.s
+    assert s.shape == (2, 1)
+    assert s[1] > 50 * s[0]
+
+
+def test_a_long_flow_is_as_accurate_as_in_floating_point() -> None:
+    found = {}
+    for method, dtype in (("backprop", torch.float64), ("backprop", torch.float32), ("adjoint_exact", torch.float32)):
+        ode = flow(steps=1000, gradient=method, coupling=0.002).to(dtype)
+        torch.manual_seed(1)
+        q, p, r = torch.randn(3, 20, D).to(dtype)
+        found[method, dtype] = torch.autograd.grad((ode(q, p)[1] * r).sum(), ode.W)[0].double()
+    exact = found["backprop", torch.float64]
+    error = {key: (x - exact).norm() / exact.norm() for key, x in found.items()}
+    assert error["adjoint_exact", torch.float32] < 10 * error["backprop", torch.float32]

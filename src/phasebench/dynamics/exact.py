@@ -1,6 +1,6 @@
 """The adjoint on a lattice: the states of the forward pass, bit for bit, from its end alone.
 
-Legend: as in `gradients` (q, p state; w, v adjoints; h shear) and `lattice` (Q, P integers, spacing s).  Rounding onto
+Legend: as in `gradients` (q, p state; w, v adjoints; h shear) and `lattice` (Q, P integers).  Rounding onto
 the lattice is differentiated as the identity (straight through).
 """
 
@@ -35,9 +35,9 @@ def advance(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[S
     """Apply the shears to integers."""
     for shear in shears:
         if shear.kind == "kick":
-            P = lattice.added(P, shear.h * V.force(lattice.decode(Q)))
+            P = lattice.p.added(P, shear.h * V.force(lattice.q.decode(Q)))
         else:
-            Q = lattice.added(Q, shear.h * lattice.decode(P))
+            Q = lattice.q.added(Q, shear.h * lattice.p.decode(P))
     return Q, P
 
 
@@ -45,9 +45,9 @@ def retreat(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[S
     """Undo what `advance` did, from the last shear to the first."""
     for shear in reversed(shears):
         if shear.kind == "kick":
-            P = lattice.subtracted(P, shear.h * V.force(lattice.decode(Q)))
+            P = lattice.p.subtracted(P, shear.h * V.force(lattice.q.decode(Q)))
         else:
-            Q = lattice.subtracted(Q, shear.h * lattice.decode(P))
+            Q = lattice.q.subtracted(Q, shear.h * lattice.p.decode(P))
     return Q, P
 
 
@@ -55,8 +55,8 @@ def retreat(Q: Tensor, P: Tensor, lattice: Lattice, V: Potential, shears: list[S
 def round_trip(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> tuple[Tensor, Tensor]:
     """The start on its lattice, and what the reversal of the flow brings back: (Q, P), integers of shape (2, ...)."""
     shears, V = schedule(integrator, dt, steps), V.cast(V.dtype)
-    lattice = Lattice.around(q, p, duration(shears))
-    start = lattice.encode(q), lattice.encode(p)
+    lattice = Lattice.around(q, p, duration(shears), V.omega)
+    start = lattice.encode(q, p)
     return torch.stack(start), torch.stack(retreat(*advance(*start, lattice, V, shears), lattice, V, shears))
 
 
@@ -66,15 +66,15 @@ class _AdjointExact(torch.autograd.Function):
         ctx: Any, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, g: float, omega: float, sigma: Sigma,
         dtype: torch.dtype | None, shears: list[Shear],
     ) -> State:  # fmt: skip
-        lattice = Lattice.around(q, p, duration(shears))
-        Q, P = lattice.encode(q), lattice.encode(p)
+        lattice = Lattice.around(q, p, duration(shears), omega)
+        Q, P = lattice.encode(q, p)
         start = checksum(Q, P)
         Q, P = advance(Q, P, lattice, Potential(W, a, b, g, omega, sigma).cast(dtype), shears)
         lattice.check()
         ctx.save_for_backward(Q, P, start, W, a, b)
         ctx.plain = lattice, (g, omega, sigma), dtype, shears
         ctx.products = torch.get_float32_matmul_precision()
-        return lattice.decode(Q), lattice.decode(P)
+        return lattice.decode(Q, P)
 
     @staticmethod
     @once_differentiable
@@ -94,10 +94,10 @@ def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
     sums = [torch.zeros_like(x) for x in (W, a, b)]
     for shear in reversed(shears):
         if shear.kind == "kick":
-            F, w = transpose_kick(lattice.decode(Q), w, v, V, shear.h, sums)
-            P = lattice.subtracted(P, shear.h * F)
+            F, w = transpose_kick(lattice.q.decode(Q), w, v, V, shear.h, sums)
+            P = lattice.p.subtracted(P, shear.h * F)
         else:
-            Q, v = lattice.subtracted(Q, shear.h * lattice.decode(P)), v + shear.h * w
+            Q, v = lattice.q.subtracted(Q, shear.h * lattice.p.decode(P)), v + shear.h * w
     if not same(start, checksum(Q, P)):
         raise LatticeCorrupted(CORRUPTED)
     return w, v, *sums, None, None, None, None, None

@@ -28,7 +28,7 @@ from phasebench.dynamics.exact import round_trip as eager_round_trip
 from phasebench.dynamics.gradients import State
 from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
-from phasebench.dynamics.lattice import FINEST, HEADROOM, Watch, settle
+from phasebench.dynamics.lattice import FINEST, HEADROOM, OF_P, Watch, settle
 from phasebench.dynamics.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
 
 ROWS = 4096  # tokens at a time: on an H100 the products then fill the device, and most of the workspace its cache
@@ -133,21 +133,21 @@ def _chunks(tokens: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, tokens)) for start in range(0, tokens, size))
 
 
-def _encode(plan: Plan, q: Tensor, p: Tensor, s: Tensor, at: slice, shears: tuple[Shear, ...]) -> None:
-    """Choose the lattices of tokens, as `Lattice.around` does, put them there, and keep their spacings in s."""
+def _encode(plan: Plan, q: Tensor, p: Tensor, sr: Tensor, at: slice, shears: tuple[Shear, ...]) -> None:
+    """Choose the lattices of tokens, as `Lattice.around` does, put them there, and keep their spacings in sr."""
     D = plan.shape.D
     launch(
-        "encode", (plan.shape.rows,), q[at], p[at], q.stride(0), p.stride(0), *plan.QP, plan.s, s[at], plan.largest,
-        plan.check, at.start, q.numel(), len(q[at]), duration(shears), HEADROOM / LIMIT, D=D,
-        WIDTH=1 << (D - 1).bit_length(), FINEST=127 + int(math.log2(FINEST)), LIMIT=LIMIT,
+        "encode", (plan.shape.rows,), q[at], p[at], q.stride(0), p.stride(0), *plan.QP, *plan.sr, *sr[:, at],
+        plan.largest, plan.check, at.start, q.numel(), len(q[at]), duration(shears), plan.shape.omega, HEADROOM / LIMIT,
+        OF_P, D=D, WIDTH=1 << (D - 1).bit_length(), FINEST=127 + int(math.log2(FINEST)), LIMIT=LIMIT,
     )  # fmt: skip
 
 
-def _load(plan: Plan, QP: Tensor, s: Tensor, w: Tensor, v: Tensor, at: slice) -> None:
+def _load(plan: Plan, QP: Tensor, sr: Tensor, w: Tensor, v: Tensor, at: slice) -> None:
     room = plan.wv[0]
     launch(
-        "load", blocks(room), *QP[:, at], s[at], w[at], v[at], w.stride(0), v.stride(0), *plan.QP, plan.s, *plan.wv,
-        w[at].numel(), room.numel(), D=plan.shape.D, BLOCK=BLOCK,
+        "load", blocks(room), *QP[:, at], *sr[:, at], w[at], v[at], w.stride(0), v.stride(0), *plan.QP, *plan.sr,
+        *plan.wv, w[at].numel(), room.numel(), D=plan.shape.D, BLOCK=BLOCK,
     )  # fmt: skip
 
 
@@ -162,15 +162,15 @@ class _AdjointExact(torch.autograd.Function):
         plan.take(W, a, b, backward=False)
         QP = torch.empty(2, *x.shape, dtype=torch.int32, device=x.device)
         ends = [torch.empty(x.shape, device=x.device) for _ in range(2)]
-        s, largest, start = torch.empty(len(x), device=x.device), plan.largest.clone(), plan.check.clone()
+        sr, largest, start = torch.empty(2, len(x), device=x.device), plan.largest.clone(), plan.check.clone()
         for at in _chunks(len(x), plan.shape.rows):
-            _encode(plan, x, y, s, at, shears)
+            _encode(plan, x, y, sr, at, shears)
             plan.forward()
             launch(
-                "finish", blocks(x[at]), *plan.QP, plan.s, plan.largest, plan.check, *QP[:, at], ends[0][at],
+                "finish", blocks(x[at]), *plan.QP, *plan.sr, plan.largest, plan.check, *QP[:, at], ends[0][at],
                 ends[1][at], largest, start, x[at].numel(), D=plan.shape.D, LIMIT=LIMIT, BLOCK=BLOCK,
             )  # fmt: skip
-        ctx.save_for_backward(QP, s, largest, start, W, a, b)
+        ctx.save_for_backward(QP, sr, largest, start, W, a, b)
         ctx.plain = (g, omega, sigma, dtype), shears
         ctx.products = torch.get_float32_matmul_precision()
         _watch(largest, start, start)
@@ -197,14 +197,14 @@ def _watch(largest: Tensor, end: Tensor, start: Tensor) -> Tensor:
 
 
 def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
-    QP, s, largest, start, W, a, b = ctx.saved_tensors
+    QP, sr, largest, start, W, a, b = ctx.saved_tensors
     plain, shears = ctx.plain
     x, y, tokens = _rows(w), _rows(v), QP.shape[1]
     plan = _plan(tokens, Potential(W, a, b, *plain), shears)
     plan.take(W, a, b, backward=True)
     grads = torch.empty(QP.shape, device=QP.device)
     for at in _chunks(tokens, plan.shape.half):
-        _load(plan, QP, s, x, y, at)
+        _load(plan, QP, sr, x, y, at)
         plan.backward()
         launch(
             "unload", blocks(x[at]), *plan.QP, *plan.wv, *grads[:, at], plan.check, at.start * plan.shape.D,
@@ -226,16 +226,16 @@ def round_trip(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, s
     x, y = _rows(q.float()), _rows(p.float())
     plan = _plan(len(x), V, shears)
     plan.take(V.W, V.a, V.b, backward=False)
-    s = torch.empty(len(x), device=x.device)
+    sr = torch.empty(2, len(x), device=x.device)
     start, back = torch.empty(2, 2, *x.shape, dtype=torch.int32, device=x.device)
     for at in _chunks(len(x), plan.shape.rows):
-        _encode(plan, x, y, s, at, shears)
+        _encode(plan, x, y, sr, at, shears)
         start[:, at] = plan.QP[:, : len(x[at])]
         plan.forward()
         back[:, at] = plan.QP[:, : len(x[at])]
     still = torch.zeros_like(x)
     for at in _chunks(len(x), plan.shape.half):
-        _load(plan, back, s, still, still, at)
+        _load(plan, back, sr, still, still, at)
         plan.backward()
         back[:, at] = plan.QP[:, : len(x[at])]
     return start, back

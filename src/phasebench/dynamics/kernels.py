@@ -1,8 +1,9 @@
 """Triton kernels of the flow on a lattice: everything between the matrix products of a kick, each in one pass.
 
-Legend: as in `exact` and `lattice`: Q, P integers; s a token's spacing, a power of two; largest |Q| or |P| that was too
-large, else 0; q, p, w, v float32; z = W q + b and u = W v, rows of H numbers in the precision of the products;
-S = a . sigma'(z), C = a . sigma''(z) . u; F_ = S W, G = C W; h, d the sizes of a kick and of the drift after it.
+Legend: as in `exact` and `lattice`: Q, P integers; s, r a token's spacings of q and p, powers of two; largest |Q| or
+|P| that was too large, else 0; q, p, w, v float32; z = W q + b and u = W v, rows of H numbers in the precision of the
+products; S = a . sigma'(z), C = a . sigma''(z) . u; F_ = S W, G = C W; h, d the sizes of a kick and of the drift after
+it.
 
 Arithmetic is in float32 and must give the same bits in both directions, so multiplications and additions are never
 fused (`enable_fp_fusion=False` at every launch, see `plan.launch`).
@@ -83,11 +84,10 @@ def take(
 
 @triton.jit
 def _spacing(reach, FINEST: tl.constexpr):
-    """The least power of two >= reach, but no finer than 2^(FINEST - 127), and its inverse; by the bits of float32."""
+    """The least power of two >= reach, but no finer than 2^(FINEST - 127); by the bits of float32."""
     bits = reach.to(tl.int32, bitcast=True)
     exponent = (bits >> 23) + ((bits & 0x7FFFFF) != 0).to(tl.int32)
-    exponent = tl.minimum(tl.maximum(exponent, FINEST), 253)
-    return (exponent << 23).to(tl.float32, bitcast=True), ((254 - exponent) << 23).to(tl.float32, bitcast=True)
+    return (tl.minimum(tl.maximum(exponent, FINEST), 253) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -99,44 +99,50 @@ def _add_checksum(Q, P, i, offset, total, check):
 
 @triton.jit
 def encode(
-    q, p, stride_q, stride_p, Q, P, s, s_end, largest, check, first, total, tokens, duration, scale,
-    D: tl.constexpr, WIDTH: tl.constexpr, FINEST: tl.constexpr, LIMIT: tl.constexpr,
+    q, p, stride_q, stride_p, Q, P, s, r, s_end, r_end, largest, check, first, total, tokens, duration, omega, scale,
+    of_p, D: tl.constexpr, WIDTH: tl.constexpr, FINEST: tl.constexpr, LIMIT: tl.constexpr,
 ):  # fmt: skip
-    """Choose a token's spacing, as `Lattice.around` does, and round it; zeros from `tokens` on. `first`: its number."""
+    """Choose a token's spacings, as `Lattice.around` does, and round it; zeros from `tokens` on."""
     row = tl.program_id(0)
     col = tl.arange(0, WIDTH)
     inside = col < D
     mask = col < tl.where(row < tokens, D, 0)
     x = tl.load(q + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0)
     y = tl.load(p + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0)
-    speed = _top(y, mask)
-    s_, per_s = _spacing(scale * tl.maximum(_top(x, mask) + duration * speed, speed), FINEST)
-    x, y = _rint(x * per_s), _rint(y * per_s)
+    at, speed = _top(x, mask), _top(y, mask)
+    s_, r_ = (
+        _spacing(scale * (at + duration * speed), FINEST),
+        _spacing(scale * of_p * tl.maximum(speed, omega * at), FINEST),
+    )
+    x, y = _rint(x / s_), _rint(y / r_)
     _remember(x, mask, largest, LIMIT)
     _remember(y, mask, largest, LIMIT)
     Q_, P_ = x.to(tl.int32), y.to(tl.int32)
     tl.store(Q + row * D + col, Q_, mask=inside)
     tl.store(P + row * D + col, P_, mask=inside)
     tl.store(s + row, s_)
+    tl.store(r + row, r_)
     if row < tokens:
         tl.store(s_end + row, s_)
+        tl.store(r_end + row, r_)
     _add_checksum(Q_, P_, row * D + col, first * D, total, check)
 
 
 @triton.jit
 def finish(
-    Q, P, s, largest, check, Q_end, P_end, q, p, largest_end, start, size, D: tl.constexpr, LIMIT: tl.constexpr,
+    Q, P, s, r, largest, check, Q_end, P_end, q, p, largest_end, start, size, D: tl.constexpr, LIMIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Keep Q, P, largest and the checksum; q = Q s, p = P s, or NaN if anything has left the lattice's range."""
+    """Keep Q, P, largest and the checksum; q = Q s, p = P r, or NaN if anything has left the lattice's range."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < size
     Q_, P_ = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
-    s_, good = tl.load(s + i // D, mask=mask, other=1.0), tl.load(largest) < LIMIT
+    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
+    good = tl.load(largest) < LIMIT
     tl.store(Q_end + i, Q_, mask=mask)
     tl.store(P_end + i, P_, mask=mask)
     tl.store(q + i, tl.where(good, Q_.to(tl.float32) * s_, float("nan")), mask=mask)
-    tl.store(p + i, tl.where(good, P_.to(tl.float32) * s_, float("nan")), mask=mask)
+    tl.store(p + i, tl.where(good, P_.to(tl.float32) * r_, float("nan")), mask=mask)
     if tl.program_id(0) == 0:
         tl.store(largest_end, tl.load(largest))
         tl.store(start, tl.load(check))
@@ -144,7 +150,8 @@ def finish(
 
 @triton.jit
 def load(
-    Q_end, P_end, s_end, dq, dp, stride_q, stride_p, Q, P, s, w, v, size, room, D: tl.constexpr, BLOCK: tl.constexpr
+    Q_end, P_end, s_end, r_end, dq, dp, stride_q, stride_p, Q, P, s, r, w, v, size, room, D: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """What a backward pass begins with; zeros from `size` to `room`, which add nothing to any sum."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -153,6 +160,7 @@ def load(
     tl.store(Q + i, tl.load(Q_end + i, mask=mask, other=0), mask=all_)
     tl.store(P + i, tl.load(P_end + i, mask=mask, other=0), mask=all_)
     tl.store(s + row, tl.load(s_end + row, mask=mask & (col == 0), other=1.0), mask=all_ & (col == 0))
+    tl.store(r + row, tl.load(r_end + row, mask=mask & (col == 0), other=1.0), mask=all_ & (col == 0))
     tl.store(w + i, tl.load(dq + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0), mask=all_)
     tl.store(v + i, tl.load(dp + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0), mask=all_)
 
@@ -222,29 +230,29 @@ def slopes(
 
 
 @triton.jit
-def _units(Q, F_, s, h, g, omega2):
-    """round(h F(q) / s) with F = -g F_ - omega^2 q"""
+def _units(Q, F_, s, r, h, g, omega2):
+    """round(h F(q) / r) with F = -g F_ - omega^2 q"""
     q = Q.to(tl.float32) * s
-    return _rint((h * (-(g * F_) - omega2 * q)) / s)
+    return _rint((h * (-(g * F_) - omega2 * q)) / r)
 
 
 @triton.jit
 def shear(
-    Q, P, F_, s, X, largest, h, d, g, omega2, size, KICK: tl.constexpr, D: tl.constexpr, LIMIT: tl.constexpr,
+    Q, P, F_, s, r, X, largest, h, d, g, omega2, size, KICK: tl.constexpr, D: tl.constexpr, LIMIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A kick by h (where KICK), then a drift by d; X = q, in the precision of the next product."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < size
     q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
-    s_ = tl.load(s + i // D, mask=mask, other=1.0)
+    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
     if KICK:
-        units = _units(q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, h, g, omega2)
+        units = _units(q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, r_, h, g, omega2)
         _remember(units, mask, largest, LIMIT)
         p += units.to(tl.int32)
         _remember(p.to(tl.float32), mask, largest, LIMIT)
         tl.store(P + i, p, mask=mask)
-    units = _rint(d * (p.to(tl.float32) * s_) / s_)
+    units = _rint(d * (p.to(tl.float32) * r_) / s_)
     _remember(units, mask, largest, LIMIT)
     q += units.to(tl.int32)
     _remember(q.to(tl.float32), mask, largest, LIMIT)
@@ -254,23 +262,23 @@ def shear(
 
 @triton.jit
 def unshear(
-    Q, P, w, v, F_, G, s, X, h, d, g, omega2, size, KICK: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr
+    Q, P, w, v, F_, G, s, r, X, h, d, g, omega2, size, KICK: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Undo a kick by h (where KICK), then a drift by d, and transpose them; X = (q, v), one after the other.
 
-    The kick: P -= round(h F / s), w -= h g G + h omega^2 v.  The drift: Q -= round(d P), v += d w.
+    The kick: P -= round(h F / r), w -= h g G + h omega^2 v.  The drift: Q -= round(d p / s), v += d w.
     """
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < size
     q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
     w_, v_ = tl.load(w + i, mask=mask, other=0.0), tl.load(v + i, mask=mask, other=0.0)
-    s_ = tl.load(s + i // D, mask=mask, other=1.0)
+    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
     if KICK:
-        p -= _units(q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, h, g, omega2).to(tl.int32)
+        p -= _units(q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, r_, h, g, omega2).to(tl.int32)
         w_ -= h * g * tl.load(G + i, mask=mask, other=0.0).to(tl.float32) + h * omega2 * v_
         tl.store(P + i, p, mask=mask)
         tl.store(w + i, w_, mask=mask)
-    q -= _rint(d * (p.to(tl.float32) * s_) / s_).to(tl.int32)
+    q -= _rint(d * (p.to(tl.float32) * r_) / s_).to(tl.int32)
     v_ += d * w_
     tl.store(Q + i, q, mask=mask)
     tl.store(v + i, v_, mask=mask)

@@ -1,13 +1,13 @@
 """States as integers, so that a shear is undone bit for bit (Levesque & Verlet 1993; Rein & Tamayo 2018, "JANUS").
 
-    q = Q s,  p = P s,    spacing s = 2^-k
-    kick(h):   P += round(h F(q) / s)        drift(h):  Q += round(h P)
+    q = Q s,  p = P s',    spacings s, s' = 2^-k, 2^-k'
+    kick(h):   P += round(h F(q) / s')        drift(h):  Q += round(h p / s)
 
 Integer addition undoes itself, and F sees the same bits in both directions: the reversed trajectory is the forward one,
 in any precision of F and for any number of steps.  int32 for float32 states, int64 for float64 ones.
 
-Legend: Q, P integers; s spacing, one a token, so that no token's lattice depends on another's state (on a later one's,
-that would be a leak); limit: |Q|, |P| and every increment stay below it, so that no sum can wrap around.
+Legend: Q, P integers; s, s' spacings, a pair a token, so that no token's lattice depends on another's state (on a later
+one's, that would be a leak); limit: |Q|, |P| and every increment stay below it, so that no sum can wrap around.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-HEADROOM = 16.0  # how far beyond free motion a state may go before it overflows
+HEADROOM = 16.0  # how far beyond free motion q may go before it overflows
+OF_P = 4.0  # and p that many times as far, which free motion leaves alone and only forces change
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 LIMITS = {torch.int32: 2.0**30, torch.int64: 2.0**52}  # of int64 as many bits as float64 holds
 FINEST = 2.0**-26  # spacing of int32
@@ -37,12 +38,12 @@ class LatticeCorrupted(RuntimeError):
 
 
 @dataclass
-class Lattice:
-    """Lattices of spacing s, a power of two for each token, and the largest value seen on any, in units of s.
+class Grid:
+    """Multiples of s, a power of two for each token, and the largest number of them seen anywhere.
 
     Example:
-        >>> lattice = Lattice.around(torch.tensor([1.0, -0.3]), torch.zeros(2), duration=1.0)
-        >>> lattice.decode(lattice.encode(torch.tensor([1.0, -0.5])))
+        >>> grid = Grid.reaching(torch.tensor([1.0]))
+        >>> grid.decode(grid.encode(torch.tensor([1.0, -0.5])))
         tensor([ 1.0000, -0.5000])
     """
 
@@ -51,11 +52,9 @@ class Lattice:
     largest: Float[Tensor, ""]
 
     @classmethod
-    def around(cls, q: Float[Tensor, "*tokens D"], p: Float[Tensor, "*tokens D"], duration: float) -> Lattice:
-        """The finest lattices that hold `HEADROOM` times what free motion reaches in that time, |q| + duration |p|."""
-        integer = _INTEGERS[q.dtype]
-        at, speed = (x.detach().abs().amax(-1, keepdim=True) for x in (q, p))
-        reach = torch.maximum(at + duration * speed, speed)
+    def reaching(cls, reach: Float[Tensor, "*tokens 1"]) -> Grid:
+        """The finest that holds `HEADROOM` times reach."""
+        integer = _INTEGERS[reach.dtype]
         s = torch.exp2(torch.ceil(torch.log2(HEADROOM * reach / LIMITS[integer]))).clamp(min=_FINEST[integer])
         return cls(s, integer, s.new_zeros(()))
 
@@ -81,17 +80,50 @@ class Lattice:
         """What `added` was called with."""
         return X - torch.round(x / self.s).to(self.integer)
 
+
+@dataclass
+class Lattice:
+    """A grid for q and one for p, whose scales differ: in a long flow |q| grows to duration |p|, but |p| does not.
+
+    Example:
+        >>> lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([0.5]), duration=100.0)
+        >>> float(lattice.q.s / lattice.p.s)
+        32.0
+    """
+
+    q: Grid
+    p: Grid
+
+    @classmethod
+    def around(
+        cls, q: Float[Tensor, "*tokens D"], p: Float[Tensor, "*tokens D"], duration: float, omega: float = 0.0
+    ) -> Lattice:
+        """Around what free motion, or that of an oscillator of frequency omega, reaches in that time.
+
+        q: |q| + duration |p|;  p: `OF_P` times the larger of |p| and omega |q|.
+        """
+        at, speed = (x.detach().abs().amax(-1, keepdim=True) for x in (q, p))
+        return cls(Grid.reaching(at + duration * speed), Grid.reaching(OF_P * torch.maximum(speed, omega * at)))
+
+    def encode(self, q: Float[Tensor, "..."], p: Float[Tensor, "..."]) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:
+        """(Q, P)"""
+        return self.q.encode(q), self.p.encode(p)
+
+    def decode(self, Q: Int[Tensor, "..."], P: Int[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """(q, p), in the state's precision"""
+        return self.q.decode(Q), self.p.decode(P)
+
     def check(self) -> None:
         """Raise `LatticeOverflow` if any value left the range. Waits for the device."""
-        if isinstance(self.largest, FakeTensor):
-            return  # memory is being predicted: there are no values
-        _judge(float(self.largest), LIMITS[self.integer])
+        largest = torch.maximum(self.q.largest, self.p.largest)
+        if not isinstance(largest, FakeTensor):  # whose memory is predicted: it has no value
+            _judge(float(largest), LIMITS[self.q.integer])
 
 
 def _judge(largest: float, limit: float) -> None:
     if largest >= limit:
         raise LatticeOverflow(f"a state or increment went beyond the lattice: {largest / limit:.3g} times its range, "
-                              f"which is {HEADROOM:g} times what free motion reaches")  # fmt: skip
+                              f"{HEADROOM:g} times that of free motion")  # fmt: skip
 
 
 CORRUPTED = ("the reversed flow does not end at its start: the saved state, the weights or the kernels changed between "

@@ -105,7 +105,7 @@ class Plan:
     Attributes:
         Q, P: integers (n, D), which `forward` takes through the flow and `backward` half of back.
         w, v: adjoints (n / 2, D), which `backward` takes back.
-        s, largest: as in `kernels`; check: the checksum so far.
+        sr, largest: (s, r) and largest of `kernels`; check: the checksum so far.
         dW, dab: to which `backward` adds the gradients; those of a and b in parts, one a row.
     """
 
@@ -115,7 +115,7 @@ class Plan:
         new = functools.partial(torch.zeros, dtype=shape.dtype, device=shape.device)
         self.W, self.X, self.G, self.Y = new(H, D), new(n, D), new(n, D), new(n, H)
         new = functools.partial(torch.zeros, dtype=torch.float32, device=shape.device)
-        self.ab, self.s, self.largest = new(2, H), new(n), new(())
+        self.ab, self.sr, self.largest = new(2, H), new(2, n), new(())
         self.wv, self.dW, self.dab = new(2, shape.half, D), new(H, D), new(2, -(-shape.half // GROUP), H)
         self.QP = torch.zeros(2, n, D, dtype=torch.int32, device=shape.device)
         self.check = torch.zeros((), dtype=torch.int64, device=shape.device)
@@ -146,7 +146,7 @@ class Plan:
                 launch("slope", blocks(S), S, *self.ab, S.numel(), H=self.shape.H, KIND=self._sigma, BLOCK=BLOCK)
                 torch.mm(S, self.W, out=self.G)
             launch(
-                "shear", blocks(self.X), *self.QP, self.G, self.s, self.X, self.largest, kick.h or 0.0, kick.d,
+                "shear", blocks(self.X), *self.QP, self.G, *self.sr, self.X, self.largest, kick.h or 0.0, kick.d,
                 *self._field, self.X.numel(), KICK=kick.h is not None, D=self.shape.D, LIMIT=LIMIT, BLOCK=BLOCK,
             )  # fmt: skip
 
@@ -157,7 +157,7 @@ class Plan:
             if kick.h is not None:
                 self._transpose(kick.h * self.shape.g)
             launch(
-                "unshear", blocks(F), *self.QP, *self.wv, F, G, self.s, self.X, kick.h or 0.0, kick.d,
+                "unshear", blocks(F), *self.QP, *self.wv, F, G, *self.sr, self.X, kick.h or 0.0, kick.d,
                 *self._field, F.numel(), KICK=kick.h is not None, D=self.shape.D, BLOCK=BLOCK,
             )  # fmt: skip
 
