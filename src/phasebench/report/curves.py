@@ -34,9 +34,15 @@ class Dot:
 class Line:
     """Dots by rising x, all of one kind."""
 
-    label: str
+    series: str
+    setting: str  # of the other axes
     dots: tuple[Dot, ...]
     predicted: bool = False
+
+    @property
+    def label(self) -> str:
+        """For a legend."""
+        return ", ".join(filter(None, (self.series, self.setting, "predicted" if self.predicted else "")))
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def lines(
     x: Axis,
     bench: str,
     find: Callable[[Point], Metric | None],
-    label: str,
+    series: str,
 ) -> list[Line]:
     """A line for each setting of the other axes that concern the bench; seeds are repeats, not lines."""
     others = [axis for axis in axes if axis is not x and axis.key != SEED and axis.concerns(bench)]
@@ -73,9 +79,9 @@ def lines(
         setting = (
             f"{names[a.key].rpartition('.')[2]} {number(a.values[i])}" for a in others if a.values[i] is not None
         )
-        key = (", ".join(filter(None, (label, *setting))), metric.kind == "predicted")
+        key = (", ".join(setting), metric.kind == "predicted")
         groups.setdefault(key, {}).setdefault(float(x.values[i]), []).append(metric)
-    return [Line(text, _dots(found), predicted) for (text, predicted), found in groups.items()]
+    return [Line(series, text, _dots(found), predicted) for (text, predicted), found in groups.items()]
 
 
 def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:

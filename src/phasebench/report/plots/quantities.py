@@ -93,15 +93,17 @@ def _arm(pattern: str, name: str) -> str | None:
 
 
 def _series(quantity: Quantity, metric: str) -> str:
-    if len(quantity.metrics) > 1:
+    pattern, *others = quantity.metrics
+    if others:
         return {"candidate_ppl": "model", "baseline_ppl": "baseline"}.get(metric, metric)
-    return _arm(quantity.metrics[0], metric) or ""
+    return _arm(pattern, metric) or ""
 
 
 def _drawn(quantity: Quantity, key: str, found: list[Line]) -> Picture:
-    shown = _evenly(found, SHOWN)
+    shown = _selected(found)
     with rc_context(RC):
-        made, (panel, *_) = figure(height=3.0 + 0.17 * len(shown))
+        made, panels = figure(height=3.0 + 0.17 * len(shown))
+        panel = panels[0]
         for i, line in enumerate(shown):
             _line(panel, line, i, _fitted(quantity, key, line), _ORDERED.get(_last(key), ""))
         if quantity.log and all(dot.low > 0 for line in shown for dot in line.dots):
@@ -127,7 +129,7 @@ def _last(key: str) -> str:
 
 
 def _line(panel: Axes, line: Line, i: int, fitted: Fit | None, word: str) -> None:
-    text = [line.label, "predicted" if line.predicted else "", fitted.text(word) if fitted else ""]
+    text = [line.label, fitted.text(word) if fitted else ""]
     x, y = [dot.x for dot in line.dots], [dot.y for dot in line.dots]
     spans = [[dot.y - dot.low for dot in line.dots], [dot.high - dot.y for dot in line.dots]]
     style: dict[str, Any] = look(i) | {"linestyle": "--" if line.predicted else "-"}
@@ -159,11 +161,12 @@ def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line])
     return " ".join(parts)
 
 
-def _evenly(items: list[Line], count: int) -> list[Line]:
-    """At most so many, the first and the last among them."""
-    if len(items) <= count:
-        return items
-    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+def _selected(found: list[Line]) -> list[Line]:
+    """At most `SHOWN` lines: every series (an arm, say) at as many settings of the other axes as there is room for."""
+    settings, series = list(dict.fromkeys(line.setting for line in found)), {line.series for line in found}
+    count = min(len(settings), max(1, SHOWN // len(series)))
+    kept = {settings[round(i * (len(settings) - 1) / max(1, count - 1))] for i in range(count)}
+    return [line for line in found if line.setting in kept][:SHOWN]
 
 
 def _file(key: str) -> str:

@@ -15,6 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
@@ -43,22 +44,20 @@ class Picture:
 
 def picture(name: str, caption: str, figure: Figure) -> Picture:
     """Render a figure as PNG and PDF."""
-    files = {}
+    png, pdf = io.BytesIO(), io.BytesIO()
     with rc_context(RC):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # keep what it found: it takes longer than drawing
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            stream = io.BytesIO()
-            figure.savefig(stream, format=suffix, dpi=DPI, metadata=metadata)
-            files[suffix] = stream.getvalue()
-    return Picture(name, caption, files)
+        figure.set_dpi(DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(png)
+        figure.set_layout_engine("none")  # the layout is found: again, it would take longer than drawing
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+    return Picture(name, caption, {"png": png.getvalue(), "pdf": pdf.getvalue()})
 
 
 def figure(columns: int = 1, rows: int = 1, height: float = HEIGHT, share_y: bool = True) -> tuple[Figure, list[Axes]]:
     """An empty figure of paper width with that many panels. No window, no global state."""
     with rc_context(RC):
         made = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasAgg(made)
         panels = made.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y)
     return made, list(panels.flat)
 
