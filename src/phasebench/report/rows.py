@@ -9,7 +9,6 @@ from typing import Any, Literal
 from phasebench.entries import Gate, Metric
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
-from phasebench.report.derived import PER_TIME
 from phasebench.report.read import Bench
 from phasebench.report.table import clean, number
 
@@ -17,7 +16,7 @@ AT_LEAST = ", at least"  # in the unit of a lower bound (bench.vram, out of memo
 # what the printed table shows beside the gates; table.csv has every metric
 MAIN = {
     "ppl": ("candidate_ppl", "baseline_ppl", "ppl_ratio"),
-    "energy": ("max_drift", "mean_drift", "force_evaluations", PER_TIME),
+    "energy": ("max_drift", "mean_drift", "force_evaluations"),
     "vram": ("vram_symplectic_gb", "vram_full_backprop_gb", "vram_reduction_pct"),
     "grad": ("reconstruction", "gradient_error"),
     "speed": ("ode_stack_median_ms", "ode_stack_ceiling_fraction", "steps_per_s_over_stage1"),

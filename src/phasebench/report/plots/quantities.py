@@ -104,8 +104,9 @@ def _drawn(quantity: Quantity, key: str, found: list[Line]) -> Picture:
     with rc_context(RC):
         made, panels = figure(height=3.0 + 0.17 * len(shown))
         panel = panels[0]
-        for i, line in enumerate(shown):
-            _line(panel, line, i, _fitted(quantity, key, line), _ORDERED.get(_last(key), ""))
+        looks = {place: i for i, place in enumerate(dict.fromkeys(map(_place, shown)))}
+        for line in shown:
+            _line(panel, line, looks[_place(line)], _fitted(quantity, key, line), _ORDERED.get(_last(key), ""))
         if quantity.log and all(dot.low > 0 for line in shown for dot in line.dots):
             y_log(panel)
             low, high = panel.get_ylim()
@@ -161,12 +162,18 @@ def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line])
     return " ".join(parts)
 
 
+def _place(line: Line) -> tuple[str, str]:
+    """What a prediction shares with its measurement."""
+    return line.series, line.setting
+
+
 def _selected(found: list[Line]) -> list[Line]:
-    """At most `SHOWN` lines: every series (an arm, say) at as many settings of the other axes as there is room for."""
+    """Lines of at most `SHOWN` looks: every series (an arm, say) at as many of the settings as there is room for."""
     settings, series = list(dict.fromkeys(line.setting for line in found)), {line.series for line in found}
     count = min(len(settings), max(1, SHOWN // len(series)))
     kept = {settings[round(i * (len(settings) - 1) / max(1, count - 1))] for i in range(count)}
-    return [line for line in found if line.setting in kept][:SHOWN]
+    places = list(dict.fromkeys(_place(line) for line in found if line.setting in kept))[:SHOWN]
+    return [line for line in found if _place(line) in places]
 
 
 def _file(key: str) -> str:
