@@ -200,7 +200,8 @@ def test_a_sweep_lists_the_points_that_have_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     ["", "{}", "[]", '{"points": 3}', '{"points": [1]}', '{"points": [{"folder": "0"}]}', '{"points": ["x"]}',
-     '{"points": [{"folder": "a\\u0000", "status": "ok"}]}', '{"points": [{"folder": "0", "status": "ok", "overrides": 3}]}',
+     '{"points": [{"folder": "a\\u0000", "status": "ok"}]}',
+     '{"points": [{"folder": "0", "status": "ok", "overrides": 3}]}',
      '{"points": [{"folder": 3, "status": "ok"}]}', "[" * 100_000],
 )  # fmt: skip
 def test_a_broken_sweep_json_is_listed_and_the_runs_stay(tmp_path: Path, content: str) -> None:

@@ -25,8 +25,8 @@ from phasebench.report.tables.markdown import markdown_text
 from phasebench.report.tables.terminal import show
 
 HOSTILE = [
-    "<script>alert(1)</script>", '"quoted" & \'single\'', "a|b`c`*d*_e_", "50% $x^2$ \\input{x} {~#&}", "[1]* leading", "*",
-    "\x1b[31mred\n\r\nlines\t", "\ud800 \u202e \u4e2d\u6587 \U0001f600", "=1+1", "--", "- a", " ", "\\", "\0",
+    "<script>alert(1)</script>", '"quoted" & \'single\'', "a|b`c`*d*_e_", "50% $x^2$ \\input{x} {~#&}", "[1]* leading",
+    "*", "\x1b[31mred\n\r\nlines\t", "\ud800 \u202e \u4e2d\u6587 \U0001f600", "=1+1", "--", "- a", " ", "\\", "\0",
 ]  # fmt: skip
 
 
