@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import made
+from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, collect
+from phasebench.report.page import html_text
 from phasebench.report.read import Broken, read
+from phasebench.report.rows import table
+from phasebench.report.tables.delimited import csv_text
 
 
 def reason(found: Collection) -> str:
@@ -71,7 +75,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
         lambda f: f["benches"]["energy"]["metrics"]["max_drift"].update(kind="guessed"),
         "kind 'guessed'",
     ),
-    "a huge number": (lambda f: metric(f, 10**400), "too large"),
+    "a huge number": (lambda f: metric(f, 10**400), "larger than 1e+100"),
     "no gates": (lambda f: f["benches"]["ppl"].pop("gates"), "no 'gates'"),
     "benches as a list": (lambda f: f.update(benches=[]), "benches is '[]'"),
     "a bench that is text": (lambda f: f["benches"].update(ppl="ok"), "benches.ppl is 'ok'"),
@@ -99,7 +103,7 @@ def test_edits_by_hand_are_noticed(tmp_path: Path, name: str) -> None:
 def test_infinity_is_no_value(tmp_path: Path) -> None:
     text = json.dumps(made.content(metrics={"energy.mean_exchange": 123456.5}))
     (tmp_path / "results.json").write_text(text.replace("123456.5", "1e999"), encoding="utf-8")
-    assert "mean_exchange.value is too large" in reason(collect([tmp_path]))
+    assert "mean_exchange.value is larger than 1e+100" in reason(collect([tmp_path]))
 
 
 def test_what_is_no_file_or_too_large_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +134,9 @@ def test_no_replaced_part_crashes(tmp_path: Path, data: st.DataObject) -> None:
     made.write(tmp_path, found)
     collected = collect([tmp_path])
     assert len(collected.points) + len(collected.broken) == 1
+    content = table(collected.points, swept(collected.points), everything=True)
+    assert csv_text(content)
+    assert "</html>" in html_text("x", collected, content, [])
 
 
 def test_points_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -26,7 +26,13 @@ def test_the_order_of_a_power_law_is_found(order: float, factor: float) -> None:
     assert found is not None
     assert found.order == pytest.approx(order, abs=1e-9)
     assert found.error == pytest.approx(0, abs=1e-7)
-    assert found.factor == pytest.approx(factor, rel=1e-6)
+    assert found.at(0.3) == pytest.approx(factor * 0.3**order, rel=1e-6)
+
+
+def test_close_steps_do_not_overflow() -> None:
+    found = fit(dots([1e5, 1.00001e5], [1e5, 1e-5]))
+    assert found is not None
+    assert found.at(1e5) == pytest.approx(1e5)
 
 
 def test_the_error_is_that_of_least_squares() -> None:

@@ -76,12 +76,12 @@ def _remarks(found: Outcome, shown: list[Comparison]) -> Iterator[Text]:
     tested = sum(1 for row in found.comparisons if row.limits and row.p is not None)
     if tested:
         chance = f"chance alone makes about {tested * found.alpha:.2g} of them look like a change"
-        yield _line(f"{tested} tests at p < {found.alpha:g}: {chance}")
+        yield _line(f"tested: {tested}, at p < {found.alpha:g}; {chance}")
     for word, places in (("new", found.new), ("gone", found.gone)):
         if places:
             names = ", ".join(found.names[place.key] for place in places[:_LISTED])
             more = f", and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-            yield _line(f"{word}: {len(places)} points: {names}{more}", "yellow")
+            yield _line(f"{word} ({len(places)}): {names}{more}", "yellow")
     yield from (_line(f"note: {note}") for note in found.notes)
 
 

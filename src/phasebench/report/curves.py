@@ -52,7 +52,11 @@ class Fit:
     order: float
     error: float | None
     dots: tuple[Dot, ...]
-    factor: float
+    start: float  # log C
+
+    def at(self, x: float) -> float:
+        """The fitted y at one x."""
+        return math.exp(self.start + self.order * math.log(x))
 
     def text(self, word: str = "order") -> str:
         """For a legend."""
@@ -101,7 +105,7 @@ def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
     if len(used) > 2:
         rest = sum((b - start - order * a) ** 2 for a, b in zip(x, y, strict=True))
         error = math.sqrt(rest / (len(used) - 2) / sum((a - statistics.fmean(x)) ** 2 for a in x))
-    return Fit(order, error, used, math.exp(start))
+    return Fit(order, error, used, start)
 
 
 def _dots(found: dict[float, list[Metric]]) -> tuple[Dot, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from phasebench.entries import SEED_KEYS, Gate, Metric, exit_code
 from phasebench.report.derived import derived
 from phasebench.results import config_hash, parse
 
+GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
 
 
@@ -144,10 +144,10 @@ def _is(value: Any, kind: Any, at: str) -> Any:
 
 
 def _number(value: Any, at: str) -> Any:
-    """A number that a float can hold, or null: JSON allows 1e999, which Python reads as infinity."""
+    """A number that something measured can be, or null. JSON allows 1e999, which Python reads as infinity."""
     _is(value, (int, float, type(None)), at)
-    if value is not None and not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{at} is too large for a number of 64 bits")
+    if value is not None and not abs(value) <= GREATEST:
+        raise ValueError(f"{at} is larger than {GREATEST:g}: no measurement")
     return value
 
 

@@ -140,8 +140,7 @@ def _line(panel: Axes, line: Line, i: int, fitted: Fit | None, word: str) -> Non
     panel.plot([d.x for d in bounds], [d.y for d in bounds], "^", ms=9, mfc="none", mec=style["color"], ls="none")
     if fitted:
         ends = [fitted.dots[0].x, fitted.dots[-1].x]
-        drawn = [fitted.factor * x**fitted.order for x in ends]
-        panel.plot(ends, drawn, color=style["color"], ls=":", lw=0.8)
+        panel.plot(ends, [fitted.at(x) for x in ends], color=style["color"], ls=":", lw=0.8)
 
 
 def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line]) -> str:
