@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import made
 from phasebench.report.axes import Axis, swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.plots import quantities
+from phasebench.report.plots import quantities, traces
 from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
 from phasebench.report.plots.quantities import FLOOR, QUANTITIES, over_axes
@@ -173,6 +173,36 @@ def test_hostile_names_break_no_picture(tmp_path: Path) -> None:
     found, collection = drawn(tmp_path)
     assert "drift_over_model_ode_steps" in found
     assert collection.notes == []
+
+
+@pytest.mark.parametrize("layers", [[], "flat", [[]], {}, [{"max_drift_at_step": ["a"]}]])
+def test_strange_layers_are_said(tmp_path: Path, layers: object) -> None:
+    strange = made.content(benches=["energy"])
+    strange["benches"]["energy"]["details"]["layers"] = layers
+    made.write(tmp_path, strange)
+    found, collection = drawn(tmp_path)
+    assert "energy_traces" not in found
+    assert "its energy series cannot be drawn" in collection.notes[0]
+
+
+def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: Drawn = {}
+    monkeypatch.setattr(
+        traces, "picture", lambda name, caption, made: kept.update({name: made}) or Picture(name, "", {})
+    )
+    content = made.content(benches=["energy"])
+    details = content["benches"]["energy"]["details"]
+    details["every"] = 50
+    details["layers"] = [
+        {"seed": seed, "max_drift_at_step": [1e-6, 2e-6], "drift_of_batch_mean": [0.0, 1e-7, 2e-7]}
+        for seed in (0, 0, 1)
+    ]
+    made.write(tmp_path, content)
+    collection = collect([tmp_path])
+    list(traces.energy_traces(collection, []))
+    drift, mean = (kept[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
+    assert [list(line.get_xdata()) for line in drift] == [[50, 100]] * 2  # the first seed's layers
+    assert list(mean[0].get_xdata()) == [0, 50, 100]
 
 
 def test_one_point_has_its_traces_only(tmp_path: Path) -> None:

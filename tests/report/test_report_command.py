@@ -73,6 +73,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert (tmp_path / "table.tex").exists()
 
 
+def test_the_kept_runs_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(made.ROOT / "outputs/reference/h100"), "--print"]) == 0
+    assert "cannot be used" not in capsys.readouterr().out
+
+
 def test_print_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = made.write(tmp_path, made.content())
     assert main([str(tmp_path), "--print"]) == 0

@@ -30,9 +30,10 @@ _SERIES = {
 
 @dataclass(frozen=True)
 class Trace:
-    """The layers' series of one point."""
+    """The layers' series of one point, which have a value every so many steps."""
 
     name: str
+    every: int
     layers: list[dict[str, Any]]
 
 
@@ -73,7 +74,8 @@ def _lines(panel: Axes, trace: Trace, series: str) -> None:
     for i, layer in enumerate(trace.layers):
         values = layer[series]
         first = 0 if series == "drift_of_batch_mean" else 1  # the drift of step 0 is 0 by definition
-        panel.plot(range(first, first + len(values)), values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
+        steps = [trace.every * (first + j) for j in range(len(values))]
+        panel.plot(steps, values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
     if series == "drift_of_batch_mean":
         panel.ticklabel_format(axis="y", scilimits=(0, 0))
     panel.set_title(label(trace.name), fontsize=7, loc="right")
@@ -85,13 +87,16 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
         return None
     try:
         found, _ = content(point.run.path)
-        layers = found["benches"]["energy"]["details"]["layers"]
+        details = found["benches"]["energy"]["details"]
+        layers = [row for row in details["layers"] if row.get("seed") == details["layers"][0].get("seed")]
+        if not layers:
+            raise ValueError("there is no layer")
         for layer in layers:
             for series in _SERIES:
                 if not all(map(math.isfinite, layer[series])):
                     raise ValueError(f"{series} has a value that is not finite")
-        return Trace(name, layers)
-    except (Broken, KeyError, TypeError, ValueError, OverflowError) as error:
+        return Trace(name, int(details.get("every", 1)), layers)
+    except (Broken, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         collection.notes.append(f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}")
         return None
 

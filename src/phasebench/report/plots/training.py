@@ -31,7 +31,7 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
         try:
             history = next(h for h in histories(content(run.path)[0]["benches"]) if h["file"] == name)
             found[_words(name, users[name], axes)] = _curves(history)
-        except (Broken, KeyError, TypeError, ValueError, OverflowError, StopIteration) as error:
+        except (Broken, KeyError, TypeError, AttributeError, ValueError, OverflowError, StopIteration) as error:
             collection.notes.append(f"{run.path}: the history of {name} cannot be drawn: {error}")
     if found:
         more = f" {len(found)} of {len(names)} sets of weights." if len(names) > len(found) else ""
