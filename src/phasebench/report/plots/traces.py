@@ -93,8 +93,8 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
             raise ValueError("there is no layer")
         for layer in layers:
             for series in _SERIES:
-                if not all(map(math.isfinite, layer[series])):
-                    raise ValueError(f"{series} has a value that is not finite")
+                if not layer[series] or not all(map(math.isfinite, layer[series])):
+                    raise ValueError(f"{series} is empty, or has a value that is not finite")
         return Trace(name, int(details.get("every", 1)), layers)
     except (Broken, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         collection.notes.append(f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}")
