@@ -81,12 +81,12 @@ def dumps(value: Any, indent: int = 0) -> str:
     return f"{opening}\n" + ",\n".join(parts) + f"\n{'  ' * indent}{closing}"
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, never sees half of it. Raises OSError."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) so that a reader, or a crash, never sees half of it. Raises OSError."""
     temporary = path.with_name(f".phasebench-{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -7,6 +7,7 @@ The top level has the seed's keys; everything else that is needed to judge or re
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from phasebench.config import ConfigError
 from phasebench.entries import SEED_KEYS, BenchResult, Gate, Metric, entry, exit_code, failed, finished, seed_values
 from phasebench.jsonfile import destination, dumps, plain, write_atomic
 
-__all__ = ["BenchResult", "Gate", "Metric", "ResultsFile", "config_hash", "exit_code", "load", "schema"]
+__all__ = ["BenchResult", "Gate", "Metric", "ResultsFile", "config_hash", "exit_code", "load", "parse", "schema"]
 
 SCHEMA_VERSION = 1
 
@@ -163,8 +164,13 @@ def schema() -> dict[str, Any]:
 
 def load(path: Path | str) -> dict[str, Any]:
     """Read a results.json. Raises ValueError with one line if it is truncated, foreign or of another version."""
+    return parse(Path(path).read_bytes(), path)
+
+
+def parse(content: bytes, path: Path | str) -> dict[str, Any]:
+    """The bytes of a results.json; `path` is for the messages. Raises what `load` raises."""
     try:
-        found = json.loads(Path(path).read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON (truncated?): {error}") from error
     if not isinstance(found, dict) or "schema_version" not in found:
@@ -173,7 +179,7 @@ def load(path: Path | str) -> dict[str, Any]:
         raise ValueError(
             f"{path}: schema_version is {found['schema_version']!r}; this phasebench reads {SCHEMA_VERSION}"
         )
-    missing = [key for key in schema()["required"] if key not in found]
+    missing = [key for key in _required() if key not in found]
     if missing:
         raise ValueError(f"{path}: not a results.json of phasebench: missing {', '.join(missing)}")
     return found
@@ -183,6 +189,11 @@ def config_hash(config: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of a resolved configuration: keys sorted, no spaces."""
     canonical = json.dumps(plain(config, "config", {}), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@functools.cache
+def _required() -> tuple[str, ...]:
+    return tuple(schema()["required"])
 
 
 def _refuse_constant(name: str) -> None:

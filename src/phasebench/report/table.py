@@ -53,7 +53,11 @@ def number(value: Any) -> str:
 
 def clean(text: str) -> str:
     """Text that came from a user or an error, without the control characters that would move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "\n".join(line if line.isprintable() else _printable(line) for line in text.split("\n"))
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _gates(benches: Benches) -> Table:

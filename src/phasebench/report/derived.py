@@ -1,0 +1,64 @@
+"""Figures that a results.json implies but does not name: they get a unit and, where there is none, a reason.
+
+    evaluations_per_time = force evaluations / (steps dt)      what a unit of H's time costs a layer
+
+so that a small dt is not free: the energy bench takes a fixed number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from phasebench.entries import Metric
+
+PER_TIME = "evaluations_per_time"
+DURATION = "duration_s"
+_TRAINED = "the bench trained its weights first"
+
+
+def derived(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Metric]:
+    """Metrics of a bench, by key, from its entry in results.json and the run's configuration.
+
+    Raises KeyError, TypeError or AttributeError where the entry is not as phasebench writes it.
+    """
+    found = dict(_duration(entry))
+    if name == "ppl":
+        found |= dict(_stages(entry))
+    if name == "energy":
+        found |= dict(_per_time(entry, config))
+    if name == "speed":
+        found |= dict(_arms(entry))
+    return found
+
+
+def _duration(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
+    """Wall time, unless a training is part of it: the first point of a sweep would seem slow."""
+    seconds = entry["duration_s"]
+    if seconds is not None and entry["status"] == "ok":
+        details = entry["details"]
+        weights = [details.get("weights"), *(d.get("weights") for d in details.values() if isinstance(d, dict))]
+        trained = any(isinstance(w, dict) and w.get("origin") == "trained" for w in weights)
+        yield DURATION, Metric(None if trained else float(seconds), "s", reason=_TRAINED if trained else None)
+
+
+def _stages(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
+    """The seed's keys stage1_ppl and stage2_ppl, where a model of that name was scored."""
+    for role in ("candidate", "baseline"):
+        metric = entry["metrics"].get(f"{role}_ppl")
+        if metric is not None and role in entry["details"]:
+            yield f"{entry['details'][role]['name']}_ppl", Metric(**metric)
+
+
+def _per_time(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
+    evaluations = entry["metrics"].get("force_evaluations", {}).get("value")
+    if evaluations is not None:
+        energy = config["bench"]["energy"]
+        time = energy["steps"] * energy["dt"]
+        yield PER_TIME, Metric(evaluations / time, "a layer and unit of time", "counted")
+
+
+def _arms(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
+    for row in entry["details"].get("rows", []):
+        what = row["what"].replace(" ", "_")
+        yield f"{what}_{row['arm']}_ms", Metric(float(row["median_ms"]), "ms")

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import made
+from phasebench.report.axes import Axis, settings, swept
+from phasebench.report.collect import Point, collect
+from phasebench.report.read import read
+
+
+def points(tmp_path: Path, *contents: dict) -> list[Point]:
+    for i, found in enumerate(contents):
+        made.write(tmp_path / str(i), found)
+    return collect([tmp_path]).points
+
+
+def keys(axes: list[Axis]) -> list[str]:
+    return [axis.key for axis in axes]
+
+
+def test_what_differs_is_swept(tmp_path: Path) -> None:
+    found = [made.content({"model.ode.dt": dt}, {"energy.max_drift": dt}) for dt in (0.1, 0.2, 0.4)]
+    (axis,) = swept(points(tmp_path, *found))
+    assert (axis.key, axis.values, axis.numeric) == ("model.ode.dt", (0.1, 0.2, 0.4), True)
+
+
+def test_keys_that_move_together_are_one_axis_named_as_on_the_command_line(tmp_path: Path) -> None:
+    contents = [
+        made.content({"scale.name": name, "model.dim": dim, "scale.model.dim": dim}, overrides=[f"scale={name}"])
+        for name, dim in (("seed", 512), ("laptop", 64))
+    ]
+    (axis,) = swept(points(tmp_path, *contents))
+    assert axis.key == "scale.name"
+    assert set(axis.moves) == {"model.dim", "scale.model.dim"}
+    contents = [found | {"overrides": []} for found in contents]
+    (axis,) = swept(points(tmp_path / "b", *contents))
+    assert axis.key == "model.dim"  # scale only hands its values on
+
+
+def test_paths_of_the_run_are_no_axis_but_the_device_is(tmp_path: Path) -> None:
+    contents = [made.content({"cache_dir": f"c{i}", "output": f"o{i}"}) for i in range(2)]
+    contents[1]["environment"]["gpu"]["name"] = "NVIDIA H200"
+    (axis,) = swept(points(tmp_path, *contents))
+    assert (axis.key, axis.numeric) == ("on device", False)
+    assert axis.values == ("NVIDIA H100 80GB HBM3", "NVIDIA H200")
+
+
+def test_a_null_is_a_value_and_a_missing_key_is_none(tmp_path: Path) -> None:
+    contents = [
+        made.content({"bench.energy.integrator": None}),
+        made.content({"bench.energy.integrator": "yoshida4"}),
+        made.content(benches=["vram"]),
+    ]
+    axes = {axis.key: axis.values for axis in swept(points(tmp_path, *contents))}
+    assert axes == {"bench.energy.integrator": ("null", "yoshida4", None)}
+
+
+def test_a_seed_comes_last(tmp_path: Path) -> None:
+    contents = [made.content({"model.ode.dt": dt}, seed=seed) for dt in (0.1, 0.2) for seed in (0, 1)]
+    assert keys(swept(points(tmp_path, *contents))) == ["model.ode.dt", "seed"]
+
+
+def test_a_point_without_results_has_what_its_overrides_say() -> None:
+    overrides = (
+        "model.ode.dt=0.2",
+        "+x=true",
+        "bench=energy",
+        "hydra.job.name=a",
+        "a.b='c'",
+        "n=" + "9" * 500,
+        "z=[1,2]",
+    )
+    found = settings(Point("0", None, overrides, "killed"))
+    expected = {"model.ode.dt": 0.2, "x": True, "bench": "energy", "a.b": "c", "n": "9" * 500, "z": "[1,2]"}
+    assert found == expected
+    assert isinstance(found["x"], bool)
+
+
+def test_what_a_bench_depends_on() -> None:
+    def concerns(key: str, bench: str) -> bool:
+        return Axis(key, ()).concerns(bench)
+
+    assert concerns("bench.energy.dt", "energy")
+    assert not concerns("bench.energy.dt", "ppl")
+    assert concerns("model.ode.steps", "vram")
+    assert not concerns("data.name", "vram")
+    assert concerns("train.lr", "energy")
+
+
+def test_the_kept_runs_are_read(tmp_path: Path) -> None:
+    run = read(made.ROOT / "outputs/reference/h100/seed/results.json")
+    assert (run.verdict, run.device) == (0, "NVIDIA H100 80GB HBM3")
+    assert run.benches["energy"].metrics["evaluations_per_time"].value == 101 / (100 * 0.1)
+    assert run.benches["ppl"].metrics["stage2_ppl"].value == run.benches["ppl"].metrics["candidate_ppl"].value
+    assert run.benches["ppl"].metrics["duration_s"].value is None  # the weights were trained in that run
+    assert len(run.weights) == 2

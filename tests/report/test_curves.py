@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import made
+from phasebench.report.axes import swept
+from phasebench.report.collect import Point, collect
+from phasebench.report.curves import Dot, fit, lines
+from phasebench.report.pareto import front, trades
+
+
+def dots(x: list[float], y: list[float]) -> list[Dot]:
+    return [Dot(a, b, b, b) for a, b in zip(x, y, strict=True)]
+
+
+@given(st.floats(-4, 6), st.floats(1e-6, 1e3))
+def test_the_order_of_a_power_law_is_found(order: float, factor: float) -> None:
+    x = [0.05, 0.1, 0.2, 0.4]
+    found = fit(dots(x, [factor * value**order for value in x]))
+    assert found is not None
+    assert found.order == pytest.approx(order, abs=1e-9)
+    assert found.error == pytest.approx(0, abs=1e-7)
+    assert found.at(0.3) == pytest.approx(factor * 0.3**order, rel=1e-6)
+
+
+def test_close_steps_do_not_overflow() -> None:
+    found = fit(dots([1e5, 1.00001e5], [1e5, 1e-5]))
+    assert found is not None
+    assert found.at(1e5) == pytest.approx(1e5)
+
+
+def test_the_error_is_that_of_least_squares() -> None:
+    x, y = [0.05, 0.1, 0.2, 0.4, 0.8], [2.9e-6, 1.0e-5, 4.1e-5, 1.7e-4, 6.9e-4]
+    found = fit(dots(x, y))
+    (slope, _), covariance = np.polyfit(np.log(x), np.log(y), 1, cov="unscaled")
+    rest = np.log(y) - np.polyval(np.polyfit(np.log(x), np.log(y), 1), np.log(x))
+    assert found is not None
+    assert found.order == pytest.approx(slope)
+    assert found.error == pytest.approx(math.sqrt(covariance[0, 0] * (rest @ rest) / 3))
+
+
+def test_what_the_fit_leaves_out() -> None:
+    found = fit(dots([0.1, 0.2, 0.4, 0.8], [1e-6, 1e-6, 4e-5, 16e-5]), above=2e-6)
+    assert found is not None
+    assert (len(found.dots), found.error) == (2, None)
+    assert found.text() == "order 2.00 (2 points)"
+    assert fit(dots([0.1], [1.0])) is None
+    assert fit(dots([0.1, 0.1], [1.0, 2.0])) is None
+    assert fit([Dot(0.1, 1, 1, 1), Dot(0.2, 2, 2, 2, at_least=True)]) is None
+
+
+def test_seeds_are_repeats_and_other_axes_are_lines(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.1, 0.2], ["leapfrog", "yoshida4"], seeds=[0, 1, 2])
+    points = collect([tmp_path]).points
+    axes = swept(points)
+    x = next(axis for axis in axes if axis.key == "bench.energy.dt")
+
+    def drift(point: Point) -> object:
+        assert point.run is not None
+        return point.run.benches["energy"].metrics["max_drift"]
+
+    found = lines(points, axes, x, "energy", drift, "")  # type: ignore[arg-type]
+    assert [line.label for line in found] == ["integrator leapfrog", "integrator yoshida4"]
+    first = found[0].dots[0]
+    assert (first.x, first.y) == (0.1, pytest.approx(1.01e-5))
+    assert (first.low, first.high) == (pytest.approx(1e-5), pytest.approx(1.02e-5))
+    perplexity = lines(points, axes, x, "ppl", drift, "model")  # type: ignore[arg-type]
+    assert [line.label for line in perplexity] == ["model"]  # the energy bench's integrator does not concern it
+
+
+def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=12))
+def test_the_front_is_what_nothing_beats(costs: list[tuple[int, int, int]]) -> None:
+    assert front(costs) == [not any(beats(other, cost) for other in costs) for cost in costs]
+
+
+def test_trades_are_of_one_kind(tmp_path: Path) -> None:
+    made.write(tmp_path / "0", made.content({"bench.energy.dt": 0.2}, benches=["energy"]))
+    (alone,) = trades(collect([tmp_path]).points)
+    assert (alone.perplexity, alone.costs) == (None, (alone.drift, alone.evaluations))
+    assert alone.evaluations == pytest.approx(101 / 20)
+    made.write(tmp_path / "1", made.content())
+    (both,) = trades(collect([tmp_path]).points)
+    assert both.perplexity == pytest.approx(65.7, abs=0.1)
+    assert len(both.costs) == 3

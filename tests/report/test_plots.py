@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+import made
+from phasebench.report.axes import Axis, swept
+from phasebench.report.collect import Collection, Point, collect
+from phasebench.report.plots import quantities, traces
+from phasebench.report.plots.all import pictures
+from phasebench.report.plots.fronts import pareto
+from phasebench.report.plots.quantities import FLOOR, QUANTITIES, over_axes
+from phasebench.report.plots.style import Picture, figure, label, picture, spread
+
+Drawn = dict[str, Figure]
+ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
+
+
+def drawn(folder: Path) -> tuple[dict[str, Picture], Collection]:
+    collection = collect([folder])
+    return {found.name: found for found in pictures(collection, swept(collection.points))}, collection
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """The figures behind the pictures of quantities, by name."""
+    kept: Drawn = {}
+
+    def keep(name: str, caption: str, made: Figure) -> Picture:
+        kept[name] = made
+        return Picture(name, caption, {})
+
+    monkeypatch.setattr(quantities, "picture", keep)
+    return kept
+
+
+def test_all_kinds_of_pictures(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.1, 0.2, 0.4], ["leapfrog", "yoshida4"], seeds=[0, 1])
+    found, collection = drawn(tmp_path)
+    expected = {"drift_over_bench_energy_dt", "energy_duration_over_bench_energy_dt", "pareto", "energy_traces",
+                "energy_mean_traces", "training"}  # fmt: skip
+    assert set(found) == expected
+    assert collection.notes == []
+    for one in found.values():
+        assert one.files["png"].startswith(b"\x89PNG")
+        assert one.files["pdf"].startswith(b"%PDF")
+        assert one.caption.endswith(".")
+    again = next(pareto(collection.points, swept(collection.points)))
+    assert again.files == found["pareto"].files  # nothing in them depends on when they are made
+
+
+def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10):
+        speed = {"status": "ok", "metrics": {}, "gates": [], "notices": [], "error": None, "duration_s": 1.0,
+                 "details": {"rows": [{"what": "ode stack", "arm": arm, "median_ms": 3.5 * steps}
+                                      for arm in ("adjoint", "backprop")]}}  # fmt: skip
+        found = made.content({"model.ode.steps": steps})
+        found["benches"]["speed"] = speed
+        made.write(tmp_path / str(steps), made.consistent(found))
+    points = collect([tmp_path]).points
+    list(over_axes(points, swept(points)))
+    names = {"perplexity", "ppl_ratio", "drift", "memory", "time", "vram_duration", "ppl_duration", "energy_duration"}
+    assert set(figures) == {f"{name}_over_model_ode_steps" for name in names}
+    for one in figures.values():
+        (panel,) = one.axes
+        assert panel.get_xlabel() == "model.ode.steps"
+        assert panel.get_ylabel() in {quantity.title for quantity in QUANTITIES}
+    memory = figures["memory_over_model_ode_steps"].axes[0]
+    texts = {text.get_text() for legend in memory.figure.legends for text in legend.get_texts()}  # type: ignore[union-attr]
+    assert texts == {"autograd", "backprop", "checkpoint", "adjoint"}
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for found in figure.legends for text in found.get_texts()]
+
+
+def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(tmp_path: Path, figures: Drawn) -> None:
+    made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4"])
+    points = collect([tmp_path]).points
+    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("drift"))
+    drift = figures["drift_over_bench_energy_dt"]
+    assert drift.axes[0].get_xscale() == drift.axes[0].get_yscale() == "log"
+    # 1e-3 x 0.02^2 lies below the floor of rounding, as do 1e-2 x 0.02^4 and 0.1^4
+    assert 1e-3 * 0.02**2 < FLOOR < 1e-2 * 0.2**4
+    assert legend(drift) == [
+        "integrator leapfrog, order 2.00 ± 0.00 (3 points)",
+        "integrator yoshida4, order 4.00 (2 points)",
+    ]
+    assert f"{FLOOR:g}" in caption
+
+
+def test_no_order_over_what_has_none(tmp_path: Path, figures: Drawn) -> None:
+    for dim in (64, 128, 256):
+        made.write(tmp_path / str(dim), made.content({"model.dim": dim}, {"energy.max_drift": dim * 1e-7}))
+    points = collect([tmp_path]).points
+    list(over_axes(points, swept(points)))
+    assert legend(figures["drift_over_model_dim"]) == []
+
+
+def predicted(found: dict, unit: str = "GB") -> dict:
+    for entry in found["benches"]["vram"]["metrics"].values():
+        entry["kind"] = "predicted"
+        entry["unit"] = unit
+    return found
+
+
+def test_predictions_and_measurements_are_different_lines(tmp_path: Path, figures: Drawn) -> None:
+    for i, steps in enumerate((5, 10, 20, 40)):
+        found = made.content({"model.ode.steps": steps})
+        made.write(tmp_path / str(i), predicted(found) if steps > 10 else found)
+    points = collect([tmp_path]).points
+    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory"))
+    memory = figures["memory_over_model_ode_steps"]
+    colours = {line.get_label(): line[0].get_color() for line in memory.axes[0].containers}  # type: ignore[index]
+    assert set(legend(memory)) == {f"{arm}{kind}" for arm in ARMS for kind in ("", ", predicted")}
+    assert colours["adjoint"] == colours["adjoint, predicted"]
+    assert "Dashed: predicted, not measured." in caption
+
+
+def test_a_lower_bound_is_said(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10):
+        found = predicted(made.content({"model.ode.steps": steps}), "GB, at least: out of memory")
+        made.write(tmp_path / str(steps), found)
+    points = collect([tmp_path]).points
+    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory"))
+    assert "a lower bound" in caption
+
+
+def test_points_that_are_not_comparable_show_no_memory(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10, 20):
+        made.write(tmp_path / str(steps), made.content({"model.ode.steps": steps}))
+    entries = [
+        {"folder": str(steps), "overrides": [], "status": "not comparable", "reason": "side by side"}
+        for steps in (5, 10)
+    ]
+    (tmp_path / "sweep.json").write_text(json.dumps({"points": entries}), encoding="utf-8")
+    points = collect([tmp_path]).points
+    list(over_axes(points, swept(points)))
+    assert "memory_over_model_ode_steps" not in figures  # one comparable point is no line
+    assert "perplexity_over_model_ode_steps" in figures
+
+
+def test_many_settings_are_cut_but_every_arm_stays(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10):
+        for hidden in range(100, 1100, 100):
+            made.write(tmp_path / f"{steps}-{hidden}", made.content({"model.ode.steps": steps, "model.hidden": hidden}))
+    points = collect([tmp_path]).points
+    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name == "memory_over_model_ode_steps")
+    assert legend(figures["memory_over_model_ode_steps"]) == [f"{arm}, hidden 100" for arm in ARMS]
+    assert "4 of 40 lines are shown" in caption
+
+
+def test_series_that_cannot_be_drawn_are_said(tmp_path: Path) -> None:
+    broken = made.content()
+    broken["benches"]["energy"]["details"]["layers"] = [{"max_drift_at_step": "flat"}]
+    broken["benches"]["ppl"]["details"]["candidate"]["weights"]["steps"] = [{"step": "first"}]
+    made.write(tmp_path, broken)
+    found, collection = drawn(tmp_path)
+    assert "energy_traces" not in found
+    assert any("its energy series cannot be drawn" in note for note in collection.notes)
+    assert any("cannot be drawn: could not convert" in note for note in collection.notes)
+
+
+def test_hostile_names_break_no_picture(tmp_path: Path) -> None:
+    names = ["$x^{", "_hidden", "\U0001f600\u4e2d" * 30, "a\nb", "\ud800", ""]
+    for i, name in enumerate(names):
+        for steps in (5, 10):
+            made.write(tmp_path / f"{i}-{steps}", made.content({"model.name": name, "model.ode.steps": steps}))
+    found, collection = drawn(tmp_path)
+    assert "drift_over_model_ode_steps" in found
+    assert collection.notes == []
+
+
+@pytest.mark.parametrize("layers", [[], "flat", [[]], {}, [{"max_drift_at_step": []}]])
+def test_strange_layers_are_said(tmp_path: Path, layers: object) -> None:
+    strange = made.content(benches=["energy"])
+    strange["benches"]["energy"]["details"]["layers"] = layers
+    made.write(tmp_path, strange)
+    found, collection = drawn(tmp_path)
+    assert "energy_traces" not in found
+    assert "its energy series cannot be drawn" in collection.notes[0]
+
+
+def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: Drawn = {}
+    monkeypatch.setattr(
+        traces, "picture", lambda name, caption, made: kept.update({name: made}) or Picture(name, "", {})
+    )
+    content = made.content(benches=["energy"])
+    details = content["benches"]["energy"]["details"]
+    details["every"] = 50
+    details["layers"] = [
+        {"seed": seed, "max_drift_at_step": [1e-6, 2e-6], "drift_of_batch_mean": [0.0, 1e-7, 2e-7]}
+        for seed in (0, 0, 1)
+    ]
+    made.write(tmp_path, content)
+    collection = collect([tmp_path])
+    list(traces.energy_traces(collection, []))
+    drift, mean = (kept[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
+    assert [list(line.get_xdata()) for line in drift] == [[50, 100]] * 2  # the first seed's layers
+    assert list(mean[0].get_xdata()) == [0, 50, 100]
+
+
+def test_one_point_has_its_traces_only(tmp_path: Path) -> None:
+    made.write(tmp_path, made.content())
+    assert set(drawn(tmp_path)[0]) == {"energy_traces", "energy_mean_traces", "training"}
+
+
+def test_no_point_no_picture() -> None:
+    assert list(pictures(Collection([Point("0", None, ("a=1",), "killed")]), [Axis("a", (1,))])) == []
+
+
+def test_tick_labels_do_not_touch(tmp_path: Path) -> None:
+    values = [1, 2, 3, 4, 5, 10, 20, 50, 99, 100]
+    kept = spread(values, log=False)
+    assert kept[0] == 1
+    assert kept[-1] == 100
+    assert min(b - a for a, b in itertools.pairwise(kept)) >= 0.05 * 99
+    assert spread([0.5], log=True) == [0.5]
+
+
+def test_labels() -> None:
+    assert label("a" * 100) == "a" * 43 + "…"
+    assert label("a\nb\u4e2d") == "a?b?"
+
+
+def test_no_two_lines_look_alike_even_in_grey() -> None:
+    shown = [quantities.look(i) for i in range(quantities.SHOWN)]
+    assert len({found["color"] for found in shown}) == len({found["marker"] for found in shown}) == quantities.SHOWN
+
+
+def test_a_picture_is_of_paper_width() -> None:
+    made_figure, panels = figure()
+    panels[0].plot([0, 1], [0, 1])
+    found = picture("x", "A line.", made_figure)
+    assert int.from_bytes(found.files["png"][16:20], "big") == round(5.5 * 160)

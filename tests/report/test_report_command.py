@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import made
+from phasebench import report
+from phasebench.config import ConfigError
+from phasebench.report.__main__ import main
+
+FILES = {"report.html", "table.csv", "table.md", "table.tex"}
+
+
+def run(*arguments: object, module: str = "phasebench.report") -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+
+
+def names(written: Sequence[Path], folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in written}
+
+
+def test_write_makes_the_whole_report(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.1, 0.2], ["leapfrog"])
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "results.json").write_text("{", encoding="utf-8")
+    written = report.write(tmp_path)
+    assert names(written, tmp_path) >= FILES | {"plots/drift_over_bench_energy_dt.png", "plots/pareto.pdf"}
+    assert all(path.stat().st_size > 0 for path in written)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{tmp_path / '7' / 'results.json'}</code>: not valid JSON" in page
+    assert [path for path in tmp_path.rglob("*") if path.name.startswith(".phasebench")] == []
+
+
+def test_write_takes_the_results_that_it_is_given(tmp_path: Path) -> None:
+    paths = made.sweep(tmp_path / "runs", [0.1, 0.2, 0.4], ["leapfrog"])
+    report.write(tmp_path / "here", results=paths[:2])
+    lines = (tmp_path / "here" / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+
+
+def test_a_folder_of_broken_files_only_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("3", encoding="utf-8")
+    assert names(report.write(tmp_path), tmp_path) == FILES
+    assert main([str(tmp_path)]) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    made.write(tmp_path / "a", made.content())
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        report.write(tmp_path / "file")
+    assert main([str(tmp_path / "a"), "--output", str(tmp_path / "file")]) == 2
+
+
+def test_the_command(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.1, 0.2], ["leapfrog"])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "results.json").write_text("{}", encoding="utf-8")
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot be used" in done.stdout
+    assert "no schema_version" in " ".join(done.stdout.split())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert (tmp_path / "table.tex").exists()
+
+
+def test_the_kept_runs_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(made.ROOT / "outputs/reference/h100"), "--print"]) == 0
+    assert "cannot be used" not in capsys.readouterr().out
+
+
+def test_print_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = made.write(tmp_path, made.content())
+    assert main([str(tmp_path), "--print"]) == 0
+    assert list(tmp_path.iterdir()) == [path]
+    assert "max drift" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{}/none"], "there is no such file or folder"),
+        (["{}/empty"], "no results.json below"),
+        (["{}/empty", "{}/empty"], "several places, and no folder for the report"),
+    ],
+)
+def test_what_cannot_be_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main([argument.format(tmp_path) for argument in arguments]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "fix: " in message
+
+
+def test_several_places_one_report(tmp_path: Path) -> None:
+    made.write(tmp_path / "a", made.content(seed=1))
+    made.write(tmp_path / "b", made.content(seed=2))
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "c")]) == 0
+    assert len((tmp_path / "c" / "table.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+@pytest.mark.parametrize("module", ["phasebench.report", "phasebench.compare"])
+def test_help_has_examples_and_loads_little(module: str) -> None:
+    done = run("--help", module=module)
+    assert done.returncode == 0
+    assert f"python -m {module} outputs/" in done.stdout
+    assert "exit code" in done.stdout
+    heavy = "torch hydra omegaconf matplotlib numpy jinja2"
+    code = f"import sys, {module}.__main__; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_whole_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.1, 0.2], ["leapfrog"])
+    code = f"""
+import sys
+from pathlib import Path
+from phasebench.report import write
+write(Path({str(tmp_path)!r}))
+print([m for m in ("torch", "hydra", "omegaconf") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of 1,000 results: 10 step sizes, 10 numbers of steps, 10 seeds."""
+    folder, found = tmp_path_factory.mktemp("thousand"), made.content()
+    for i in range(1000):
+        found["config"]["bench"]["energy"]["dt"] = 0.02 * (1 + i // 100)
+        found["config"]["model"]["ode"]["steps"] = 2 * (1 + i // 10 % 10)
+        found["config"]["seed"] = found["seed"] = i % 10
+        made.write(folder / str(i), made.consistent(found))
+    return folder
+
+
+def timed(*arguments: object, module: str) -> tuple[str, float]:
+    """What a process prints, and its CPU seconds: the wall clock would measure what else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run(*arguments, module=module)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_a_thousand_results_are_reported_in_ten_seconds(thousand: Path, tmp_path: Path) -> None:
+    _, seconds = timed(thousand, "--output", tmp_path, module="phasebench.report")
+    assert seconds < 10
+    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 1001
+
+
+def test_a_thousand_results_are_compared_in_ten_seconds(thousand: Path) -> None:
+    limits = ["--fail", "max_drift:+2%", "--fail", "ppl_ratio:+2%", "--json"]
+    text, seconds = timed(thousand, thousand, *limits, module="phasebench.compare")
+    assert seconds < 10
+    shown = json.loads(text)
+    assert shown["exit_code"] == 0
+    judged = [entry for entry in shown["comparisons"] if entry["metric"] == "energy.max_drift"]
+    assert len(judged) == 100
+    assert {len(entry["base"]["values"]) for entry in judged} == {10}

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+import made
+from phasebench.entries import Gate
+from phasebench.report.axes import swept
+from phasebench.report.collect import Collection, Point, collect
+from phasebench.report.rows import Cell, Column, Table, table
+from phasebench.report.tables import latex, markdown
+from phasebench.report.tables.delimited import csv_text
+from phasebench.report.tables.latex import latex_text
+from phasebench.report.tables.markdown import markdown_text
+from phasebench.report.tables.terminal import show
+
+HOSTILE = [
+    "<script>alert(1)</script>", '"quoted" & \'single\'', "a|b`c`*d*_e_", "50% $x^2$ \\input{x} {~#&}", "[1]* leading",
+    "*", "\x1b[31mred\n\r\nlines\t", "\ud800 \u202e \u4e2d\u6587 \U0001f600", "=1+1", "--", "- a", " ", "\\", "\0",
+]  # fmt: skip
+
+
+@pytest.fixture
+def swept_table(tmp_path: Path) -> Table:
+    made.sweep(tmp_path, [0.1, 0.2], ["leapfrog", "yoshida4"])
+    made.write(tmp_path / "4", made.content({"bench.energy.dt": 0.4}, passed={"energy.max_drift": False}))
+    points = collect([tmp_path]).points
+    points.append(Point("5", None, ("bench.energy.dt=0.8",), "oom", "CUDA out of memory"))
+    return table(points, swept(points))
+
+
+def hostile_table() -> Table:
+    columns = [Column("point", "point", role="point"), Column("a.b", HOSTILE[0], role="axis"),
+               Column("m.x", HOSTILE[3], HOSTILE[5]), Column("status", "status", role="status"),
+               Column("reason", "reason", role="status")]  # fmt: skip
+    gate = Gate("x", False, 1.5e-7, "< 1")
+    rows = [[Cell(text), Cell(text), Cell(text if i % 2 else 1.5e-7, gate=gate), Cell("fail"), Cell(text)]
+            for i, text in enumerate(HOSTILE)]  # fmt: skip
+    return Table(columns, rows)
+
+
+def printed(content: Table, width: int) -> str:
+    stream = io.StringIO()
+    show(content, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_a_row_a_point_and_a_column_a_swept_key(swept_table: Table) -> None:
+    assert [column.heading for column in swept_table.columns[:3]] == ["point", "dt", "integrator"]
+    assert [row[1].value for row in swept_table.rows] == [0.1, 0.2, 0.1, 0.2, 0.4, 0.8]
+    drift = [column.key for column in swept_table.columns].index("energy.max_drift")
+    assert swept_table.columns[drift].unit == "E_ref"
+    assert swept_table.rows[0][drift].verdict == "pass"
+    assert swept_table.rows[4][drift].verdict == "FAIL"
+    missing = swept_table.rows[5]
+    assert (missing[drift].value, missing[drift].reason) == (None, "CUDA out of memory")
+    assert [cell.value for cell in missing[-2:]] == ["oom", "CUDA out of memory"]
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
+def test_the_terminal_shows_every_value_and_no_line_is_wider(swept_table: Table, width: int) -> None:
+    text = printed(swept_table, width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    words = text.split()
+    for column in swept_table.columns[:-1]:
+        i = swept_table.columns.index(column)
+        for row in swept_table.rows:
+            assert set(row[i].text(column).split()) <= set(words)
+    assert "5: CUDA out of memory" in " ".join(words)
+
+
+def test_a_wide_terminal_gets_one_table(swept_table: Table) -> None:
+    assert printed(swept_table, 400).count("status") == 1
+    assert printed(swept_table, 60).count("integrator") > 1
+
+
+def test_many_points_are_cut(swept_table: Table) -> None:
+    text = printed(Table(swept_table.columns, swept_table.rows * 20), 80)
+    assert "70 more points" in text
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40), st.integers(30, 120))
+def test_no_text_makes_a_line_wider(name: str, reason: str, width: int) -> None:
+    columns = [
+        Column("point", name, role="point"),
+        Column("a", name, reason),
+        Column("reason", "reason", role="status"),
+    ]
+    text = printed(Table(columns, [[Cell(name), Cell(reason), Cell(reason)]]), width)
+    assert max(map(cell_len, text.split("\n"))) <= width
+    assert "\x1b" not in text
+
+
+def test_csv_is_exact(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.1, 0.3], ["leapfrog"])
+    points = collect([tmp_path]).points
+    rows = list(csv.DictReader(io.StringIO(csv_text(table(points, swept(points), everything=True)))))
+    assert [float(row["bench.energy.dt"]) for row in rows] == [0.1, 0.3]
+    for row, point in zip(rows, points, strict=True):
+        assert point.run is not None
+        for bench, entry in point.run.benches.items():
+            for key, metric in entry.metrics.items():
+                text = row[f"{bench}.{key}"]
+                value = {"true": True, "false": False, "": None}.get(text, text)
+                assert (float(value) if isinstance(value, str) else value) == metric.value
+    assert rows[0]["energy.max_drift.passed"] == "true"
+    assert "vram.autograd_predicted_gb" in rows[0]["predicted"].split(";")
+    assert "energy.max_drift" not in rows[0]["predicted"].split(";")
+
+
+def test_csv_holds_any_text() -> None:
+    content = hostile_table()
+    head, *rows = list(csv.reader(io.StringIO(csv_text(content), newline="")))
+    assert head[0] == "point"
+    assert [row[0] for row in rows] == [text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in HOSTILE]
+    assert {len(row) for row in rows} == {len(head)}
+
+
+def test_a_lower_bound_and_a_prediction_are_marked() -> None:
+    column = Column("vram.x", "x", "GB")
+    cell = Cell(31.25, predicted=True, at_least=True)
+    assert cell.text(column) == "≥ 31.25 (predicted)"
+    assert cell.text(Column("vram.x", "x", "GB", predicted=True)) == "≥ 31.25"
+    row = next(csv.DictReader(io.StringIO(csv_text(Table([column], [[cell]])))))
+    assert (row["predicted"], row["at_least"]) == ("vram.x", "vram.x")
+    assert r"$\geq$ $31.25$ (predicted)" in latex_text(Table([column], [[cell]]))
+
+
+def test_markdown_has_a_cell_for_every_column() -> None:
+    content = hostile_table()
+    lines = markdown_text(content).splitlines()
+    assert len(lines) == 2 + len(content.rows)
+    for line in lines:
+        assert len(re.findall(r"(?<!\\)\|", line)) == len(content.columns) + 1
+        assert "<" not in line
+    assert "1.5e-07 **FAIL**" in lines[2]
+
+
+@given(st.text(max_size=30))
+def test_escapes_leave_no_markup(text: str) -> None:
+    assert not re.search(r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown.escaped(text)))
+    shown = latex.escaped(text)
+    assert shown.isascii()
+    assert not re.search(r"(?<!\\)[#$%&_]", shown)
+    bare = shown.replace(r"\{", "").replace(r"\}", "")
+    assert bare.count("{") == bare.count("}")
+
+
+def test_latex_is_booktabs(swept_table: Table) -> None:
+    text = latex_text(swept_table)
+    benches = ("ppl", "energy", "vram")
+    for command in (r"\begin{tabular}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
+        assert text.count(command) == len(benches)
+    assert r"$1 \times 10^{-5}$" in text
+    assert r"$\mathbf{8.991 \times 10^{-6}}$" in text  # its gate failed
+    for block in text.split(r"\begin{tabular}")[1:]:
+        sides = re.match(r"\{([lr]+)\}", block)
+        assert sides is not None
+        rows = [line for line in block.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(sides[1])}
+
+
+def test_latex_compiles(swept_table: Table, tmp_path: Path) -> None:
+    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
+    if compiler is None:
+        pytest.skip("neither pdflatex nor tectonic is installed; test_latex_is_booktabs checks the structure")
+    (tmp_path / "table.tex").write_text(latex_text(swept_table) + latex_text(hostile_table()), encoding="utf-8")
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
+    (tmp_path / "paper.tex").write_text(head + r"\input{table.tex}\end{document}", encoding="utf-8")
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
+    done = subprocess.run(
+        [compiler, *options, "paper.tex"], cwd=tmp_path, capture_output=True, check=False, timeout=120
+    )
+    if b"booktabs.sty' not found" in done.stdout:
+        pytest.skip("this TeX has no booktabs")
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+
+
+def test_nothing_measured_is_a_table_too() -> None:
+    points = Collection([Point("0", None, (), "killed", "exit code -9")]).points
+    content = table(points, swept(points))
+    assert [column.key for column in content.columns] == ["point", "status", "reason"]
+    for text in (printed(content, 40), csv_text(content), markdown_text(content), latex_text(content)):
+        assert "killed" in text
