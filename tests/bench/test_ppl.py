@@ -17,7 +17,7 @@ from phasebench.config import Config, DataConfig, ModelConfig, PplConfig, Synthe
 from phasebench.data import IGNORED, Corpus, Split, SyntheticSource, load_corpus
 from phasebench.entries import BenchResult, Gate, finished
 from phasebench.evaluation import NotFinite
-from phasebench.models import LanguageModel, Stage1Block, build_model
+from phasebench.models import ComplexLanguageModel, LanguageModel, Stage1Block, build_model
 from phasebench.workbench import Trained
 from tiny import CPU
 
@@ -26,7 +26,7 @@ VOCAB = 37
 Predict = Callable[[Tensor], Tensor]  # tokens (B, T) -> ln p of the next token (B, T, V)
 
 
-class Scripted(LanguageModel):
+class Scripted(ComplexLanguageModel):
     """A model that predicts as told, and remembers the targets that it was scored on, window by window."""
 
     def __init__(self, predict: Predict, vocab: int = VOCAB, parameters: int = 100) -> None:
@@ -58,7 +58,7 @@ class Bench:
     config: Config = field(default_factory=Config)
     device: torch.device = CPU
 
-    def trained(self, config: ModelConfig, key: str) -> Trained:
+    def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
         return Trained(self.models[key], {"origin": "given"})
 
 
