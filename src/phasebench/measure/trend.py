@@ -73,7 +73,7 @@ class Slope:
         slope: change a unit of time.
         error: its standard error, from means over blocks.
         degrees: of freedom of that error: blocks less two.
-        block_correlation: between the residuals of neighbouring blocks; far from 0, the blocks are too short.
+        block_correlation: r, between the residuals of neighbouring blocks; near 1, the blocks are too short.
         change: slope times the time that the whole series lasts.
         change_error: half width of the change's 95 % interval, by Student's t.
     """
@@ -91,7 +91,8 @@ def slope(series: Sequence[float], dt: float) -> Slope:
 
     Neighbouring values of a trajectory are not independent, so the textbook error of least squares is far too small.
     Means over blocks that are longer than the correlation lasts are nearly independent (Flyvbjerg & Petersen, J. Chem.
-    Phys. 91 (1989) 461): the line and its error come from at most `BLOCKS` of them.  The first tenth is left out, in
+    Phys. 91 (1989) 461): the line and its error come from at most `BLOCKS` of them, and what correlation r they still
+    have multiplies the error's square by (1 + r) / (1 - r), as for a first-order process.  The first tenth is left out, in
     which a trajectory leaves the surface that it started on.  Raises ValueError for a value that is not finite.
 
     Example:
@@ -110,11 +111,11 @@ def slope(series: Sequence[float], dt: float) -> Slope:
     fitted, start = statistics.linear_regression(x, y)
     residuals = [b - start - fitted * a for a, b in zip(x, y, strict=True)]
     square, spread = sum(r * r for r in residuals), sum((a - statistics.fmean(x)) ** 2 for a in x)
-    error, degrees = math.sqrt(square / (count - 2) / spread), count - 2
     pairs = sum(a * b for a, b in itertools.pairwise(residuals))
+    r, degrees = pairs / square if square else 0.0, count - 2
+    error = math.sqrt(square / degrees / spread * (1 + max(r, 0.0)) / (1 - max(r, 0.0)))
     lasts = (len(series) - 1) * dt
-    half = quantile(degrees) * error * lasts
-    return Slope(fitted, error, degrees, pairs / square if square else 0.0, fitted * lasts, half)
+    return Slope(fitted, error, degrees, r, fitted * lasts, quantile(degrees) * error * lasts)
 
 
 def _ranks(series: Sequence[float]) -> list[float]:
