@@ -39,12 +39,18 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
     recipe is the model's own: with its learning rate, and with steps where the configuration says epochs.
     """
     determines = {
-        "model": {k: v for k, v in dataclasses.asdict(config).items() if k != "lr"},
+        "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in _unused(config)},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
         "data": corpus.fingerprint, "seed": seed, "code": _code_hash(), "device": device_name(device),
         "torch": torch.__version__,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+
+
+def _unused(config: ModelConfig) -> set[str]:
+    """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
+    of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base"}}
+    return {"lr"} | of_others[config.name]
 
 
 def _code_hash() -> str:
