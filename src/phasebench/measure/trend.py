@@ -92,8 +92,8 @@ def slope(series: Sequence[float], dt: float) -> Slope:
     Neighbouring values of a trajectory are not independent, so the textbook error of least squares is far too small.
     Means over blocks that are longer than the correlation lasts are nearly independent (Flyvbjerg & Petersen, J. Chem.
     Phys. 91 (1989) 461): the line and its error come from at most `BLOCKS` of them, and what correlation r they still
-    have multiplies the error's square by (1 + r) / (1 - r), as for a first-order process.  The first tenth is left out, in
-    which a trajectory leaves the surface that it started on.  Raises ValueError for a value that is not finite.
+    have multiplies the error's square by (1 + r) / (1 - r), as for a first-order process.  The first tenth is left out,
+    in which a trajectory leaves the surface that it started on.  Raises ValueError for a value that is not finite.
 
     Example:
         >>> found = slope([3e-4 * t for t in range(1000)], 1.0)
