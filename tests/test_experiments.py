@@ -23,8 +23,9 @@ SMALL = (
     "scale.model.dim=8 scale.model.blocks=1 scale.model.heads=2 "
     "scale.model.hidden_stage1=8 scale.model.hidden_stage2=32 scale.model.hidden_gpt=16 "
     "train.epochs=0.3 train.batch=4 train.seq=16 train.warmup=2 train.precision=fp32 train.checkpoint_every=4 "
-    "train.validate_every=5 train.validate_tokens=64 bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
+    "train.validate_every=5 train.validate_tokens=64"
 )
+PPL = "bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
 ENERGY = (
     "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
     "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] bench.energy.precisions=[fp64]"
@@ -39,7 +40,9 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(name: str, *words: str) -> tuple[int, dict[str, Any]]:
         before = set(tmp_path.rglob("results.json"))
         tokenizer = "bpe" if name.endswith("bpe") else "wordlevel"
-        small = SMALL.format(tokenizer=tokenizer) + ("" if "bench=ppl" in words else " " + ENERGY)
+        small = SMALL.format(tokenizer=tokenizer)
+        small += "" if "bench=energy" in words else " " + PPL
+        small += "" if "bench=ppl" in words else " " + ENERGY
         line = ["runner.py", f"experiment={name}", *small.split(), *words]
         monkeypatch.setattr(sys, "argv", line)
         monkeypatch.setattr(run, "_exit_codes", [])
@@ -117,6 +120,20 @@ def test_a_model_of_its_own_learning_rate(recipe: Any) -> None:
         for role in ("candidate", "baseline")
     }
     assert rates["candidate"] == pytest.approx(2 * rates["baseline"])
+
+
+def test_a_long_flow_alone(recipe: Any) -> None:
+    """As outputs/reference/run_training.sh does it, with the weights of the first run."""
+    words = ["bench=energy", "bench.energy.steps=1000", "bench.energy.integrators=null", "bench.energy.dts=null"]
+    _, results = recipe("wikitext2_word", *words, "bench.energy.secular_target=1.0", "bench.energy.seeds=[0]")
+    assert list(results["benches"]) == ["energy"]
+    energy = results["benches"]["energy"]
+    assert "secular_change" in {gate["name"] for gate in energy["gates"]}
+    (layer,) = energy["details"]["layers"]
+    assert energy["details"]["every"] == 1
+    assert len(layer["max_q_at_step"]) == 1001
+    assert layer["q_growth_exponent"] == pytest.approx(1.0, abs=0.3)  # nearly free motion: nothing confines it
+    assert layer["max_q"] == pytest.approx(layer["free_q"], rel=0.5)
 
 
 def test_gpt_refuses_a_longer_context_than_it_learned(recipe: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,11 @@
 
 LINES is a file with the overrides of one run a line; COMMON are those of all.  Each run is `python runner.py COMMON
 LINE` in OUT/NN, with its log beside it.  When the budget is spent the runs under way are ended: a training then goes on
-from its last checkpoint when the same command is given again, and a run that has finished is not repeated.  For
-choosing hyperparameters, COMMON should hold bench=ppl bench.ppl.split=validation bench.ppl.seeds=null bench.ppl.baseline=null
-bench.ppl.reference=null and the gates null.  Exit code 0 if all have finished, 3 if some have not, 2 if one failed.
+from its last checkpoint when the same command is given again, and a run that has finished is not repeated.
+
+For choosing hyperparameters, COMMON should hold bench=ppl bench.ppl.split=validation bench.ppl.seeds=null
+bench.ppl.baseline=null bench.ppl.reference=null, and no gates.  Exit code 0 if all have finished, 3 if some have not, 2
+if one failed.
 """
 
 from __future__ import annotations

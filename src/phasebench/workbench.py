@@ -24,7 +24,7 @@ from phasebench.models import LanguageModel, build_model, require
 from phasebench.progress import Observer, Observers, TensorBoardObserver, console_observer, summary_writer
 from phasebench.training import History
 
-_CURVE = 200  # points of a training's history that results.json keeps
+_CURVE = 120  # points of a training's history that results.json keeps
 _PROBED = 256  # tokens whose drift is tracked through a training
 
 

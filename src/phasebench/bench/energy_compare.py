@@ -119,6 +119,7 @@ def _walk(ode: HamiltonianFlow, q: torch.Tensor, p: torch.Tensor, integrator: st
 
 
 def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rows for the console, drifts and cost side by side."""
+    """The rows of the first precision for the console, drifts and cost side by side."""
     keys = ["integrator", "dt", "precision", "max_drift", "mean_drift", "force_evaluations", "seconds"]
-    return {"columns": [key.replace("_", " ") for key in keys], "rows": [[row[key] for key in keys] for row in rows]}
+    shown = [[row[key] for key in keys] for row in rows if row["precision"] == rows[0]["precision"]]
+    return {"columns": [key.replace("_", " ") for key in keys], "rows": shown}
