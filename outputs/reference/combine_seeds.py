@@ -2,8 +2,8 @@
 
     python outputs/reference/combine_seeds.py A/results.json B/results.json ...
 
-Prints each model's perplexities, their mean and standard deviation, and the candidate's ratio to the others with its 95 %
-interval, as bench.ppl.seeds does.  Refuses runs that differ in more than their seeds, output paths and timing.
+Prints each model's perplexities, their mean and standard deviation, and the candidate's ratio to the others with its
+95 % interval, as bench.ppl.seeds does.  Refuses runs that differ in more than their seeds, output paths and timing.
 """
 
 from __future__ import annotations
