@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains and measures experiment=wikitext2_word on a machine with a GPU, in as many calls as it takes:
-#   bash outputs/reference/run_training.sh FOLDER_OF_WIKITEXT RESULTS_FOLDER "0 1 2" BUDGET_S JOBS [OVERRIDES...]
+#   PHASEBENCH_COMMIT=$(git rev-parse HEAD) bash outputs/reference/run_training.sh FOLDER_OF_WIKITEXT RESULTS_FOLDER "0 1 2" BUDGET_S JOBS [OVERRIDES...]
 # First the trainings, JOBS at a time, seed after seed, until BUDGET_S seconds have passed; where some are left it exits
 # with 3, and the same call goes on from their last checkpoints (outputs/cache and outputs/training-run must still be
 # there). Then, with all weights in the cache, everything that needs them, into RESULTS_FOLDER: perplexities, leak test,
