@@ -70,7 +70,8 @@ def choosing(group: str, name: str) -> str:
 
 def models(config: Config) -> list[ModelConfig]:
     ppl = config.bench.get("ppl")
-    return [config.model, *([ppl.baseline] if ppl and ppl.baseline else [])]
+    others = [ppl.baseline, ppl.reference] if ppl else []
+    return [config.model, *(model for model in others if model)]
 
 
 def command(file: Path) -> str:
@@ -148,6 +149,19 @@ def test_the_compared_models_are_of_one_size(scale: str) -> None:
     assert (candidate.name, baseline.name) == ("stage2", "stage1")
     assert ours <= 1.05 * theirs
     assert (candidate.dim, candidate.blocks, candidate.dropout) == (baseline.dim, baseline.blocks, baseline.dropout)
+
+
+@pytest.mark.parametrize("name", ["wikitext2_word", "wikitext2_bpe"])
+def test_a_recipe_s_models_are_of_one_size_and_one_recipe(name: str) -> None:
+    """Both stages within 5 %, the reference the larger one; the same dropout, rate and budget for all."""
+    config = typed(f"experiment={name}", "data.path=here")
+    with torch.device("meta"):
+        two, one, gpt = (build_model(model, 50).parameter_counts()["blocks"] for model in models(config))
+    assert two == pytest.approx(one, rel=0.01)
+    assert two < gpt
+    assert len({str(model.dropout) + str(model.lr) for model in models(config)}) == 1
+    ode = config.model.ode
+    assert ode.steps * ode.dt == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())

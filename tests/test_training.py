@@ -201,6 +201,15 @@ def test_weight_decay_is_for_matrices_only() -> None:
     }  # fmt: skip
 
 
+def test_tables_have_a_weight_decay_of_their_own() -> None:
+    model = tiny_model(tied=False)
+    optimizer = adamw(model.named_parameters(), recipe(weight_decay=0.3, embedding_decay=0.02), model.decays)
+    decay = {name: group["weight_decay"] for group in optimizer.param_groups for name in group["param_names"]}
+    assert decay == {
+        "hidden.weight": 0.3, "head.weight": 0.3, "embedding.weight": 0.02, "hidden.bias": 0.0, "head.bias": 0.0,
+    }  # fmt: skip
+
+
 def test_decay_shrinks_what_it_is_for() -> None:
     model = tiny_model(tied=False)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}

@@ -12,7 +12,7 @@ from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-MODELS = ("stage1", "stage2")
+MODELS = ("stage1", "stage2", "gpt")
 INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
 CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
 GRADIENTS = ("adjoint_exact", "adjoint", "adjoint_exact_eager", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
@@ -20,6 +20,7 @@ POTENTIALS = ("logcosh", "gelu", "softplus")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
+AVERAGES = ("off", "ema", "tail")
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint", "adjoint_exact")  # of bench.vram by default
 BENCHES = ("ppl", "energy", "vram", "grad", "speed")
 
@@ -64,6 +65,8 @@ class DropoutConfig:
     input: float = spec(0.0, low=0.0, high=0.95)  # after the embedding
     block: float = spec(0.0, low=0.0, high=0.95)  # after each mixer
     output: float = spec(0.0, low=0.0, high=0.95)  # before the head
+    attention: float = spec(0.0, low=0.0, high=0.95)  # of the attention's weights (real numbers)
+    locked: bool = spec(False)  # input, block and output: the same channels at all positions of a sequence
 
 
 @dataclass
@@ -74,8 +77,10 @@ class ModelConfig:
     dim: int = spec(512, low=2)  # complex channels
     blocks: int = spec(6, low=1)
     heads: int = spec(8, low=1)
-    hidden: int = spec(2048, low=1)  # complex units of the Stage 1 mixer; terms of V in Stage 2
-    rope_base: float = spec(10000.0, above=1.0)  # base of the rotary frequencies
+    hidden: int = spec(2048, low=1)  # complex units of the Stage 1 mixer; terms of V in Stage 2; units of GPT-2's
+    rope_base: float = spec(10000.0, above=1.0)  # base of the rotary frequencies; not of gpt
+    positions: int = spec(1024, low=2)  # of gpt only: learned positions, so tokens a sequence at most
+    lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     ode: OdeConfig = field(default_factory=OdeConfig)  # used by Stage 2 only
     checkpoint: str | None = spec(None)  # trained weights (safetensors); null: train, or take them from the cache
@@ -114,6 +119,7 @@ class TrainConfig:
     """The recipe and the budget with which a benchmark that has no checkpoint trains one."""
 
     steps: int = spec(2000, low=1)  # optimizer steps
+    epochs: float | None = spec(None, above=0.0)  # passes over the training split; if given, steps follows from it
     batch: int = spec(16, low=1)  # sequences a step (over all accumulated parts)
     seq: int = spec(512, low=2)  # tokens a sequence
     accumulate: int = spec(1, low=1)  # parts into which a batch is split
@@ -121,6 +127,7 @@ class TrainConfig:
     final_lr: float = spec(0.1, low=0.0, high=1.0)  # at the end of the cosine, as a fraction of lr
     warmup: int = spec(100, low=0)  # steps of linear warm-up
     weight_decay: float = spec(0.1, low=0.0)  # on matrices; never on biases, gains and embeddings
+    embedding_decay: float = spec(0.0, low=0.0)  # on the embedding's table and on learned positions
     beta1: float = spec(0.9, low=0.0, high=0.9999)
     beta2: float = spec(0.95, low=0.0, high=0.9999)
     clip: float = spec(1.0, above=0.0)  # global gradient norm
@@ -128,6 +135,10 @@ class TrainConfig:
     loss_chunk: int = spec(4096, low=1)  # tokens whose logits exist at one time
     validate_every: int = spec(250, low=1)  # steps
     validate_tokens: int = spec(65536, low=1)  # tokens of the validation split that are scored each time
+    average: str = spec("off", choices=AVERAGES)  # of the weights; what is validated, stored and measured
+    average_decay: float = spec(0.999, low=0.0, high=0.999999)  # of ema, a step; tail: the mean of all
+    average_start: float = spec(0.0, low=0.0, high=1.0)  # fraction of the steps that are left out of it
+    track_energy: bool = spec(False)  # drift of every layer at each validation, into the history (Stage 2)
     patience: int | None = spec(None, low=1)  # validations without improvement before an early stop; null: never
     checkpoint_every: int = spec(250, low=1)  # steps
     tensorboard: bool = spec(False)  # write scalars beside the results
@@ -136,6 +147,11 @@ class TrainConfig:
         if self.batch % self.accumulate:
             raise ConfigError("accumulate", self.accumulate, f"does not divide batch={self.batch}",
                               f"choose a divisor of {self.batch}")  # fmt: skip
+
+
+def _distinct(seeds: list[int] | None) -> None:
+    if seeds and len(set(seeds)) < len(seeds):
+        raise ConfigError("seeds", seeds, "names a seed twice", "name each once")
 
 
 @dataclass
@@ -149,12 +165,19 @@ class PplConfig:
     precision: str = spec("fp16", choices=PRECISIONS)
     max_batches: int | None = spec(None, low=1)  # null: every token of the split
     target: float = spec(1.02, above=0.0)  # gate: model / baseline at most
+    upper_target: float | None = spec(None, above=0.0)  # gate: upper end of that ratio's 95 % interval, at most
+    reference_target: float = spec(1.0, above=0.0)  # gate: model / reference at most
+    max_ppl: float | None = spec(None, above=1.0)  # gate: the model's perplexity at most
+    seeds: list[int] | None = spec(None, low=0, high=2**63 - 1)  # every model is trained from each; null: seed alone
+    leak_test: bool = spec(False)  # gate: changing a token leaves all logits before it, on the trained models
     baseline: ModelConfig | None = None  # null: the model alone, no ratio
+    reference: ModelConfig | None = None  # a further model beside the baseline; null: none
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.stride > self.seq:
             problem = f"is above seq={self.seq}; tokens between two windows would not be scored"
             raise ConfigError("stride", self.stride, problem, "choose a stride of at most seq")
+        _distinct(self.seeds)
 
 
 @dataclass
@@ -168,6 +191,14 @@ class EnergyConfig:
     integrator: str | None = spec(None, choices=(*INTEGRATORS, *CONTRAST))  # null: the model's own
     split: str = spec("test", choices=SPLITS)
     target: float = spec(5e-5, above=0.0)  # gate: max drift below
+    secular_target: float | None = spec(None, above=0.0)  # gate: fitted change over the run, with its error, below
+    seeds: list[int] | None = spec(None, low=0, high=2**63 - 1)  # the weights of each; null: seed alone
+    integrators: list[str] | None = spec(None, choices=(*INTEGRATORS, *CONTRAST))  # compared at equal duration
+    dts: list[float] | None = spec(None, above=0.0)  # of the comparison; null: dt alone
+    precisions: list[str] = spec(["fp32", "fp64"], choices=("fp32", "fp64"))  # of the comparison's states and forces
+
+    def __post_init__(self) -> None:
+        _distinct(self.seeds)
 
 
 @dataclass

@@ -31,16 +31,17 @@ def learning_rate(step: int, recipe: TrainConfig) -> float:
 def adamw(
     named: Iterable[tuple[str, Parameter]], recipe: TrainConfig, decays: Callable[[str, Parameter], bool]
 ) -> AdamW:
-    """AdamW in torch's fused kernels; weight decay on those parameters for which decays(name, parameter) is true."""
-    groups: dict[bool, list[tuple[str, Parameter]]] = {True: [], False: []}
+    """AdamW in torch's fused kernels.
+
+    Weight decay on those parameters for which decays(name, parameter) is true, and `embedding_decay` on the other
+    matrices, which are tables.
+    """
+    groups: dict[float, list[tuple[str, Parameter]]] = {}
     for name, parameter in named:
-        groups[decays(name, parameter)].append((name, parameter))
+        rate = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault(recipe.weight_decay if decays(name, parameter) else rate, []).append((name, parameter))
     return AdamW(
-        [
-            {"params": parameters, "weight_decay": recipe.weight_decay if decayed else 0.0}
-            for decayed, parameters in groups.items()
-            if parameters
-        ],
+        [{"params": parameters, "weight_decay": rate} for rate, parameters in groups.items()],
         lr=recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True,

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -52,7 +53,7 @@ def job(tree: DictConfig) -> None:
     if hydra.mode == RunMode.MULTIRUN:
         print(f"#{hydra.job.num} {' '.join(hydra.overrides.task)}", flush=True)
     try:
-        config = to_config(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+        config = to_config(chosen(tree, list(hydra.overrides.task)))
         if config.output and hydra.mode == RunMode.MULTIRUN:
             raise ConfigError("output", config.output, "every job of a sweep would write there",
                               "leave it out: each job has its results.json in its own folder")  # fmt: skip
@@ -60,6 +61,19 @@ def job(tree: DictConfig) -> None:
     except Exception as error:  # of a multirun, the other jobs go on
         code = _refuse(error)
     _exit_codes.append(code)
+
+
+def chosen(tree: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """The composed configuration as plain values, without those that an experiment has for benches of other runs.
+
+    With bench=ppl, say, an experiment's values for bench.energy have no schema below them: nobody chose that bench.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+    for name in [name for name in values["bench"] or {} if name in BENCH_SCHEMAS]:
+        asked = any(override.lstrip("+").startswith(f"bench.{name}.") for override in overrides)
+        if OmegaConf.get_type(tree.bench, name) is dict and not asked:
+            del values["bench"][name]
+    return values
 
 
 def explain(error: Exception) -> ConfigError | None:

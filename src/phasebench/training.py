@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phasebench.average import Average
 from phasebench.checkpoint import BadCheckpoint, check_identity, copy_weights, load, save, weights
 from phasebench.config import ConfigError, TrainConfig
 from phasebench.evaluation import Batch, NotFinite, matmul_precision, mode, perplexity
@@ -46,9 +47,10 @@ class History:
     """What happened in a training."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)  # step loss lr tokens_per_s grad_norm, every 10 steps
-    validations: list[dict[str, Any]] = field(default_factory=list)  # step nats_per_token perplexity
+    validations: list[dict[str, Any]] = field(default_factory=list)  # step nats_per_token perplexity, and the probe's
     stopped: str = ""  # "budget", or "early stop at step ..."
     weights: str = "final"  # which ones were kept: "final", or "best" (of the validations)
+    average: str = ""  # over which steps the weights were averaged; empty: not at all
     best_step: int | None = None  # of the best validation
     seconds: float = 0.0  # over all sittings
     resumed_from: int | None = None  # step
@@ -70,6 +72,7 @@ class Task:
     path: Path
     identity: dict[str, str]
     observer: Observer | None
+    probe: Callable[[], dict[str, Any]] | None
 
     @property
     def partial(self) -> Path:
@@ -87,17 +90,19 @@ def train(
     path: Path,
     identity: Mapping[str, str],
     observer: Observer | None = None,
+    probe: Callable[[], dict[str, Any]] | None = None,
 ) -> History:
     """Train the model, which is on `device`, in place, and write its weights to path.
 
-    batches(n) is the batch of step n, from 0; validate() gives nats a token.  identity is what determines the weights:
-    an unfinished training beside path goes on if it recorded the same, and is set aside if not.
+    batches(n) is the batch of step n, from 0; validate() gives nats a token, and probe() more to record with them: both
+    see the average of the weights that recipe.average asks for, which is also what is kept.  identity is what
+    determines the weights: an unfinished training beside path goes on if it recorded the same, and is set aside if not.
     With recipe.patience the weights of the best validation are kept, without it those of the last step.
     Raises `TrainingDiverged` where a loss is NaN or infinite, `ConfigError` for patience without validation.
     """
     if recipe.patience is not None and validate is None:
         raise ConfigError("train.patience", recipe.patience, "nothing is validated", "train.patience=null")
-    task = Task(model, batches, validate, recipe, path, dict(identity), observer)
+    task = Task(model, batches, validate, recipe, path, dict(identity), observer, probe)
     cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda), matmul_precision(recipe.precision), mode(model, training=True):
         trainer = _Trainer(task, Updater(model, recipe, seed, device))
@@ -116,6 +121,7 @@ class _Trainer:
 
     def __init__(self, task: Task, update: Updater) -> None:
         self.task, self.recipe, self.update = task, task.recipe, update
+        self.average = Average(task.model, task.recipe)
         self.history, self.done, self.clock = History(), 0, Clock()
         self.best: dict[str, Tensor] = {}  # weights of the best validation, kept where patience asks for them
 
@@ -124,6 +130,7 @@ class _Trainer:
             batch = self.task.batches(self.done)
             loss, norm = self.update(self.done, batch)
             self.done += 1
+            self.average.update(self.done)
             self.clock.tokens += batch[1].numel()
             if self._due(LOG_EVERY) or self.done == 1:
                 self._log(loss, norm)
@@ -161,17 +168,17 @@ class _Trainer:
 
     def _validate(self, validate: Callable[[], float]) -> None:
         self._check()
-        with self.clock.paused():
+        with self.clock.paused(), self.average.applied():
             try:
                 nats = validate()
             except NotFinite as error:
                 raise self._diverged(self.done) from error
             if not math.isfinite(nats):
                 raise self._diverged(self.done)
-            self._record(nats)
+            self._record(nats, self.task.probe() if self.task.probe else {})
 
-    def _record(self, nats: float) -> None:
-        record = {"step": self.done, "nats_per_token": nats, "perplexity": perplexity(nats)}
+    def _record(self, nats: float, probed: dict[str, Any]) -> None:
+        record = {"step": self.done, "nats_per_token": nats, "perplexity": perplexity(nats)} | probed
         self.history.validations.append(record)
         best = min(self.history.validations, key=lambda past: past["nats_per_token"])
         self.history.best_step = best["step"]
@@ -190,7 +197,7 @@ class _Trainer:
             optimizer, scaler = self.update.state()
             best = {BEST + name: tensor for name, tensor in self.best.items()}
             metadata = self._metadata() | {"scaler": json.dumps(scaler)}
-            save(self.task.partial, weights(self.task.model) | optimizer | best, metadata)
+            save(self.task.partial, weights(self.task.model) | optimizer | self.average.state() | best, metadata)
 
     def _metadata(self) -> dict[str, str]:
         self.history.seconds += self.clock.take()
@@ -216,6 +223,7 @@ class _Trainer:
             raise BadCheckpoint("is not an unfinished training")
         copy_weights(self.task.model, {name: tensor for name, tensor in tensors.items() if "/" not in name})
         self.update.restore(tensors, json.loads(metadata["scaler"]))
+        self.average.restore(tensors)
         self.best = {name.removeprefix(BEST): t.clone() for name, t in tensors.items() if name.startswith(BEST)}
         self.history, self.done = History.of(metadata), int(metadata["step"])
         self.history.resumed_from = self.done
@@ -224,9 +232,12 @@ class _Trainer:
         """Write the weights to the path, and drop the unfinished training."""
         self._check()
         self.history.stopped = "budget" if self.done == self.recipe.steps else f"early stop at step {self.done}"
+        self.history.average = self.average.describe()
         if self.best:
             copy_weights(self.task.model, self.best)
             self.history.weights = "best"
+        else:
+            self.average.apply()
         save(self.task.path, weights(self.task.model), self._metadata())
         self.task.partial.unlink(missing_ok=True)
         return self.history

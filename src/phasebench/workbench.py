@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,20 +15,17 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from phasebench import checkpoint, data, evaluation, training
-from phasebench.config import Config, ConfigError, ModelConfig, TrainConfig
+from phasebench.config import Config, ConfigError, EnergyConfig, ModelConfig, TrainConfig
 from phasebench.data import Corpus
-from phasebench.measure.device import device_name, resolve_device
-from phasebench.models import LanguageModel, build_model
+from phasebench.identity import shape, weights_hash
+from phasebench.measure.device import resolve_device
+from phasebench.measure.energy import energies, flow_starts
+from phasebench.models import LanguageModel, build_model, require
 from phasebench.progress import Observer, Observers, TensorBoardObserver, console_observer, summary_writer
 from phasebench.training import History
 
-# of a recipe, what leaves the weights as they are
-_NO_EFFECT = ("tensorboard", "checkpoint_every")
-# the packages and modules whose code determines the weights
-_CODE = (
-    "nn/", "dynamics/", "models/", "data/batches.py", "training.py", "update.py", "optimizer.py", "evaluation.py",
-    "workbench.py",  # whose validation loss picks the best weights
-)  # fmt: skip
+_CURVE = 120  # points of a training's history that results.json keeps
+_PROBED = 256  # tokens whose drift is tracked through a training
 
 
 @dataclass(frozen=True)
@@ -103,43 +98,64 @@ class Workbench:
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens
         data.training_batch(tokens, 0, batch=1, seq=recipe.seq, seed=0)
         for config, key in self._models():
+            require(config, key)
+            self._check_positions(config, key)
             if config.checkpoint:
                 self.trained(config, key)
 
     def _models(self) -> list[tuple[ModelConfig, str]]:
         ppl = self.config.bench.get("ppl")
-        baseline = [(ppl.baseline, "bench.ppl.baseline")] if ppl and ppl.baseline else []
-        return [(self.config.model, "model"), *baseline]
+        others = [(ppl.baseline, "bench.ppl.baseline"), (ppl.reference, "bench.ppl.reference")] if ppl else []
+        return [(self.config.model, "model"), *((config, key) for config, key in others if config)]
 
-    def trained(self, config: ModelConfig, key: str) -> Trained:
+    def _check_positions(self, config: ModelConfig, key: str) -> None:
+        lengths = {"train.seq": self.config.train.seq}
+        if "ppl" in self.config.bench:
+            lengths["bench.ppl.seq"] = self.config.bench["ppl"].seq
+        longest = max(lengths, key=lambda name: lengths[name])
+        if config.name == "gpt" and lengths[longest] > config.positions:
+            raise ConfigError(f"{key}.positions", config.positions, f"{longest} is {lengths[longest]}: gpt has learned "
+                              "positions", f"{longest}={config.positions}, or more of both")  # fmt: skip
+
+    def recipe(self, config: ModelConfig) -> TrainConfig:
+        """The recipe by which a model is trained: with its own learning rate, and with steps for train.epochs."""
+        common, tokens = self.config.train, len(self.corpus.splits["train"].tokens)
+        steps = common.steps
+        if common.epochs is not None:
+            steps = data.steps_of(common.epochs, tokens, batch=common.batch, seq=common.seq)
+        return dataclasses.replace(common, steps=steps, lr=config.lr or common.lr)
+
+    def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
         """The model of config with trained weights: the given checkpoint's, cached ones, or newly trained.
 
-        `key` is the dotted name of config, for messages.
+        `key` is the dotted name of config, for messages; the training's seed is that of the run where none is given.
         """
-        name = self._weights_hash(config)
+        seed = self.config.seed if seed is None else seed
+        name = weights_hash(config, self.recipe(config), self.corpus, seed, self.device)
         if name not in self._trained:
-            self._trained[name] = self._given(config, key) if config.checkpoint else self._cached(config, name)
+            given = config.checkpoint is not None
+            self._trained[name] = self._given(config, key) if given else self._cached(config, name, seed)
         return self._trained[name]
 
     def _given(self, config: ModelConfig, key: str) -> Trained:
-        model = self._fresh(config)
+        model = self._fresh(config, self.config.seed)
         path = Path(str(config.checkpoint)).expanduser()
-        metadata = checkpoint.load_weights(model, path, expected=self._shape(config), key=f"{key}.checkpoint")
-        done, wanted = int(metadata.get("step", 0)), self.config.train.steps
+        metadata = checkpoint.load_weights(model, path, expected=shape(config, self.corpus), key=f"{key}.checkpoint")
+        done, wanted = int(metadata.get("step", 0)), self.recipe(config).steps
         unfinished = [f"{path.name} is of an unfinished training: {done} steps"] if "scaler" in metadata else []
         origin = {"origin": "given", "file": path.name, "steps_done": done, "steps_of_recipe": wanted}
         return Trained(model.eval(), origin, unfinished)
 
-    def _cached(self, config: ModelConfig, name: str) -> Trained:
+    def _cached(self, config: ModelConfig, name: str, seed: int) -> Trained:
         path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
         if path.exists():
             return self._stored(config, path)
         with self._lock(path):  # two runs that need the same weights train them once
-            return self._stored(config, path) if path.exists() else self._train(config, path, name)
+            return self._stored(config, path) if path.exists() else self._train(config, path, name, seed)
 
     def _stored(self, config: ModelConfig, path: Path) -> Trained:
-        model, fix = self._fresh(config), f"delete {path}: it is then trained again"
-        metadata = checkpoint.load_weights(model, path, expected=self._shape(config), key="cache_dir", fix=fix)
+        model, fix = self._fresh(config, self.config.seed), f"delete {path}: it is then trained again"
+        metadata = checkpoint.load_weights(model, path, expected=shape(config, self.corpus), key="cache_dir", fix=fix)
         self.say(f"{config.name}: reusing trained weights {path.name}")
         return _with_history(model, "cache", path, History.of(metadata))
 
@@ -167,24 +183,24 @@ class Workbench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _train(self, config: ModelConfig, path: Path, name: str) -> Trained:
-        recipe, corpus = self.config.train, self.corpus
-        model = self._fresh(config)
-        self.say(f"{config.name}: training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens")
-        tokens = corpus.splits["train"].tokens
+    def _train(self, config: ModelConfig, path: Path, name: str, seed: int) -> Trained:
+        recipe, tokens = self.recipe(config), self.corpus.splits["train"].tokens
+        model = self._fresh(config, seed)
+        what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
+        self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.config.seed else ""))
+        tracked = recipe.track_energy and config.name == "stage2"
         with contextlib.closing(self._observer(config.name)) as observer:
             history = training.train(
                 model,
-                lambda step: data.training_batch(
-                    tokens, step, batch=recipe.batch, seq=recipe.seq, seed=self.config.seed
-                ),
+                lambda step: data.training_batch(tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed),
                 lambda: self._validation_loss(model, recipe),
                 recipe,
-                seed=self.config.seed,
+                seed=seed,
                 device=self.device,
                 path=path,
-                identity={"weights": name, **self._shape(config)},
+                identity={"weights": name, **shape(config, self.corpus)},
                 observer=observer,
+                probe=(lambda: self._drift(model)) if tracked else None,
             )
         return _with_history(model, "trained", path, history)
 
@@ -198,39 +214,23 @@ class Workbench:
         )
         return score.nats_per_token
 
+    def _drift(self, model: LanguageModel) -> dict[str, Any]:
+        """What a tracked training records: the drift of every layer at bench.energy's defaults, on a few tokens."""
+        tokens = self.corpus.splits["validation"].tokens[None, :_PROBED].to(self.device)
+        steps, dt = EnergyConfig().steps, EnergyConfig().dt
+        with evaluation.mode(model, training=False), torch.no_grad(), evaluation.autocast(self.device, "fp32"):
+            traces = [energies(*start, steps=steps, dt=dt) for start in flow_starts(model, tokens)]
+        return {"max_drift": [t.worst for t in traces], "mean_drift": [t.mean_drift.mean().item() for t in traces]}
+
     def _observer(self, name: str) -> Observer:
         console = console_observer(name, self.console)
         if not self.config.train.tensorboard:
             return console
         return Observers(console, TensorBoardObserver(self.out / "tensorboard" / name))
 
-    def _fresh(self, config: ModelConfig) -> LanguageModel:
-        torch.manual_seed(self.config.seed)
+    def _fresh(self, config: ModelConfig, seed: int) -> LanguageModel:
+        torch.manual_seed(seed)
         return build_model(config, self.corpus.vocab_size).to(self.device)
-
-    def _shape(self, config: ModelConfig) -> dict[str, str]:
-        """What a checkpoint must agree with, by dotted key: the architecture and the tokenizer."""
-        used = ("name", "dim", "blocks", "heads", "hidden", "rope_base")
-        shape = {f"model.{key}": str(getattr(config, key)) for key in used}
-        if config.name == "stage2":
-            ode = dataclasses.asdict(config.ode)
-            shape |= {
-                f"model.ode.{key}": str(value) for key, value in ode.items() if key not in ("gradient", "on_overflow")
-            }
-        tokenizer = hashlib.sha256(self.corpus.tokenizer_json.encode()).hexdigest()
-        return shape | {
-            "tokenizer": f"{self.corpus.tokenizer_name} of {self.corpus.vocab_size} types, {tokenizer[:16]}"
-        }
-
-    def _weights_hash(self, config: ModelConfig) -> str:
-        """Hash of everything that determines trained weights: model, recipe, text, seed, code, device, torch."""
-        recipe = {k: v for k, v in dataclasses.asdict(self.config.train).items() if k not in _NO_EFFECT}
-        determines = {
-            "model": dataclasses.asdict(config), "recipe": recipe, "data": self.corpus.fingerprint,
-            "seed": self.config.seed, "code": _code_hash(), "device": device_name(self.device),
-            "torch": torch.__version__,
-        }  # fmt: skip
-        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
 
 
 def require_ode(config: Config) -> None:
@@ -240,13 +240,7 @@ def require_ode(config: Config) -> None:
 
 
 def _with_history(model: LanguageModel, origin: str, path: Path, history: History) -> Trained:
-    return Trained(model.eval(), {"origin": origin, "file": path.name, **dataclasses.asdict(history)})
-
-
-def _code_hash() -> str:
-    root = Path(__file__).parent
-    files = sorted(f for f in root.rglob("*.py") if f.relative_to(root).as_posix().startswith(_CODE))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
+    found = dataclasses.asdict(history)
+    every = -(-len(history.steps) // _CURVE) or 1
+    found["steps"] = [record for i, record in enumerate(history.steps) if not i % every or record is history.steps[-1]]
+    return Trained(model.eval(), {"origin": origin, "file": path.name, **found})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from phasebench.bench import ppl
-from phasebench.config import Config, DataConfig, ModelConfig, PplConfig, SyntheticConfig
+from phasebench.config import Config, ConfigError, DataConfig, ModelConfig, PplConfig, SyntheticConfig
 from phasebench.data import IGNORED, Corpus, Split, SyntheticSource, load_corpus
 from phasebench.entries import BenchResult, Gate, finished
 from phasebench.evaluation import NotFinite
-from phasebench.models import LanguageModel, Stage1Block, build_model
+from phasebench.models import ComplexLanguageModel, LanguageModel, Stage1Block, build_model
 from phasebench.workbench import Trained
 from tiny import CPU
 
@@ -26,7 +27,7 @@ VOCAB = 37
 Predict = Callable[[Tensor], Tensor]  # tokens (B, T) -> ln p of the next token (B, T, V)
 
 
-class Scripted(LanguageModel):
+class Scripted(ComplexLanguageModel):
     """A model that predicts as told, and remembers the targets that it was scored on, window by window."""
 
     def __init__(self, predict: Predict, vocab: int = VOCAB, parameters: int = 100) -> None:
@@ -58,7 +59,7 @@ class Bench:
     config: Config = field(default_factory=Config)
     device: torch.device = CPU
 
-    def trained(self, config: ModelConfig, key: str) -> Trained:
+    def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
         return Trained(self.models[key], {"origin": "given"})
 
 
@@ -311,3 +312,115 @@ def test_the_training_split_has_no_floor(synthetic: Corpus) -> None:
     model = Scripted(by_the_source(synthetic, bonus=100.0), synthetic.vocab_size)
     one_window = {"split": "train", "batch": 1, "seq": len(synthetic.splits["train"].tokens)}
     assert [g.name for g in measured(synthetic, model, **one_window).gates] == ["ppl_ratio"]
+
+
+# a reference, several seeds
+
+
+class Seeded:
+    """Models that know the perplexity of each seed: nats[role][seed]."""
+
+    def __init__(self, nats: dict[str, list[float]], corpus: Corpus | None = None, **config: Any) -> None:
+        self.nats = {ppl._KEYS[role]: values for role, values in nats.items()}
+        self.corpus, self.config, self.device = corpus or text(), Config(**config), CPU
+        self.asked: list[tuple[str, int]] = []
+
+    def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
+        assert seed is not None
+        self.asked.append((key, seed))
+        return Trained(Scripted(constant(self.nats[key][seed])), {"origin": "given", "of": seed})
+
+
+def over_seeds(nats: dict[str, list[float]], **changes: Any) -> tuple[BenchResult, Seeded]:
+    values: dict[str, Any] = {"batch": 2, "seq": 8, "precision": "fp32", "seeds": [0, 1, 2]} | changes
+    others = {role: TINY for role in ("baseline", "reference") if role in nats}
+    bench = Seeded(nats)
+    return ppl.run(bench, PplConfig(**others, **values)), bench  # type: ignore[arg-type]
+
+
+def test_over_seeds_the_mean_is_reported_and_the_ratio_s_interval() -> None:
+    two, one = [2.00, 2.02, 1.98], [2.11, 2.12, 2.07]
+    result, bench = over_seeds({"candidate": two, "baseline": one})
+    logs = [a - b for a, b in zip(two, one, strict=True)]
+    mean, sd = statistics.fmean(logs), statistics.stdev(logs)
+    half = 4.302652729911275 * sd / 3**0.5  # Student's t, two degrees of freedom
+    assert number(result, "candidate_ppl") == pytest.approx(statistics.fmean(map(math.exp, two)))
+    assert number(result, "candidate_ppl_sd") == pytest.approx(statistics.stdev(map(math.exp, two)), rel=1e-6)
+    assert number(result, "candidate_seeds") == 3
+    assert number(result, "ppl_ratio") == pytest.approx(math.exp(mean))
+    assert number(result, "ppl_ratio_low") == pytest.approx(math.exp(mean - half))
+    assert number(result, "ppl_ratio_high") == pytest.approx(math.exp(mean + half))
+    assert result.top["ppl_ratio"] == number(result, "ppl_ratio")
+    assert result.top["stage2_ppl"] == number(result, "candidate_ppl")
+    assert result.top["stage1_ppl"] == number(result, "baseline_ppl")
+    rows = result.details["baseline"]["seeds"]
+    assert [row["seed"] for row in rows] == [0, 1, 2]
+    assert [row["ppl"] for row in rows] == pytest.approx([math.exp(x) for x in one])
+    assert [row["weights"]["of"] for row in rows] == [0, 1, 2]
+    assert any("3 seeds are few" in notice and "t = 4.30" in notice for notice in result.notices)
+    assert bench.asked == [(key, seed) for seed in range(3) for key in ("model", "bench.ppl.baseline")]
+
+
+def test_pairs_cancel_what_the_seeds_share() -> None:
+    shared = [2.0, 2.5, 3.0]
+    result, _ = over_seeds({"candidate": shared, "baseline": [x + 0.1 for x in shared]})
+    assert number(result, "ppl_ratio_high") == pytest.approx(math.exp(-0.1), rel=1e-6)
+    assert number(result, "candidate_ppl_sd") > 5
+
+
+@pytest.mark.parametrize(("target", "passed"), [(0.93, True), (0.92, False)])
+def test_the_gate_on_the_interval_s_upper_end(target: float, passed: bool) -> None:
+    nats = {"candidate": [2.00, 2.02, 1.98], "baseline": [2.11, 2.12, 2.07]}
+    result, _ = over_seeds(nats, upper_target=target)
+    found = gate(result, "ppl_ratio_high")
+    assert (found.passed, found.value) == (passed, number(result, "ppl_ratio_high"))
+
+
+@pytest.mark.parametrize("changes", [{"seeds": [0]}, {"seeds": None}])
+def test_one_seed_has_no_interval(changes: dict[str, Any]) -> None:
+    result, _ = over_seeds({"candidate": [2.0], "baseline": [2.1]}, upper_target=0.95, **changes)
+    found = gate(result, "ppl_ratio_high")
+    assert (found.passed, found.value) == (None, None)
+    assert "one seed" in (found.reason or "")
+    assert not {"ppl_ratio_high", "candidate_ppl_sd"} & set(result.metrics)
+
+
+@pytest.mark.parametrize(("reference", "passed"), [(2.1, True), (2.0, True), (1.99, False)])
+def test_the_model_against_the_reference(reference: float, passed: bool) -> None:
+    result, _ = over_seeds({"candidate": [2.0], "baseline": [2.2], "reference": [reference]}, seeds=None)
+    found = gate(result, "reference_ratio")
+    assert (found.passed, found.value) == (passed, pytest.approx(math.exp(2.0 - reference)))
+    assert number(result, "reference_ppl") == pytest.approx(math.exp(reference))
+    assert gate(result, "reference_parameter_ratio").passed is True
+    assert number(result, "reference_parameters") == 100
+
+
+def test_without_a_reference_there_is_no_gate_on_it() -> None:
+    result, _ = over_seeds({"candidate": [2.0], "baseline": [2.2]}, seeds=None)
+    assert [g.name for g in result.gates] == ["ppl_ratio", "parameter_ratio"]
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(7.5, True), (7.0, False)])
+def test_the_gate_on_the_model_s_own_perplexity(limit: float, passed: bool) -> None:
+    result, _ = over_seeds({"candidate": [2.0]}, seeds=None, max_ppl=limit)
+    found = gate(result, "candidate_ppl")
+    assert (found.passed, found.value) == (passed, pytest.approx(math.exp(2.0)))
+
+
+def test_the_leak_test_judges_every_model() -> None:
+    result, _ = over_seeds({"candidate": [2.0], "baseline": [2.2]}, seeds=None, leak_test=True)
+    assert (gate(result, "leak").passed, gate(result, "leak").value) == (True, 0.0)
+    leaking = Scripted(constant(2.0))
+    leaking.norm.register_forward_hook(lambda _m, _i, z: z + z.mean(1, keepdim=True))
+    found = gate(measured(text(), Scripted(constant(2.0)), leaking, leak_test=True), "leak")
+    assert found.passed is False
+    assert found.value
+    assert found.value > 1e-3
+
+
+def test_seeds_beside_given_weights_are_refused() -> None:
+    bench = Seeded({}, model=ModelConfig(checkpoint="w.safetensors"))
+    with pytest.raises(ConfigError, match=r"bench\.ppl\.seeds=\[0, 1\].*model\.checkpoint"):
+        ppl.check(bench, PplConfig(seeds=[0, 1]))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="twice"):
+        PplConfig(seeds=[1, 1])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasebench.config import ConfigError
-from phasebench.data.batches import IGNORED, scoring_batches, training_batch, windows
+from phasebench.data.batches import IGNORED, scoring_batches, steps_of, training_batch, windows
 
 EOS = 7
 
@@ -93,3 +93,11 @@ def test_a_text_shorter_than_one_sequence_is_refused_with_its_length() -> None:
     training_batch(tokens, 0, batch=2, seq=9, seed=0)
     with pytest.raises(ConfigError, match=r"train\.seq=10: .* 10 tokens.*need 11\n  fix: train\.seq=9"):
         training_batch(tokens, 0, batch=2, seq=10, seed=0)
+
+
+@given(st.floats(0.05, 5.0), st.integers(20, 400), st.integers(1, 7), st.integers(2, 12))
+def test_epochs_are_as_many_steps_as_see_every_window_that_often(epochs: float, n: int, batch: int, seq: int) -> None:
+    """Each epoch is a permutation of the same number of windows, so counting them tells the epochs apart."""
+    steps, windows_an_epoch = steps_of(epochs, n, batch=batch, seq=seq), max(1, (n - seq) // seq)
+    assert steps * batch >= epochs * windows_an_epoch - 1e-6
+    assert (steps - 1) * batch < epochs * windows_an_epoch or steps == 1

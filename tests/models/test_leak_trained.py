@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from phasebench.config import DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainConfig
+from phasebench.config import MODELS, DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainConfig
 from phasebench.data import Corpus, load_corpus, training_batch
 from phasebench.models import LanguageModel, build_model
 from phasebench.training import History, train
@@ -21,11 +22,14 @@ def trained(corpus: Corpus, model: LanguageModel, path: Path) -> History:
     return train(model, batches, None, RECIPE, seed=0, device=torch.device("cpu"), path=path, identity={})
 
 
-def test_a_trained_model_does_not_see_the_future(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_a_trained_model_does_not_see_the_future(tmp_path: Path, name: str) -> None:
     """Changing token t leaves the logits before t bitwise as they were, and does change those at t; for every t."""
     corpus = load_corpus(DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40)), tmp_path)
     ode = OdeConfig(steps=3)
-    model = build_model(ModelConfig(dim=16, blocks=1, heads=2, hidden=32, ode=ode), corpus.vocab_size)
+    model = build_model(
+        ModelConfig(name=name, dim=16, blocks=1, heads=2, hidden=32, positions=32, ode=ode), corpus.vocab_size
+    )
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     history = trained(corpus, model, tmp_path / "weights.safetensors")
     assert history.steps[-1]["loss"] < 0.9 * history.steps[0]["loss"]

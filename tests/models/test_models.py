@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.config import MODELS, ModelConfig, OdeConfig
-from phasebench.models import BLOCKS, LanguageModel, build_model
+from phasebench.config import MODELS as NAMES
+from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig
+from phasebench.models import MODELS, LanguageModel, build_model, require
 from phasebench.models.language_model import flops_per_token
 
 VOCAB = 50
@@ -18,10 +21,10 @@ def small(name: str, **kwargs: object) -> LanguageModel:
 
 
 def test_the_configuration_offers_exactly_the_table() -> None:
-    assert set(MODELS) == set(BLOCKS)
+    assert set(NAMES) == set(MODELS)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", MODELS)
 @given(changed=st.integers(1, 23), seed=st.integers(0, 5))
 @settings(deadline=None, max_examples=25)
 def test_no_leak_from_the_future(name: str, changed: int, seed: int) -> None:
@@ -38,13 +41,13 @@ def test_no_leak_from_the_future(name: str, changed: int, seed: int) -> None:
 
 def test_a_leaking_model_fails_that_test() -> None:
     model, tokens = small("stage2"), torch.randint(0, VOCAB, (1, 8))
-    model.blocks[0].register_forward_hook(lambda _m, _i, z: z + z.mean(1, keepdim=True))
+    model.get_submodule("blocks.0").register_forward_hook(lambda _m, _i, z: z + z.mean(1, keepdim=True))
     other = tokens.clone()
     other[:, -1] = (other[:, -1] + 1) % VOCAB
     assert not torch.equal(model(tokens)[:, 0], model(other)[:, 0])
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_loss_is_the_cross_entropy_of_the_logits(name: str) -> None:
     model = small(name)
     tokens, targets = torch.randint(0, VOCAB, (2, 9)), torch.randint(0, VOCAB, (2, 9))
@@ -66,10 +69,10 @@ def test_the_stages_have_the_same_number_of_parameters() -> None:
 
 def test_the_energy_function_is_where_the_design_says() -> None:
     q, p = torch.randn(1, 3, 16), torch.randn(1, 3, 16)
-    assert small("stage2").blocks[0].ode.h_func(q, p).shape == (1, 3)
+    assert small("stage2").get_submodule("blocks.0.ode").h_func(q, p).shape == (1, 3)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model, tokens = small(name), torch.randint(0, VOCAB, (2, 12))
     model.loss(tokens, tokens.roll(-1, 1), 100)[0].backward()
@@ -90,10 +93,8 @@ def test_more_ode_steps_cost_flops_but_no_parameters() -> None:
     assert flops_per_token(many, 8) > 2 * flops_per_token(few, 8)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_dropout_acts_in_training_only(name: str) -> None:
-    from phasebench.config import DropoutConfig
-
     model = small(name, dropout=DropoutConfig(0.2, 0.2, 0.2, 0.2))
     tokens = torch.randint(0, VOCAB, (1, 8))
     assert torch.equal(model(tokens), model(tokens))
@@ -107,3 +108,80 @@ def test_flops_are_those_of_the_products_and_of_attention() -> None:
     products = blocks * 2 * (4 * 4 * D * D + 2 * 4 * D * H) + 2 * 2 * D * VOCAB
     attention = blocks * 2 * 2 * T * 2 * D
     assert flops_per_token(small("stage1"), T) == products + attention
+
+
+def test_flops_of_gpt_are_counted_alike() -> None:
+    """4 real D' x D' products, two D' x H, and the same attention; D' = 2 D."""
+    D, H, T, blocks = 32, 64, 8, 2
+    products = blocks * 2 * (4 * D * D + 2 * D * H) + 2 * D * VOCAB
+    assert flops_per_token(small("gpt"), T) == products + blocks * 2 * 2 * T * D
+
+
+def test_gpt_is_gpt2_s_body_under_the_same_head() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model, tokens = small("gpt"), torch.randint(0, VOCAB, (2, 9))
+    config = GPT2Config(vocab_size=VOCAB, n_positions=1024, n_embd=32, n_layer=2, n_head=2, n_inner=64,
+                        bos_token_id=None, eos_token_id=None)  # fmt: skip
+    whole = GPT2LMHeadModel(config).eval()
+    body = {name.removeprefix("body."): w for name, w in model.state_dict().items() if name.startswith("body.")}
+    whole.transformer.load_state_dict(body | {"wte.weight": model.head})
+    torch.testing.assert_close(model(tokens), whole(tokens).logits)
+    counted = sum(p.numel() for p in whole.parameters())
+    assert model.parameter_counts() == {"total": counted, "blocks": counted - VOCAB * 32}
+    assert not any(
+        model.decays(name, p) for name, p in model.named_parameters() if "embedding" in name or "wpe" in name
+    )
+
+
+def test_gpt_refuses_more_tokens_than_positions() -> None:
+    with pytest.raises(ConfigError, match=r"model\.positions=8"):
+        small("gpt", positions=8)(torch.zeros(1, 9, dtype=torch.int64))
+
+
+def test_gpt_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r"bench\.ppl\.reference=gpt.*(.|\n)*pip install 'phasebench\[gpt\]'"):
+        require(ModelConfig(name="gpt"), "bench.ppl.reference")
+    require(ModelConfig(name="stage2"), "model")
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["embedding", "input", "block", "output", "attention"])
+def test_each_kind_of_dropout_acts_in_training_only(name: str, kind: str) -> None:
+    model, tokens = small(name, dropout=DropoutConfig(**{kind: 0.5})), torch.randint(0, VOCAB, (1, 8))
+    still = model(tokens)
+    assert torch.equal(still, model(tokens))
+    model.train()
+    assert not torch.equal(still, model(tokens))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("locked", [False, True])
+def test_locked_dropout_drops_the_same_channels_at_all_positions(name: str, locked: bool) -> None:
+    model, tokens = small(name, dropout=DropoutConfig(output=0.5, locked=locked)), torch.randint(0, VOCAB, (2, 9))
+    model.train()
+    dropped = model.states(tokens) == 0
+    assert 0.2 < dropped.float().mean() < 0.8
+    assert bool((dropped == dropped[:, :1]).all()) is locked
+    assert not torch.equal(dropped[0], dropped[1])
+
+
+def test_locked_dropout_reaches_every_layer_of_gpt() -> None:
+    from phasebench.nn import LockedDropout
+
+    rates = [m.rate for m in small("gpt", dropout=DropoutConfig(0.0, 0.1, 0.2, 0.3, 0.4, True)).modules()
+             if isinstance(m, LockedDropout)]  # fmt: skip
+    assert sorted(rates) == [0.1, 0.2, 0.2, 0.2, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_dropout_keeps_the_mean(name: str, locked: bool) -> None:
+    """Of the states that the head reads, over many masks."""
+    model, tokens = small(name, dropout=DropoutConfig(output=0.3, locked=locked)), torch.randint(0, VOCAB, (1, 4))
+    with torch.no_grad():
+        still = model.states(tokens)
+        model.train()
+        mean = model.states(tokens.expand(4000, -1)).mean(0, keepdim=True)
+    torch.testing.assert_close(mean, still, rtol=0.15, atol=0.05)

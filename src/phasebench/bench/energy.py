@@ -1,64 +1,49 @@
 """Conservation of energy along the flow of every layer, on trained weights and the hidden states of real text.
 
-With E_ref = mean_i(T_i(0) + |V_i(0)|) of a layer, over its tokens i:
-
-    drift_i(t) = |H_i(t) - H_i(0)| / E_ref          max_drift, mean_drift: over layers, tokens and steps
-    exchange_i = max_t |T_i(t) - T_i(0)| / E_ref    the energy that moves between T and V
-
-An accurate flow's drift is small beside its exchange; in a flow that stands still both are.  The mean energy of a
-batch drifts far less than its tokens do, and is reported beside them.  States and forces are float32, energies float64.
+`phasebench.measure.energy` says what drift and exchange are; max_drift, mean_drift: over layers, tokens and steps, and
+over the seeds whose weights are measured.  An accurate flow's drift is small beside its exchange; in a flow that stands
+still both are.  The mean energy of a batch drifts far less than its tokens do, and is reported beside them.  States and
+forces are float32, energies float64.  docs/energy.md describes the series in the results' details.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from phasebench import evaluation
+from phasebench.bench.energy_compare import compare, grid, orders, seconds, table
+from phasebench.bench.energy_layer import Layer, row, thinning
 from phasebench.config import ConfigError, EnergyConfig
-from phasebench.dynamics import HamiltonianFlow, force_evaluations
-from phasebench.measure.trend import Trend, trend
-from phasebench.models import LanguageModel
+from phasebench.dynamics import force_evaluations
+from phasebench.measure.energy import Start, energies, flow_starts
 from phasebench.results import BenchResult, Gate, Metric
 from phasebench.workbench import Trained, Workbench, require_ode
 
-Start = tuple[HamiltonianFlow, Tensor, Tensor]
+_PLAIN = "leapfrog"  # whose cost is stated beside that of every other integrator
 
 
 @dataclass(frozen=True)
-class Series:
-    """Energies of one layer along its flow: H and T of shape (steps + 1, tokens), float64, and E_ref."""
+class _Flows:
+    """The flows of one model's layers, with the states that they start from."""
 
-    H: Tensor
-    T: Tensor
-    reference: float
-
-    @property
-    def drift(self) -> Tensor:
-        """|H_i(t) - H_i(0)| / E_ref, shape (steps, tokens)."""
-        return (self.H[1:] - self.H[0]).abs() / self.reference
-
-    @property
-    def mean(self) -> Tensor:
-        """(mean_i H_i(t) - mean_i H_i(0)) / E_ref, shape (steps + 1,)."""
-        return (self.H.mean(1) - self.H[0].mean()) / self.reference
-
-    @property
-    def exchange(self) -> Tensor:
-        """max_t |T_i(t) - T_i(0)| / E_ref, shape (tokens,)."""
-        return (self.T - self.T[0]).abs().amax(0) / self.reference
+    seed: int
+    trained: Trained
+    starts: list[Start]
 
 
 def check(workbench: Workbench, config: EnergyConfig) -> None:
-    """Raise `ConfigError` for a model without a Hamiltonian flow or a split with too little text."""
+    """Raise `ConfigError` for a model without a Hamiltonian flow, too little text, or a dt that ends elsewhere."""
     require_ode(workbench.config)
     needed, found = config.batch * config.seq, len(workbench.corpus.splits[config.split].tokens)
     if found < needed:
         problem = f"batch x seq is {needed:,} tokens, but the {config.split} split has {found:,}"
         raise ConfigError("bench.energy.seq", config.seq, problem, "lower bench.energy.batch or bench.energy.seq")
+    if workbench.config.model.checkpoint and config.seeds:
+        raise ConfigError("bench.energy.seeds", config.seeds, "a given checkpoint is of one seed",
+                          "bench.energy.seeds=null, or model.checkpoint=null")  # fmt: skip
+    grid(config)
 
 
 def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
@@ -67,88 +52,88 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
     Raises `evaluation.NotFinite` if a trajectory leaves the finite numbers, and what `check` raises.
     """
     check(workbench, config)
-    trained = workbench.trained(workbench.config.model, "model")
-    tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq].view(config.batch, config.seq)
+    seeds = config.seeds or [workbench.config.seed]
+    weights = {seed: workbench.trained(workbench.config.model, "model", seed) for seed in seeds}
     with torch.no_grad(), evaluation.autocast(workbench.device, "fp32"):
-        starts = flow_starts(trained.model, tokens.to(workbench.device))
-        layers = [energies(*start, config) for start in starts]
-    for i, layer in enumerate(layers):
-        if not layer.H.isfinite().all():
-            step = int((~layer.H.isfinite()).any(1).nonzero()[0])
-            raise evaluation.NotFinite(f"the energy of layer {i} is not finite from step {step} on")
-    return _result(config, layers, config.integrator or starts[0][0].integrator, trained)
+        models = [_flows(workbench, config, *found) for found in weights.items()]
+        integrator = config.integrator or models[0].starts[0][0].integrator
+        layers = [layer for model in models for layer in _layers(model, config)]
+        result = _judge(config, layers, integrator)
+        _time(result, models[0].starts, config, integrator, workbench)
+        if config.integrators or config.dts:
+            rows = compare(models[0].starts, config, models[0].seed, workbench.device)
+            result.details |= {"compare": rows, "orders": orders(rows), "table": table(rows)}
+    result.details |= {"weights": models[0].trained.origin, "seeds": [model.seed for model in models]}
+    result.notices += [notice for model in models for notice in model.trained.notices]
+    return result
 
 
-def flow_starts(model: LanguageModel, tokens: Tensor) -> list[Start]:
-    """Each layer's flow with the q and p, of shape (B, T, D), that it starts from on those tokens."""
-    starts: list[Start] = []
-
-    def remember(ode: Any, state: tuple[Tensor, Tensor]) -> None:
-        starts.append((ode, *state))
-
-    hooks = [m.register_forward_pre_hook(remember) for m in model.modules() if isinstance(m, HamiltonianFlow)]
-    try:
-        model.states(tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return starts
+def _flows(workbench: Workbench, config: EnergyConfig, seed: int, trained: Trained) -> _Flows:
+    tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq].view(config.batch, config.seq)
+    return _Flows(seed, trained, flow_starts(trained.model, tokens.to(workbench.device)))
 
 
-def energies(ode: HamiltonianFlow, q: Tensor, p: Tensor, config: EnergyConfig) -> Series:
-    """The energies along the flow from (q, p), one column a token."""
-    integrator = config.integrator or ode.integrator
-    H, T = [], []
-    for q_t, p_t in ode.trajectory(q, p, steps=config.steps, dt=config.dt, integrator=integrator):
-        T.append(p_t.double().square().sum(-1).flatten() / 2)
-        H.append(ode.h_func(q_t.double(), p_t.double()).flatten())
-    kinetic, total = torch.stack(T), torch.stack(H)
-    reference = (kinetic[0] + (total[0] - kinetic[0]).abs()).mean().item()
-    return Series(total, kinetic, reference)
+def _layers(model: _Flows, config: EnergyConfig) -> list[Layer]:
+    found = []
+    for i, (ode, q, p) in enumerate(model.starts):
+        trace = energies(ode, q, p, steps=config.steps, dt=config.dt, integrator=config.integrator)
+        if trace.bad_step is not None:
+            raise evaluation.NotFinite(f"the energy of layer {i} is not finite from step {trace.bad_step} on")
+        found.append(Layer.of(trace, model.seed, i, config.dt))
+    return found
 
 
-def _result(config: EnergyConfig, layers: list[Series], integrator: str, trained: Trained) -> BenchResult:
-    max_drift = max(layer.drift.max().item() for layer in layers)
-    trends = [trend(layer.mean.tolist()) for layer in layers]
-    rising = sum(t.monotonic for t in trends)
-    mean_energy = sum(layer.H.mean().item() for layer in layers) / len(layers)
-    mean_drift = sum(layer.drift.mean().item() for layer in layers) / len(layers)
-    exchange = sum(layer.exchange.mean().item() for layer in layers) / len(layers)
+def _judge(config: EnergyConfig, layers: list[Layer], integrator: str) -> BenchResult:
+    traces = [layer.trace for layer in layers]
+    max_drift = max(trace.worst for trace in traces)
+    rising = sum(layer.trend.monotonic for layer in layers)
+    mean_energy = sum(trace.mean_energy for trace in traces) / len(traces)
+    mean_drift = sum(trace.mean_drift.mean().item() for trace in traces) / len(traces)
+    exchange = sum(trace.exchange.mean().item() for trace in traces) / len(traces)
     still = None if exchange else "no energy was exchanged: the flow stands still"
+    secular = max(layer.secular for layer in layers)
+    steepest = max((layer.slope for layer in layers), key=lambda fitted: abs(fitted.change))
     metrics = {
         "mean_energy": Metric(mean_energy, "energy per token"),
         "max_drift": Metric(max_drift, "E_ref"),
         "mean_drift": Metric(mean_drift, "E_ref"),
-        "max_drift_of_batch_mean": Metric(max(layer.mean.abs().max().item() for layer in layers), "E_ref"),
+        "max_drift_of_batch_mean": Metric(max(trace.mean.abs().max().item() for trace in traces), "E_ref"),
         "mean_exchange": Metric(exchange, "E_ref"),
         "max_drift_over_exchange": Metric(max_drift / exchange if exchange else None, "1", reason=still),
         "monotonic_violation": Metric(rising > 0, "true or false"),
         "monotone_layers": Metric(rising, "layers that rise or fall"),
+        "steepest_slope": Metric(steepest.slope, "E_ref per unit of time"),
+        "steepest_slope_error": Metric(steepest.error, "E_ref per unit of time"),
+        "secular_change": Metric(secular, "E_ref over the run, at most"),
+        "max_q": Metric(max(trace.max_q.max().item() for trace in traces), "largest |q| of a token"),
+        "max_p": Metric(max(trace.max_p.max().item() for trace in traces), "largest |p| of a token"),
+        "max_free_q": Metric(max(trace.free_q for trace in traces), "largest |q| without a force"),
         "force_evaluations": Metric(force_evaluations(integrator, config.steps), "a layer", kind="counted"),
+        f"force_evaluations_of_{_PLAIN}": Metric(force_evaluations(_PLAIN, config.steps), "a layer", kind="counted"),
     }
     gates = [
         Gate("max_drift", max_drift < config.target, max_drift, f"< {config.target:g}"),
         Gate("monotone_layers", rising == 0, rising, f"0 of {len(layers)}"),
     ]
+    if config.secular_target is not None:
+        passed = secular < config.secular_target
+        gates.append(Gate("secular_change", passed, secular, f"< {config.secular_target:g}"))
     top = {
         "mean_energy": mean_energy, "max_drift": max_drift, "mean_drift": mean_drift, "monotonic_violation": rising > 0,
     }  # fmt: skip
-    rows = [_row(layer, t) for layer, t in zip(layers, trends, strict=True)]
-    details = {"integrator": integrator, "layers": rows, "weights": trained.origin}
-    return BenchResult(metrics=metrics, gates=gates, details=details, top=top, notices=list(trained.notices))
+    every = thinning(config.steps, len(layers))
+    details = {
+        "integrator": integrator, "steps": config.steps, "dt": config.dt, "every": every,
+        "layers": [row(layer, every) for layer in layers],
+    }  # fmt: skip
+    return BenchResult(metrics=metrics, gates=gates, details=details, top=top)
 
 
-def _row(layer: Series, fitted: Trend) -> dict[str, Any]:
-    return {
-        "reference_energy": layer.reference,
-        "mean_energy": layer.H.mean().item(),
-        "max_drift": layer.drift.max().item(),
-        "mean_drift": layer.drift.mean().item(),
-        "mean_exchange": layer.exchange.mean().item(),
-        "rank_correlation": fitted.rank_correlation,
-        "change": fitted.change,
-        "late_change": fitted.late_change,
-        "monotonic": fitted.monotonic,
-        "drift_of_batch_mean": layer.mean.tolist(),
-        "max_drift_at_step": layer.drift.amax(1).tolist(),
-    }
+def _time(
+    result: BenchResult, starts: list[Start], config: EnergyConfig, integrator: str, workbench: Workbench
+) -> None:
+    """Seconds of all layers' flows, without their energies, by the integrator and by plain leapfrog at the same dt."""
+    names = {"flow": integrator, _PLAIN: _PLAIN}
+    timed = seconds(starts, names, config.steps, config.dt, workbench.device)
+    result.metrics["flow_seconds"] = Metric(timed["flow"], "s, all layers")
+    result.metrics[f"flow_seconds_of_{_PLAIN}"] = Metric(timed[_PLAIN], "s, all layers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phasebench.data.batches import IGNORED, Window, scoring_batches, training_batch, windows
+from phasebench.data.batches import IGNORED, Window, scoring_batches, steps_of, training_batch, windows
 from phasebench.data.corpus import Corpus, Split, load_corpus
 from phasebench.data.synthetic import SyntheticSource
 
@@ -14,6 +14,7 @@ __all__ = [
     "Window",
     "load_corpus",
     "scoring_batches",
+    "steps_of",
     "training_batch",
     "windows",
 ]

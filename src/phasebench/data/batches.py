@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,6 +34,15 @@ def training_batch(
     starts = torch.tensor([_epoch_starts(seed, epoch, count, slack, seq)[place] for epoch, place in places])
     rows = tokens[(starts[:, None] + torch.arange(seq + 1)).to(tokens.device)]
     return rows[:, :-1], rows[:, 1:]
+
+
+def steps_of(epochs: float, n_tokens: int, *, batch: int, seq: int) -> int:
+    """The fewest steps of `training_batch` that see so many epochs. Raises what it raises.
+
+    >>> steps_of(2, 101, batch=2, seq=8)
+    11
+    """
+    return max(1, math.ceil(epochs * _epoch_shape(n_tokens, seq)[0] / batch))
 
 
 def _epoch_shape(n_tokens: int, seq: int) -> tuple[int, int]:

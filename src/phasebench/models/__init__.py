@@ -4,19 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
-
 from phasebench.config import ModelConfig
-from phasebench.models.language_model import LanguageModel
+from phasebench.models.gpt import GptLanguageModel
+from phasebench.models.gpt import require as _require_gpt
+from phasebench.models.language_model import ComplexLanguageModel, LanguageModel
 from phasebench.models.stage1 import Stage1Block
 from phasebench.models.stage2 import Stage2Block, build_flow
 
-BLOCKS: dict[str, Callable[[ModelConfig], nn.Module]] = {"stage1": Stage1Block, "stage2": Stage2Block}
+MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
+    "stage1": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage1Block),
+    "stage2": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage2Block),
+    "gpt": GptLanguageModel,
+}
 
 
 def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
-    """The model that config describes, with fresh weights from torch's global generator."""
-    return LanguageModel(config, vocab_size, BLOCKS[config.name])
+    """The model that config describes, with fresh weights from torch's global generator.
+
+    Raises `ConfigError` for a model whose package is not installed.
+    """
+    return MODELS[config.name](config, vocab_size)
 
 
-__all__ = ["BLOCKS", "LanguageModel", "Stage1Block", "Stage2Block", "build_flow", "build_model"]
+def require(config: ModelConfig, key: str) -> None:
+    """Raise `ConfigError`, for the dotted name of config, if the model needs a package that is not installed."""
+    if config.name == "gpt":
+        _require_gpt(key)
+
+
+__all__ = [
+    "MODELS",
+    "ComplexLanguageModel",
+    "GptLanguageModel",
+    "LanguageModel",
+    "Stage1Block",
+    "Stage2Block",
+    "build_flow",
+    "build_model",
+    "require",
+]

@@ -19,13 +19,15 @@ class Stage1Block(nn.Module):
         super().__init__()
         gain = (2 * config.blocks) ** -0.5
         self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
-        self.attention = CausalAttention(config.dim, config.heads, rope_base=config.rope_base, out_gain=gain)
+        self.attention = CausalAttention(
+            config.dim, config.heads, rope_base=config.rope_base, out_gain=gain, dropout=config.dropout.attention
+        )
         self.mixer = nn.Sequential(
             ComplexLinear(config.dim, config.hidden),
             ModReLU(config.hidden),
             ComplexLinear(config.hidden, config.dim, gain),
         )
-        self.drop = ComplexDropout(config.dropout.block)
+        self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
 
     def forward(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
         z = z + self.drop(self.attention(self.norm1(z)))

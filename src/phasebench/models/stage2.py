@@ -39,13 +39,14 @@ class Stage2Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
         self.attention = CausalAttention(
-            config.dim, config.heads, rope_base=config.rope_base, out_gain=(2 * config.blocks) ** -0.5
-        )
+            config.dim, config.heads, rope_base=config.rope_base, out_gain=(2 * config.blocks) ** -0.5,
+            dropout=config.dropout.attention,
+        )  # fmt: skip
         self.ode = build_flow(config)
         self.gain = self.GAIN / config.ode.coupling
         self.c1 = nn.Parameter(torch.ones(config.dim))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
-        self.drop = ComplexDropout(config.dropout.block)
+        self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
 
     def forward(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
         z = z + self.drop(self.attention(self.norm1(z)))

@@ -1,7 +1,7 @@
 """Layers on complex states, stored as real tensors whose last axis is [Re | Im]."""
 
 from phasebench.nn.attention import CausalAttention, rotary_phases
-from phasebench.nn.layers import ComplexDropout, ComplexEmbedding, ComplexLinear, ComplexNorm, ModReLU
+from phasebench.nn.layers import ComplexDropout, ComplexEmbedding, ComplexLinear, ComplexNorm, LockedDropout, ModReLU
 from phasebench.nn.loss import linear_cross_entropy
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "ComplexEmbedding",
     "ComplexLinear",
     "ComplexNorm",
+    "LockedDropout",
     "ModReLU",
     "linear_cross_entropy",
     "rotary_phases",

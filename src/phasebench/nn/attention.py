@@ -26,9 +26,10 @@ class CausalAttention(nn.Module):
     Re<q, k> = Re q . Re k + Im q . Im k is the real dot product of [Re | Im], so the fused kernels apply.
     """
 
-    def __init__(self, dim: int, heads: int, *, rope_base: float, out_gain: float) -> None:
+    def __init__(self, dim: int, heads: int, *, rope_base: float, out_gain: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.rope_base = heads, rope_base
+        self.dropout = dropout  # of the weights, in training
         self.qkv = ComplexLinear(dim, 3 * dim)
         self.out = ComplexLinear(dim, dim, out_gain)
 
@@ -39,7 +40,8 @@ class CausalAttention(nn.Module):
         q, k, v = parts.permute(3, 0, 1, 4, 2, 5)  # each: batch, time, head, (Re, Im), channel
         cos, sin = rotary_phases(T, d, self.rope_base, z.device)[:, :, None]
         q, k, v = (u.flatten(-2).transpose(1, 2) for u in (_rotate(q, cos, sin), _rotate(k, cos, sin), v))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        rate = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True).transpose(1, 2)
         # time stays before heads in memory, as the kernels keep it: in that order the last product needs no copy
         by_head = self.out.matrix().view(width, 2, self.heads, d).transpose(1, 2).reshape(width, width)
         return F.linear(mixed.reshape(B, T, width), by_head)

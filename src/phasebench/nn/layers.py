@@ -69,18 +69,35 @@ class ComplexNorm(nn.Module):
 
 
 class ComplexDropout(nn.Module):
-    """Sets complex channels, both parts at once, to zero with probability rate in training and rescales the rest."""
+    """Sets complex channels, both parts at once, to zero with probability rate in training and rescales the rest.
 
-    def __init__(self, rate: float) -> None:
+    locked: the same channels at all positions of a sequence, on states (B, T, 2 D) (Gal & Ghahramani 2016, "A
+    Theoretically Grounded Application of Dropout in Recurrent Neural Networks"; AWD-LSTM's, Merity et al. 2018).
+    """
+
+    def __init__(self, rate: float, *, locked: bool = False) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate, self.locked = rate, locked
 
     def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
         if not self.training or self.rate == 0.0:
             return z
         parts = z.unflatten(-1, (2, -1))
-        keep = F.dropout(torch.ones_like(parts[..., :1, :]), self.rate)
-        return (parts * keep).flatten(-2)
+        one = parts[..., :1, :1, :] if self.locked else parts[..., :1, :]
+        return (parts * F.dropout(torch.ones_like(one), self.rate)).flatten(-2)
+
+
+class LockedDropout(nn.Module):
+    """Dropout of real channels, the same at all positions of a sequence: `ComplexDropout`'s counterpart."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        if not self.training or self.rate == 0.0:
+            return x
+        return x * F.dropout(torch.ones_like(x[:, :1]), self.rate)
 
 
 class ComplexEmbedding(nn.Module):

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Trains and measures experiment=wikitext2_word on a machine with a GPU, in as many calls as it takes:
+#   PHASEBENCH_COMMIT=$(git rev-parse HEAD) bash outputs/reference/run_training.sh FOLDER_OF_WIKITEXT RESULTS_FOLDER "0 1 2" BUDGET_S JOBS [OVERRIDES...]
+# First the trainings, JOBS at a time, seed after seed, until BUDGET_S seconds have passed; where some are left it exits
+# with 3, and the same call goes on from their last checkpoints (outputs/cache and outputs/training-run must still be
+# there). Then, with all weights in the cache, everything that needs them, into RESULTS_FOLDER: perplexities, leak test,
+# drift, integrators side by side (training/), and 10,000 steps (long/). Weights stay behind. Otherwise it exits with the
+# worst code of the runs (1: a gate failed, 2: something could not be measured).
+# Estimated for one H100, 44 epochs, eager: 110 s a Stage 1, 200 s a Stage 2, 100 s a GPT alone on the GPU, so 7 minutes
+# a seed; side by side less. Measuring: about 4 minutes for three seeds.
+set -uo pipefail
+wikitext=$1 out=$2 seeds=$3 budget=$4 jobs=$5 worst=0
+shift 5
+here=$(cd "$(dirname "$0")" && pwd)
+work=outputs/training-run
+list="[${seeds// /,}]"
+experiment=(experiment=wikitext2_word "data.path=$wikitext" "$@")
+
+mkdir -p "$work" "$out"
+: > "$work/lines.txt"
+for seed in $seeds; do
+  for model in stage2 stage1 gpt; do # the same weights as in the run below: they are found by what determines them
+    echo "model=$model bench.ppl.seeds=[$seed]" >> "$work/lines.txt"
+  done
+done
+python3 "$here/tune.py" "$work/lines.txt" "$work/models" --jobs "$jobs" --budget "$budget" -- "${experiment[@]}" \
+  bench=ppl bench.ppl.baseline=null bench.ppl.reference=null bench.ppl.split=validation bench.ppl.max_batches=1 \
+  bench.ppl.leak_test=false bench.ppl.upper_target=null bench.ppl.max_ppl=null | tee "$out/trainings.txt"
+code=${PIPESTATUS[0]}
+if [ "$code" -ne 0 ]; then exit "$code"; fi
+
+keep() { # NAME OVERRIDES...: one run, its log, results and configuration
+  local name=$1 run="$work/$1" code
+  shift
+  mkdir -p "$out/$name"
+  COLUMNS=120 python3 runner.py "$@" hydra.run.dir="$run" 2>&1 | tee "$out/$name/log.txt"
+  code=${PIPESTATUS[0]}
+  cp "$run/results.json" "$run/.hydra/config.yaml" "$run/.hydra/overrides.yaml" "$out/$name/"
+  if [ "$code" -gt "$worst" ]; then worst=$code; fi
+}
+
+keep training "${experiment[@]}" "bench.ppl.seeds=$list" "bench.energy.seeds=$list"
+keep long "${experiment[@]}" bench=energy "bench.energy.seeds=$list" bench.energy.steps=10000 \
+  bench.energy.integrators=null bench.energy.dts=null bench.energy.secular_target=5e-5
+(cd "$out" && tar czf ../training.tgz . && mv ../training.tgz .) # one file, for machines that give back only a few
+exit "$worst"

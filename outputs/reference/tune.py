@@ -1,0 +1,107 @@
+"""Several trainings side by side within a time budget: a table of their perplexities, and weights in the cache.
+
+    python outputs/reference/tune.py LINES OUT [--jobs 3] [--budget 540] -- COMMON OVERRIDES
+
+LINES is a file with the overrides of one run a line; COMMON are those of all.  Each run is `python runner.py COMMON
+LINE` in OUT/NN, with its log beside it.  When the budget is spent the runs under way are ended: a training then goes on
+from its last checkpoint when the same command is given again, and a run that has finished is not repeated.
+
+For choosing hyperparameters, COMMON should hold bench=ppl bench.ppl.split=validation bench.ppl.seeds=null
+bench.ppl.baseline=null bench.ppl.reference=null, and no gates.  Exit code 0 if all have finished, 3 if some have not, 2
+if one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUNNER = Path(__file__).parents[2] / "runner.py"
+_VALID = re.compile(r"step (\d+)/(\d+).*valid ppl ([\d.e+]+)")
+
+
+def main() -> int:
+    arguments = _arguments()
+    lines = [line.strip() for line in arguments.lines.read_text().splitlines()]
+    trials = [line for line in lines if line and not line.startswith("#")]
+    folders = {arguments.out / f"{i:02}": line for i, line in enumerate(trials)}
+    _run_all(folders, arguments)
+    rows = [_row(folder, line) for folder, line in folders.items()]
+    (arguments.out / "tune.json").write_text(json.dumps(rows, indent=1) + "\n")
+    for row in sorted(rows, key=lambda row: row["ppl"] or row["validation"] or float("inf")):
+        numbers = f"{row['ppl'] or float('nan'):9.3f} {row['validation'] or float('nan'):9.3f} {row['progress']:>12}"
+        print(f"{numbers} {row['status']:>9}  {row['line']}")
+    if any(row["status"] == "failed" for row in rows):
+        return 2
+    return 0 if all(row["status"] == "ok" for row in rows) else 3
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lines", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--jobs", type=int, default=3)
+    parser.add_argument("--budget", type=float, default=540.0, help="seconds")
+    parser.add_argument("--runner", default=str(RUNNER), help="the program to run instead of runner.py")
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    return parser.parse_args(words[:end], argparse.Namespace(common=words[end + 1 :]))
+
+
+def _run_all(folders: dict[Path, str], arguments: argparse.Namespace) -> None:
+    deadline = time.monotonic() + arguments.budget
+    waiting = [folder for folder in folders if _results(folder) is None]
+    running: dict[Path, subprocess.Popen[bytes]] = {}
+    try:
+        while (waiting or running) and time.monotonic() < deadline:
+            while waiting and len(running) < arguments.jobs:
+                folder = waiting.pop(0)
+                running[folder] = _start(folder, folders[folder], arguments)
+            time.sleep(0.2)
+            running = {folder: process for folder, process in running.items() if process.poll() is None}
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
+def _start(folder: Path, line: str, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [*arguments.common, *shlex.split(line), f"hydra.run.dir={folder / 'run'}"]
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen([sys.executable, arguments.runner, *words], stdout=log, stderr=subprocess.STDOUT)
+
+
+def _results(folder: Path, status: str = "ok") -> dict | None:
+    """The results of a run that ended with that status; None where there are none."""
+    path = folder / "run" / "results.json"
+    found = json.loads(path.read_text()) if path.exists() else None
+    return found if found and found["status"] == status else None
+
+
+def _row(folder: Path, line: str) -> dict:
+    """What is known of a run: its perplexity if it has finished, else the last validation in its log."""
+    found, log = _results(folder), folder / "log.txt"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    seen = _VALID.findall(text)
+    row = {"line": line, "ppl": None, "validation": float(seen[-1][2]) if seen else None, "seconds": None}
+    row["progress"] = "/".join(seen[-1][:2]) if seen else "-"
+    row["status"] = "unstarted" if not text else "cut off"
+    if found:
+        candidate = found["benches"]["ppl"]["details"]["candidate"]
+        row |= {"status": "ok", "ppl": found["benches"]["ppl"]["metrics"]["candidate_ppl"]["value"]}
+        row |= {"seconds": candidate["weights"].get("seconds")}
+        row["curve"] = [(v["step"], v["perplexity"]) for v in candidate["weights"].get("validations", [])]
+    elif _results(folder, "failed") or "phasebench: " in text or "Traceback" in text:
+        row["status"] = "failed"
+    return row
+
+
+if __name__ == "__main__":
+    sys.exit(main())

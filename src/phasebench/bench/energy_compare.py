@@ -1,0 +1,125 @@
+"""Integrators and step sizes beside each other, over the same time and from the same states: the Pareto data.
+
+A row is the drift that an integrator reaches at one dt and precision, and its cost in force evaluations and time.
+Float64 shows an integrator's order, which rounding hides in float32.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from phasebench.config import ConfigError, EnergyConfig
+from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
+from phasebench.measure.clock import interleaved
+from phasebench.measure.energy import Start, energies
+from phasebench.measure.trend import trend
+
+_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+_NOISE = {"fp32": 2e-6, "fp64": 1e-13}  # mean drifts below are rounding, at least in part, and have no order
+_LONG = 1000  # steps, beyond which a flow is timed once
+_MIN_STEPS = 8  # for the trend
+
+
+def grid(config: EnergyConfig) -> list[tuple[str | None, float, int]]:
+    """Integrator (None: the model's own), dt and number of steps of each comparison, all of the same duration.
+
+    Raises `ConfigError` for a dt that does not divide the duration, or leaves fewer than eight steps.
+    """
+    duration = config.steps * config.dt
+    found = []
+    for dt in config.dts or [config.dt]:
+        steps = round(duration / dt)
+        if steps < _MIN_STEPS or abs(steps * dt - duration) > 1e-6 * duration:
+            problem = f"{dt:g} does not divide the duration, steps x dt = {duration:g}, into {_MIN_STEPS} steps or more"
+            raise ConfigError("bench.energy.dts", config.dts, problem, "for a duration of 10: 0.05, 0.1, 0.2, 0.4, 0.5")
+        found += [(name, dt, steps) for name in config.integrators or [config.integrator]]
+    return found
+
+
+def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.device) -> list[dict[str, Any]]:
+    """A row for each integrator, dt and precision; a drift that is not finite is infinite."""
+    rows = []
+    for precision in config.precisions:
+        dtype = _DTYPES[precision]
+        cast = [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts]
+        for name, dt, steps in grid(config):
+            integrator = name or starts[0][0].integrator
+            rows.append(
+                {"seed": seed, "integrator": integrator, "dt": dt, "steps": steps, "precision": precision}
+                | _drift(cast, integrator, dt, steps)
+                | {"force_evaluations": force_evaluations(integrator, steps)}
+                | {"seconds": seconds(cast, {"flow": integrator}, steps, dt, device)["flow"]}
+            )
+    return rows
+
+
+def _drift(starts: list[Start], integrator: str, dt: float, steps: int) -> dict[str, Any]:
+    traces = [energies(ode, q, p, steps=steps, dt=dt, integrator=integrator) for ode, q, p in starts]
+    if any(trace.bad_step is not None for trace in traces):
+        return {"max_drift": None, "mean_drift": None, "max_drift_of_batch_mean": None, "monotone_layers": None}
+    return {
+        "max_drift": max(trace.worst for trace in traces),
+        "mean_drift": statistics.fmean(trace.mean_drift.mean().item() for trace in traces),
+        "max_drift_of_batch_mean": max(trace.mean.abs().max().item() for trace in traces),
+        "monotone_layers": sum(trend(trace.mean.tolist()).monotonic for trace in traces),
+    }
+
+
+def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each integrator and precision, the order: the slope of ln(mean drift) over ln(dt), with its standard error.
+
+    None where fewer than three step sizes have a drift above rounding.
+    """
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for found in rows:
+        points = groups.setdefault((found["integrator"], found["precision"]), [])
+        if found["mean_drift"] is not None and found["mean_drift"] > _NOISE[found["precision"]]:
+            points.append((math.log(found["dt"]), math.log(found["mean_drift"])))
+    return [
+        {"integrator": name, "precision": precision, "points": len(points)} | _order(points)
+        for (name, precision), points in groups.items()
+    ]
+
+
+def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
+    x, y = [a for a, _ in points], [b for _, b in points]
+    if len(set(x)) < 3:
+        return {"order": None, "error": None}
+    fitted, start = statistics.linear_regression(x, y)
+    square = sum((b - start - fitted * a) ** 2 for a, b in points)
+    spread = sum((a - statistics.fmean(x)) ** 2 for a in x)
+    return {"order": fitted, "error": math.sqrt(square / (len(points) - 2) / spread)}
+
+
+def seconds(
+    starts: list[Start], integrators: Mapping[str, str], steps: int, dt: float, device: torch.device
+) -> dict[str, float]:
+    """Seconds of all layers' flows with kicks merged, for each name: the median of three, or one for a long flow."""
+    things = {key: lambda name=name: _flow(starts, name, dt, steps) for key, name in integrators.items()}
+    timed = interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=int(steps <= _LONG), seed=0, device=device)
+    return {key: found.median_s for key, found in timed.items()}
+
+
+def _flow(starts: list[Start], integrator: str, dt: float, steps: int) -> None:
+    for ode, q, p in starts:
+        if integrator in CONTRAST:
+            _walk(ode, q, p, integrator, dt, steps)
+        else:
+            integrate(q, p, ode.potential().cast(q.dtype), schedule(integrator, dt, steps))
+
+
+def _walk(ode: HamiltonianFlow, q: torch.Tensor, p: torch.Tensor, integrator: str, dt: float, steps: int) -> None:
+    for _ in ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator):
+        pass
+
+
+def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of the first precision for the console, drifts and cost side by side."""
+    keys = ["integrator", "dt", "precision", "max_drift", "mean_drift", "force_evaluations", "seconds"]
+    shown = [[row[key] for key in keys] for row in rows if row["precision"] == rows[0]["precision"]]
+    return {"columns": [key.replace("_", " ") for key in keys], "rows": shown}

@@ -1,0 +1,62 @@
+"""What determines trained weights, as text to compare and as a hash to name a file by."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from phasebench.config import ModelConfig, TrainConfig
+from phasebench.data import Corpus
+from phasebench.measure.device import device_name
+
+# of a recipe, what leaves the weights as they are; epochs and lr act through others
+_NO_EFFECT = ("tensorboard", "checkpoint_every", "epochs")
+# the packages and modules whose code determines the weights
+_CODE = (
+    "nn/", "dynamics/", "models/", "data/batches.py", "training.py", "average.py", "update.py", "optimizer.py",
+    "evaluation.py", "workbench.py",  # whose validation loss picks the best weights
+)  # fmt: skip
+
+
+def shape(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
+    """What a checkpoint must agree with, by dotted key: the architecture and the tokenizer."""
+    used = ["name", "dim", "blocks", "heads", "hidden", "positions" if config.name == "gpt" else "rope_base"]
+    found = {f"model.{key}": str(getattr(config, key)) for key in used}
+    if config.name == "stage2":
+        ode = dataclasses.asdict(config.ode)
+        found |= {f"model.ode.{key}": str(v) for key, v in ode.items() if key not in ("gradient", "on_overflow")}
+    tokenizer = hashlib.sha256(corpus.tokenizer_json.encode()).hexdigest()
+    return found | {"tokenizer": f"{corpus.tokenizer_name} of {corpus.vocab_size} types, {tokenizer[:16]}"}
+
+
+def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed: int, device: torch.device) -> str:
+    """Hash of everything that determines trained weights: model, recipe, text, seed, code, device, torch.
+
+    recipe is the model's own: with its learning rate, and with steps where the configuration says epochs.
+    """
+    determines = {
+        "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in _unused(config)},
+        "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
+        "data": corpus.fingerprint, "seed": seed, "code": _code_hash(), "device": device_name(device),
+        "torch": torch.__version__,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+
+
+def _unused(config: ModelConfig) -> set[str]:
+    """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
+    of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base"}}
+    return {"lr"} | of_others[config.name]
+
+
+def _code_hash() -> str:
+    root = Path(__file__).parent
+    files = sorted(f for f in root.rglob("*.py") if f.relative_to(root).as_posix().startswith(_CODE))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()

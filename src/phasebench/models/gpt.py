@@ -1,0 +1,76 @@
+"""The reference: GPT-2's architecture, from the package transformers, with fresh weights.
+
+Of as many real channels as the complex models (D_real = 2 dim), as many layers as they have blocks, a perceptron of
+`hidden` units and a table of `positions` learned positions.  Only its body is taken from there: the tied head, the
+chunked loss and the dropout around the body are those of the other models.  Dropout rates mean what they mean there:
+
+    embedding  whole rows of the table, before the positions are added
+    input      `embd_pdrop`, on the sum of both
+    block      `resid_pdrop`, on the output of each attention and each perceptron
+    attention  `attn_pdrop`, on the attention's weights
+    output     on what the head reads, after the final norm; GPT-2 has none there
+    locked     the same mask at all positions, for input, block and output
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from phasebench.config import ConfigError, ModelConfig
+from phasebench.models.language_model import LanguageModel
+from phasebench.nn import ComplexEmbedding, LockedDropout
+
+
+class GptLanguageModel(LanguageModel):
+    """GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners").
+
+    Raises `ConfigError` where transformers is missing, and for more tokens than there are positions.
+    """
+
+    NOT_DECAYED = ("embedding.", "body.wte.", "body.wpe.")
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        drop, width = config.dropout, 2 * config.dim
+        self.embedding = ComplexEmbedding(vocab_size, config.dim, drop.embedding)  # GPT-2's own 0.02, and row dropout
+        library = require("model")
+        self.body = library.GPT2Model(
+            library.GPT2Config(
+                vocab_size=1, n_positions=config.positions, n_embd=width, n_layer=config.blocks, n_head=config.heads,
+                n_inner=config.hidden, embd_pdrop=drop.input, resid_pdrop=drop.block, attn_pdrop=drop.attention,
+                use_cache=False, bos_token_id=None, eos_token_id=None,
+            )
+        )  # fmt: skip
+        del self.body.wte  # it is given embeddings, never tokens
+        self.positions = config.positions
+        self.drop_out = LockedDropout(drop.output) if drop.locked else nn.Dropout(drop.output)
+        if drop.locked:
+            _lock(self.body)
+
+    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
+        """The normalised states that the head reads."""
+        if tokens.shape[1] > self.positions:
+            raise ConfigError("model.positions", self.positions, f"a sequence has {tokens.shape[1]} tokens",
+                              f"model.positions={tokens.shape[1]}, or shorter sequences")  # fmt: skip
+        return self.drop_out(self.body(inputs_embeds=self.embedding(tokens)).last_hidden_state)
+
+
+def require(key: str) -> ModuleType:
+    """The package transformers. Raises `ConfigError` for `key` where it is not installed."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ConfigError(key, "gpt", f"needs the package transformers, which cannot be imported ({error})",
+                          "pip install 'phasebench[gpt]'") from error  # fmt: skip
+    return transformers
+
+
+def _lock(body: nn.Module) -> None:
+    """Replace the dropout of activations, not that of attention's weights, which is a rate only."""
+    for module in list(body.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Dropout) and name != "attn_dropout":
+                setattr(module, name, LockedDropout(child.p))

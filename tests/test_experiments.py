@@ -1,0 +1,142 @@
+"""The recipes of conf/experiment, from the command to results.json, at a size that a test can pay."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from paths import ROOT
+from phasebench import run
+from phasebench.results import schema
+
+sys.path.insert(0, str(ROOT))
+import runner
+
+# only sizes: the regularisation, the averages, the seeds, the gates and the comparison are the recipe's own
+SMALL = (
+    "device=cpu data=synthetic data.tokenizer={tokenizer} data.vocab_size=300 data.synthetic.rows=60 "
+    "scale.model.dim=8 scale.model.blocks=1 scale.model.heads=2 "
+    "scale.model.hidden_stage1=8 scale.model.hidden_stage2=32 scale.model.hidden_gpt=16 "
+    "train.epochs=0.3 train.batch=4 train.seq=16 train.warmup=2 train.precision=fp32 train.checkpoint_every=4 "
+    "train.validate_every=5 train.validate_tokens=64"
+)
+PPL = "bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
+ENERGY = (
+    "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
+    "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] bench.energy.precisions=[fp64]"
+)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs an experiment at a small size in a folder of its own; returns the exit code and the results."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(name: str, *words: str) -> tuple[int, dict[str, Any]]:
+        before = set(tmp_path.rglob("results.json"))
+        tokenizer = "bpe" if name.endswith("bpe") else "wordlevel"
+        small = SMALL.format(tokenizer=tokenizer)
+        small += "" if "bench=energy" in words else " " + PPL
+        small += "" if "bench=ppl" in words else " " + ENERGY
+        line = ["runner.py", f"experiment={name}", *small.split(), *words]
+        monkeypatch.setattr(sys, "argv", line)
+        monkeypatch.setattr(run, "_exit_codes", [])
+        code = run.command(runner.job)
+        (file,) = set(tmp_path.rglob("results.json")) - before
+        results = json.loads(file.read_text())
+        jsonschema.validate(results, schema())
+        return code, results
+
+    return call
+
+
+def test_the_word_level_recipe_runs_end_to_end(recipe: Any) -> None:
+    code, results = recipe("wikitext2_word")
+    assert results["status"] == "ok", results["benches"]
+    ppl, energy = results["benches"]["ppl"], results["benches"]["energy"]
+    gates = {gate["name"]: gate["passed"] for gate in ppl["gates"]}
+    assert set(gates) == {
+        "ppl_ratio", "ppl_ratio_high", "candidate_ppl", "reference_ratio", "parameter_ratio",
+        "reference_parameter_ratio", "above_source_floor", "leak",
+    }  # fmt: skip
+    assert None not in gates.values()
+    assert gates["leak"] is gates["above_source_floor"] is True
+    assert code == (0 if results["all_pass"] else 1)
+    names = {role: ppl["details"][role]["name"] for role in ("candidate", "baseline", "reference")}
+    assert names == {"candidate": "stage2", "baseline": "stage1", "reference": "gpt"}
+    for role in names:
+        weights = [row["weights"] for row in ppl["details"][role]["seeds"]]
+        assert len({w["file"] for w in weights}) == 2
+        assert all(w["average"].startswith("ema") for w in weights)
+        assert all(w["steps"][-1]["step"] == w["validations"][-1]["step"] for w in weights)
+        tracked = {"max_drift", "mean_drift"} <= set(weights[0]["validations"][-1])
+        assert tracked is (role == "candidate")
+    assert results["stage2_ppl"] == ppl["metrics"]["candidate_ppl"]["value"]
+    assert energy["details"]["seeds"] == [0, 1]
+    assert [fitted["integrator"] for fitted in energy["details"]["orders"]] == ["leapfrog", "rk4"]
+    assert results["max_drift"] > 0
+
+    again = recipe("wikitext2_word")[1]
+    assert again["benches"]["ppl"]["details"]["reference"]["seeds"][1]["weights"]["origin"] == "cache"
+    keys = ("stage2_ppl", "stage1_ppl", "ppl_ratio", "max_drift")
+    assert {key: again[key] for key in keys} == {key: results[key] for key in keys}
+
+
+def test_a_training_of_one_model_is_found_by_the_whole_recipe(recipe: Any) -> None:
+    """As outputs/reference/run_training.sh does it: trainings side by side, then one run that measures all."""
+    few = ["bench.ppl.seeds=[0]", "bench.energy.seeds=null", "bench.energy.dts=null", "bench.energy.integrators=null"]
+    alone = ["bench=ppl", "bench.ppl.baseline=null", "bench.ppl.reference=null"]
+    trained = [recipe("wikitext2_bpe", f"model={name}", *alone, few[0])[1] for name in ("stage2", "stage1", "gpt")]
+    files = [r["benches"]["ppl"]["details"]["candidate"]["weights"]["file"] for r in trained]
+    assert [r["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"] for r in trained] == ["trained"] * 3
+    details = recipe("wikitext2_bpe", *few)[1]["benches"]["ppl"]["details"]
+    weights = [details[role]["weights"] for role in ("candidate", "baseline", "reference")]
+    assert [w["file"] for w in weights] == files
+    assert {w["origin"] for w in weights} == {"cache"}
+
+
+def test_the_seeds_are_the_seeds(recipe: Any) -> None:
+    """What seed=1 alone trains is what seeds=[...,1] trains."""
+    words = ["bench=ppl", "bench.ppl.reference=null", "bench.ppl.baseline=null"]
+    _, alone = recipe("wikitext2_word", *words, "bench.ppl.seeds=null", "seed=1")
+    _, both = recipe("wikitext2_word", *words, "bench.ppl.seeds=[0,1]")
+    rows = both["benches"]["ppl"]["details"]["candidate"]["seeds"]
+    assert rows[1]["weights"]["origin"] == "cache"
+    assert rows[1]["ppl"] == alone["benches"]["ppl"]["metrics"]["candidate_ppl"]["value"]
+    assert rows[0]["ppl"] != rows[1]["ppl"]
+
+
+def test_a_model_of_its_own_learning_rate(recipe: Any) -> None:
+    words = ["bench=ppl", "bench.ppl.reference=null", "bench.ppl.seeds=null", "bench.ppl.baseline.lr=5e-4"]
+    _, results = recipe("wikitext2_word", *words)
+    assert list(results["benches"]) == ["ppl"]  # the experiment's values for bench.energy are for runs that choose it
+    rates = {
+        role: max(step["lr"] for step in results["benches"]["ppl"]["details"][role]["weights"]["steps"])
+        for role in ("candidate", "baseline")
+    }
+    assert rates["candidate"] == pytest.approx(2 * rates["baseline"])
+
+
+def test_a_long_flow_alone(recipe: Any) -> None:
+    """As outputs/reference/run_training.sh does it, with the weights of the first run."""
+    words = ["bench=energy", "bench.energy.steps=1000", "bench.energy.integrators=null", "bench.energy.dts=null"]
+    _, results = recipe("wikitext2_word", *words, "bench.energy.secular_target=1.0", "bench.energy.seeds=[0]")
+    assert list(results["benches"]) == ["energy"]
+    energy = results["benches"]["energy"]
+    assert "secular_change" in {gate["name"] for gate in energy["gates"]}
+    (layer,) = energy["details"]["layers"]
+    assert energy["details"]["every"] == 1
+    assert len(layer["max_q_at_step"]) == 1001
+    assert layer["q_growth_exponent"] == pytest.approx(1.0, abs=0.3)  # nearly free motion: nothing confines it
+    assert layer["max_q"] == pytest.approx(layer["free_q"], rel=0.5)
+
+
+def test_gpt_refuses_a_longer_context_than_it_learned(recipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = recipe("wikitext2_word", "bench.ppl.seq=32")
+    assert code == 2
+    assert "bench.ppl.reference.positions=16: bench.ppl.seq is 32" in capsys.readouterr().err
