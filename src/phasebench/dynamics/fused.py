@@ -53,9 +53,10 @@ def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float
         return eager(q, p, V, integrator, dt, steps)
     settle()
     kind = q.dtype
-    q1, p1 = _AdjointExact.apply(
-        q.float(), p.float(), V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, tuple(schedule(integrator, dt, steps))
-    )
+    with torch.cuda.device_of(q):  # which Triton and the recording take to be the current one
+        q1, p1 = _AdjointExact.apply(
+            q.float(), p.float(), V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, tuple(schedule(integrator, dt, steps))
+        )
     return q1.to(kind), p1.to(kind)
 
 
