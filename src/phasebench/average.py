@@ -45,8 +45,9 @@ class Average:
             self.means = {name: w.detach().clone() for name, w in self.live.items()}
             return
         share = max(1 / n, 1 - self.decay)
-        for name, mean in self.means.items():
-            mean.lerp_(self.live[name], share)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            list(self.means.values()), [self.live[name] for name in self.means], share
+        )
 
     @contextmanager
     def applied(self) -> Iterator[None]:

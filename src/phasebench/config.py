@@ -141,12 +141,16 @@ class TrainConfig:
     track_energy: bool = spec(False)  # drift of every layer at each validation, into the history (Stage 2)
     patience: int | None = spec(None, low=1)  # validations without improvement before an early stop; null: never
     checkpoint_every: int = spec(250, low=1)  # steps
+    graph: bool = spec(False)  # on a GPU: record an optimizer step as a CUDA graph and replay it; small steps gain
     tensorboard: bool = spec(False)  # write scalars beside the results
 
     def __post_init__(self) -> None:
         if self.batch % self.accumulate:
             raise ConfigError("accumulate", self.accumulate, f"does not divide batch={self.batch}",
                               f"choose a divisor of {self.batch}")  # fmt: skip
+        if self.graph and self.precision == "fp16":
+            raise ConfigError("graph", True, "the loss scaler of precision=fp16 asks the host in each step",
+                              "train.precision=bf16, or train.graph=false")  # fmt: skip
 
 
 def _distinct(seeds: list[int] | None) -> None:

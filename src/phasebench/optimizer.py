@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import AdamW
@@ -31,26 +32,33 @@ def learning_rate(step: int, recipe: TrainConfig) -> float:
 def adamw(
     named: Iterable[tuple[str, Parameter]], recipe: TrainConfig, decays: Callable[[str, Parameter], bool]
 ) -> AdamW:
-    """AdamW in torch's fused kernels.
+    """AdamW in torch's fused kernels; with recipe.graph on a GPU its rate is a tensor, so that it can be recorded.
 
     Weight decay on those parameters for which decays(name, parameter) is true, and `embedding_decay` on the other
     matrices, which are tables.
     """
     groups: dict[float, list[tuple[str, Parameter]]] = {}
+    recorded = False
     for name, parameter in named:
+        recorded = recipe.graph and parameter.is_cuda
         rate = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault(recipe.weight_decay if decays(name, parameter) else rate, []).append((name, parameter))
     return AdamW(
         [{"params": parameters, "weight_decay": rate} for rate, parameters in groups.items()],
-        lr=recipe.lr,
+        lr=torch.tensor(recipe.lr, device="cuda") if recorded else recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True,
+        capturable=recorded,
     )
 
 
 def set_learning_rate(optimizer: AdamW, rate: float) -> None:
+    """A rate that is a tensor, which a recording may read, stays that tensor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def state_tensors(optimizer: AdamW) -> dict[str, Tensor]:

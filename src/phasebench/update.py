@@ -21,6 +21,7 @@ from phasebench.dynamics import settle
 from phasebench.evaluation import Batch, Scorable, autocast
 from phasebench.nn.loss import IGNORED
 from phasebench.optimizer import adamw, learning_rate, restore_state, set_learning_rate, state_tensors
+from phasebench.record import Recorded
 
 MAX_SKIPPED = 50  # steps in a row without an update, after which a training counts as diverged
 
@@ -37,7 +38,11 @@ class Trainable(Scorable, Stateful, Protocol):
 
 
 class Updater:
-    """Updates a model, which is on `device`, with one batch after the other."""
+    """Updates a model, which is on `device`, with one batch after the other.
+
+    With recipe.graph, on a GPU, a step is recorded as a CUDA graph and replayed: small steps are otherwise bound by the
+    host, which launches some thousand kernels in each.  The generator is then seeded once a step, not for each part.
+    """
 
     def __init__(self, model: Trainable, recipe: TrainConfig, seed: int, device: torch.device) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
@@ -46,18 +51,25 @@ class Updater:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row, by the fp16 scaler
+        self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step, from 1
+        self.run = Recorded(self._step) if recipe.graph and device.type == "cuda" else self._step
 
     def __call__(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Do step `step`, from 0. Returns, on the device, the loss in nats a token and the norm of the gradient
         before clipping; waits for neither."""
         set_learning_rate(self.optimizer, learning_rate(step, self.recipe))
+        self.number.fill_(step + 1)
+        torch.manual_seed(step_seed(self.seed, step, 0))
+        return self.run(step, *(self._to_device(tensor) for tensor in batch))
+
+    def _step(self, step: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
-        loss = self._backward(step, *(self._to_device(tensor) for tensor in batch))
+        loss = self._backward(step, inputs, targets)
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.parameters, self.recipe.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._watch(step, loss, norm)
+        self._watch(loss, norm)
         return loss, norm
 
     def first_bad_step(self) -> int:
@@ -83,7 +95,8 @@ class Updater:
         parts, scored = self.recipe.accumulate, (targets != IGNORED).sum()
         loss = torch.zeros((), device=self.device)
         for part, (x, y) in enumerate(zip(inputs.chunk(parts), targets.chunk(parts), strict=True)):
-            torch.manual_seed(step_seed(self.seed, step, part))
+            if part and self.run == self._step:
+                torch.manual_seed(step_seed(self.seed, step, part))
             with autocast(self.device, self.recipe.precision):
                 nats, _ = self.model.loss(x, y, self.recipe.loss_chunk)
             share = nats / scored
@@ -91,12 +104,12 @@ class Updater:
             loss = loss + share.detach()
         return loss
 
-    def _watch(self, step: int, loss: Tensor, norm: Tensor) -> None:
+    def _watch(self, loss: Tensor, norm: Tensor) -> None:
         moved = torch.isfinite(norm)
-        self.skipped = torch.where(moved, 0, self.skipped + 1)
+        self.skipped.copy_(torch.where(moved, 0, self.skipped + 1))
         # an infinite gradient is the fp16 scaler's business: it skips the step and lowers its scale, but not for ever
         finite = torch.isfinite(loss) & (self.skipped < MAX_SKIPPED if self.scaler.is_enabled() else moved)
-        self.bad_step = torch.where(finite | (self.bad_step > 0), self.bad_step, step + 1)
+        self.bad_step.copy_(torch.where(finite | (self.bad_step > 0), self.bad_step, self.number))
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda" and tensor.device.type == "cpu":

@@ -51,7 +51,8 @@ def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float
         _notice(reason)
     if reason or not q.numel():
         return eager(q, p, V, integrator, dt, steps)
-    settle()
+    if not _recording(q.device):
+        settle()
     kind = q.dtype
     with torch.cuda.device_of(q):  # which Triton and the recording take to be the current one
         q1, p1 = _AdjointExact.apply(
@@ -89,6 +90,11 @@ def _notice(reason: str) -> None:
     log.info("%s; it runs eagerly", reason)
 
 
+def _recording(device: torch.device) -> bool:
+    """Whether somebody records a CUDA graph: what is then launched has no results yet, nor may one ask for any."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def release() -> None:
     """Give back the workspaces that are kept for the next call."""
     _plans.clear()
@@ -113,8 +119,8 @@ def _plan(tokens: int, V: Potential, shears: tuple[Shear, ...]) -> Plan:
         torch.get_float32_matmul_precision(), torch.cuda.current_stream(device).cuda_stream if on_gpu else 0,
     )  # fmt: skip
     pretended = _pretended.get()
-    if pretended is None and (not on_gpu or torch.cuda.is_current_stream_capturing()):
-        return Plan(shape)
+    if pretended is None and (not on_gpu or _recording(device)):
+        return Plan(shape)  # of a recording, its memory is the recording's own
     plans = _plans if pretended is None else pretended
     if shape not in plans:
         while len(plans) >= PLANS:
@@ -180,7 +186,8 @@ class _AdjointExact(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        settle()
+        if not _recording(w.device):
+            settle()
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(ctx.products)  # the forward pass', or F would have other bits
         try:
@@ -193,7 +200,8 @@ def _watch(largest: Tensor, end: Tensor, start: Tensor) -> Tensor:
     """Have the lattice checked; NaN if anything is wrong with it, else 0, on the device."""
     facts = torch.empty(3, device=largest.device)
     launch("judge", (1,), largest, end, start, facts, LIMIT=LIMIT)
-    Watch.add(facts, LIMIT)
+    if not _recording(facts.device):  # else the NaN must be enough
+        Watch.add(facts, LIMIT)
     return facts[2]
 
 

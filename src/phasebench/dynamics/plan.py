@@ -112,13 +112,13 @@ class Plan:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         n, D, H = shape.rows, shape.D, shape.H
-        new = functools.partial(torch.zeros, dtype=shape.dtype, device=shape.device)
+        new = functools.partial(torch.empty, dtype=shape.dtype, device=shape.device)
         self.W, self.X, self.G, self.Y = new(H, D), new(n, D), new(n, D), new(n, H)
-        new = functools.partial(torch.zeros, dtype=torch.float32, device=shape.device)
+        new = functools.partial(torch.empty, dtype=torch.float32, device=shape.device)
         self.ab, self.sr, self.largest = new(2, H), new(2, n), new(())
         self.wv, self.dW, self.dab = new(2, shape.half, D), new(H, D), new(2, -(-shape.half // GROUP), H)
-        self.QP = torch.zeros(2, n, D, dtype=torch.int32, device=shape.device)
-        self.check = torch.zeros((), dtype=torch.int64, device=shape.device)
+        self.QP = torch.empty(2, n, D, dtype=torch.int32, device=shape.device)
+        self.check = torch.empty((), dtype=torch.int64, device=shape.device)
         self.forward, self.backward = self._advance, self._retreat
 
     def record(self) -> Plan:
