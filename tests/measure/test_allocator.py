@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +87,7 @@ def test_blocks_never_overlap_and_all_can_be_returned(events: list[tuple[bool, i
         else:
             held.append(memory.malloc(size))
         spans = sorted((b.address, b.address + b.size) for b in held if b.size)
-        assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
         assert memory.allocated == sum(b.size for b in held) <= memory.reserved
     for block in held:
         memory.free(block)
