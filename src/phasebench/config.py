@@ -21,7 +21,13 @@ DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
 AVERAGES = ("off", "ema", "tail")
-ARMS = ("autograd", "backprop", "checkpoint", "adjoint", "adjoint_exact")  # of bench.vram by default
+HEADS = ("chunked", "plain")  # a chunk of logits at a time, or all of them
+OPTIMIZERS = ("none", "adamw")
+GPUS = ("h100", "a100", "rtx4090", "rtx3090", "rtx3070")  # for which memory can be predicted
+FINDABLE = ("seq", "batch", "steps")
+# of bench.vram by default: full backprops, checkpoints, adjoints
+ARMS = ("autograd", "backprop", "checkpoint", "checkpoint_sqrt", "adjoint", "adjoint_exact")
+RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
 BENCHES = ("ppl", "energy", "vram", "grad", "speed")
 
 
@@ -35,7 +41,8 @@ class ConfigError(ValueError):
 
 
 def spec(default: Any = dataclasses.MISSING, **checks: Any) -> Any:
-    """A dataclass field with its checks: ``low``/``above`` (inclusive/exclusive bound), ``high``, ``choices``."""
+    """A dataclass field with its checks: ``low``/``above`` (inclusive/exclusive bound), ``high``, ``choices``; of a
+    list's entries, which may be none where ``empty``."""
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=checks)
     return field(default=default, metadata=checks)
@@ -83,6 +90,8 @@ class ModelConfig:
     lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     ode: OdeConfig = field(default_factory=OdeConfig)  # used by Stage 2 only
+    # what the backward pass computes again instead of keeping it; gradients are the same (docs/memory.md)
+    recompute: list[str] = spec(list(RECOMPUTE), choices=RECOMPUTE, empty=True)
     checkpoint: str | None = spec(None)  # trained weights (safetensors); null: train, or take them from the cache
 
     def __post_init__(self) -> None:
@@ -207,18 +216,32 @@ class EnergyConfig:
 
 @dataclass
 class VramConfig:
-    """Peak memory of forward + backward, per gradient method."""
+    """Peak memory of forward + backward, per gradient method; and what fits into a given memory."""
 
     batch: int = spec(2, low=1)
     seq: int = spec(2048, low=2)
     vocab: int = spec(50257, low=2)  # tokens that the head chooses from
     precision: str = spec("fp16", choices=PRECISIONS)
     arms: list[str] = spec(list(ARMS), choices=GRADIENTS)
-    loss_chunk: int = spec(1024, low=1)  # tokens whose logits exist at one time, in every arm
+    heads: list[str] = spec(["chunked"], choices=HEADS)  # every arm with each; the first is judged
+    loss_chunk: int = spec(1024, low=1)  # tokens whose logits exist at one time, of a chunked head
+    optimizer: str = spec("none", choices=OPTIMIZERS)  # with its state and its step, or without
     repeats: int = spec(3, low=1)  # measured forward + backward passes an arm
     timeout_s: float = spec(300.0, above=0.0)  # seconds an arm
-    max_gb: float = spec(7.5, above=0.0)  # gate: adjoint below, in GB (1e9 bytes)
+    predict_for: str = spec("auto", choices=("auto", *GPUS))  # auto: the GPU that is there, else h100
+    curve_steps: list[int] = spec([1, 5], low=1, empty=True)  # integrator steps at which the plot has predictions
+    curve_seq: list[int] = spec([512, 4096], low=2, empty=True)  # sequence lengths at which it has some
+    limit_gb: float | None = spec(None, above=0.0)  # memory that `find` fills, in GB (1e9 bytes)
+    find: str | None = spec(None, choices=FINDABLE)  # the largest value of it that fits, per arm
+    max_gb: float = spec(7.5, above=0.0)  # gate: exact adjoint below, in GB
     min_reduction_pct: float = spec(70.0, low=0.0, high=100.0)  # gate: against the best full backprop
+
+    def __post_init__(self) -> None:
+        if self.find is not None and self.limit_gb is None:
+            raise ConfigError("find", self.find, "needs the memory to fill", "bench.vram.limit_gb=8")
+        if self.limit_gb is not None and self.find is None:
+            raise ConfigError("limit_gb", self.limit_gb, f"needs what to find; choices: {', '.join(FINDABLE)}",
+                              "bench.vram.find=seq")  # fmt: skip
 
 
 @dataclass

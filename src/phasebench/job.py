@@ -15,6 +15,7 @@ from rich.console import Console
 from phasebench.conditions import check
 from phasebench.config import Config, ConfigError
 from phasebench.measure.environment import environment
+from phasebench.report.memory import draw
 from phasebench.report.table import render
 from phasebench.results import ResultsFile
 from phasebench.workbench import Workbench
@@ -51,6 +52,8 @@ def execute(config: Config, out: Path, overrides: list[str], console: Console | 
     finally:
         final = results.close()
     render(final, console, Path(os.path.relpath(results.path)))
+    if picture := draw(final, out):
+        workbench.say(f"plot: {os.path.relpath(picture)}")
     return results.exit_code
 
 

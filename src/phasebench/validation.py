@@ -69,7 +69,9 @@ def _convert(value: Any, hint: Any, checks: Mapping[str, Any], key: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build(typing.cast(type, kind), value, key)
     if typing.get_origin(kind) is list:
-        return [_scalar(v, typing.get_args(kind)[0], checks, key) for v in _listed(value, key)]
+        return [
+            _scalar(v, typing.get_args(kind)[0], checks, key) for v in _listed(value, key, checks.get("empty", False))
+        ]
     if typing.get_origin(kind) is dict:
         return dict(_group(value, key))
     return _scalar(value, kind, checks, key)
@@ -109,10 +111,10 @@ def _bounds(checks: Mapping[str, Any]) -> str:
     return " and ".join(f"{text} {checks[name]}" for name, text in names.items() if name in checks)
 
 
-def _listed(value: Any, key: str) -> list[Any]:
+def _listed(value: Any, key: str, empty: bool) -> list[Any]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ConfigError(key, value, "expected a list", f"{key}=[{value}]")
-    if not value:
+    if not value and not empty:
         raise ConfigError(key, value, "expected at least one entry")
     return list(value)
 

@@ -1,8 +1,8 @@
 """Peak memory of a training step (forward + backward) with each gradient method: the same model, head and loss in all.
 
 On a GPU every arm is measured in a process of its own and carries its prediction beside the measurement; without one
-the peaks are predicted from the sizes of all tensors (`phasebench.measure.predict`), and labelled so.  The adjoint is
-compared with the smaller of the two full backprops.  GB = 1e9 bytes, GiB = 2^30 bytes.
+the peaks are predicted for a named GPU (`phasebench.measure.predict`), and labelled so.  The exact adjoint is compared
+with the smaller of the two full backprops.  GB = 1e9 bytes, GiB = 2^30 bytes.  docs/memory.md says what is counted.
 
 An arm that runs out of memory has a result: what it had allocated by then, a lower bound of its peak.  If that decides
 a gate it is decided; if not, the gate could not be measured.
@@ -17,61 +17,88 @@ from typing import Any
 
 import torch
 
-from phasebench.bench.vram_arm import ArmRequest, as_json, predict
+from phasebench.bench.vram_arm import ArmRequest, as_json, predict, workspaces
+from phasebench.bench.vram_curves import curves
+from phasebench.bench.vram_find import find, findings
 from phasebench.bench.vram_verdict import Arm, judge
-from phasebench.config import VramConfig
+from phasebench.config import ConfigError, VramConfig
 from phasebench.measure.child import ChildFailed, run_child
+from phasebench.measure.gpu import GPUS, Gpu
 from phasebench.results import BenchResult
 from phasebench.workbench import Workbench, require_ode
 
 ARM_COMMAND = [sys.executable, "-m", "phasebench.bench.vram_arm"]
 
-_PREDICTED = "memory is predicted, not measured: no GPU"
 _NOTES = {
     "weights": "random: memory depends on sizes only",
-    "allocated": "torch's caching allocator: parameters, tokens, workspaces (cuBLAS), states, gradients; no optimizer",
-    "workspaces": "bytes live before a measured pass that are no tensor of it: cuBLAS keeps tens of MB a thread",
+    "allocated": "torch's caching allocator: parameters, tokens, workspaces (cuBLAS), states, gradients, optimizer",
     "process": "as NVML counts it: also the CUDA context, loaded kernels and the allocator's cache",
-    "predicted": "live tensors at the allocator's 512-byte blocks, without workspaces; attention as a fused kernel",
+    "predicted": "live tensors, cuBLAS workspaces and partial sums of reductions, in blocks of a simulated allocator",
 }
 
 
 def check(workbench: Workbench, config: VramConfig) -> None:
-    """Raise `ConfigError` for a model without an ODE."""
+    """Raise `ConfigError` for a model without an ODE, or a limit above the memory of the GPU that is there."""
     require_ode(workbench.config)
+    if config.limit_gb is not None and workbench.device.type == "cuda":
+        total = torch.cuda.get_device_properties(workbench.device).total_memory / 1e9
+        if config.limit_gb > total:
+            raise ConfigError("bench.vram.limit_gb", config.limit_gb, f"this GPU has {total:.1f} GB",
+                              "at most that, or device=cpu for a prediction")  # fmt: skip
 
 
 def run(workbench: Workbench, config: VramConfig) -> BenchResult:
-    """Measure or predict the arms, one after the other, and judge the adjoint against full backprop.
+    """Measure or predict the arms, one after the other, and judge the exact adjoint against full backprop.
 
     An arm that fails leaves the others' results.
     """
     check(workbench, config)
     workbench.release()
+    device, gpu = workbench.device, _gpu(workbench.device, config)
+    requests = arm_requests(workbench, config)
     arms = {}
-    for name in dict.fromkeys(config.arms):
-        arms[name] = _arm(name, _request(workbench, config, name), workbench.device, config.timeout_s)
+    for name, request in requests.items():
+        arms[name] = _arm(name, request, device, gpu, config.timeout_s)
         workbench.say(f"  {name}: {arms[name].text}")
     result = judge(arms, config)
     records = {name: arm.record | {"error": arm.error} for name, arm in arms.items()}
-    result.details |= {"notes": _NOTES, "arms": records}
-    if workbench.device.type != "cuda":
-        result.notices.insert(0, _PREDICTED)
+    result.details |= {"notes": _NOTES, "predicted_for": dataclasses.asdict(gpu), "arms": records}
+    known = {name: record["prediction"] for name, record in records.items()}
+    result.details["curves"] = curves(requests, known, config, gpu)
+    if config.find is not None:
+        command = ARM_COMMAND if device.type == "cuda" else None
+        found = {name: find(request, known[name], config, gpu, command) for name, request in requests.items()}
+        findings(result, found, config, workbench.say)
+    if device.type != "cuda":
+        result.notices.insert(0, f"memory is predicted, not measured: no GPU; predicted for {gpu.name}")
     return result
 
 
-def _request(workbench: Workbench, config: VramConfig, gradient: str) -> ArmRequest:
-    model = workbench.config.model
-    return ArmRequest(
-        model=dataclasses.replace(model, ode=dataclasses.replace(model.ode, gradient=gradient)),
-        batch=config.batch, seq=config.seq, vocab=config.vocab, precision=config.precision,
-        loss_chunk=config.loss_chunk, repeats=config.repeats, device=str(workbench.device),
-    )  # fmt: skip
+def _gpu(device: torch.device, config: VramConfig) -> Gpu:
+    if config.predict_for != "auto":
+        return GPUS[config.predict_for]
+    return Gpu.of(device) if device.type == "cuda" else GPUS["h100"]
 
 
-def _arm(name: str, request: ArmRequest, device: torch.device, timeout_s: float) -> Arm:
+def arm_requests(workbench: Workbench, config: VramConfig) -> dict[str, ArmRequest]:
+    """What each arm computes, by its name: a method's, and after it the head's if that is not the first one."""
+    model, requests = workbench.config.model, {}
+    for head in dict.fromkeys(config.heads):
+        for method in dict.fromkeys(config.arms):
+            name = method if head == config.heads[0] else f"{method}_{head}_head"
+            requests[name] = ArmRequest(
+                model=dataclasses.replace(model, ode=dataclasses.replace(model.ode, gradient=method)),
+                batch=config.batch, seq=config.seq, vocab=config.vocab, precision=config.precision,
+                loss_chunk=config.loss_chunk if head == "chunked" else None, optimizer=config.optimizer,
+                repeats=config.repeats, device=str(workbench.device),
+            )  # fmt: skip
+    return requests
+
+
+def _arm(name: str, request: ArmRequest, device: torch.device, gpu: Gpu, timeout_s: float) -> Arm:
     start = time.perf_counter()
-    predicted = as_json(predict(request))
+    found, reserved = predict(request, gpu)
+    predicted = as_json(found) | {"reserved": reserved, "workspaces": workspaces(request, gpu)}
     record: dict[str, Any] = {"prediction": predicted, "prediction_seconds": time.perf_counter() - start}
     if device.type != "cuda":
         return Arm(name, "predicted", predicted["peak"], {"status": "predicted", **record})
@@ -83,6 +110,5 @@ def _arm(name: str, request: ArmRequest, device: torch.device, timeout_s: float)
     if measured["status"] == "oom":
         return Arm(name, "measured", measured["peak_bytes"], record, bound=True)
     peak = max(found["peak"] for found in measured["passes"])
-    workspaces = measured["passes"][-1]["before"] - predicted["before"]
-    record |= {"workspaces": workspaces, "prediction_error": predicted["peak"] / peak - 1}
+    record |= {"prediction_error": predicted["peak"] / peak - 1}
     return Arm(name, "measured", peak, record)

@@ -12,33 +12,41 @@ import dataclasses
 import json
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import AdamW
 
 from phasebench import evaluation
-from phasebench.config import DropoutConfig, ModelConfig, OdeConfig
+from phasebench.config import DropoutConfig, ModelConfig, OdeConfig, TrainConfig
+from phasebench.dynamics import as_on_gpu
+from phasebench.measure.gpu import Gpu
 from phasebench.measure.memory import CudaMeter, NotTold, process_bytes
 from phasebench.measure.predict import predicting
 from phasebench.measure.step import StepBytes, measure_step
 from phasebench.models import LanguageModel, build_model
+from phasebench.optimizer import adamw
 
 
 @dataclass(frozen=True)
 class ArmRequest:
-    """What an arm computes; the gradient method is `model.ode.gradient`."""
+    """What an arm computes; the gradient method is `model.ode.gradient`, and with loss_chunk None the head is plain."""
 
     model: ModelConfig
     batch: int
     seq: int
     vocab: int
     precision: str
-    loss_chunk: int
+    loss_chunk: int | None
+    optimizer: str
     repeats: int  # measured passes
     device: str  # that is measured
+    limit_bytes: int | None = None  # that torch may take of it
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> ArmRequest:
@@ -48,26 +56,53 @@ class ArmRequest:
         return ArmRequest(**{**values, "model": ModelConfig(**{**model, **groups})})
 
 
-def predict(request: ArmRequest) -> StepBytes:
-    """The arm's memory by the sizes of its tensors, on any machine; takes seconds and next to no memory."""
-    with predicting() as tracker:
+def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int]:
+    """The arm's memory on a GPU, on any machine, and what its allocator reserves; takes seconds and little memory.
+
+    Raises `PredictedOutOfMemory` where the request has a limit that the allocator would pass.  Without a `gpu` only
+    tensors are counted.
+    """
+    with as_on_gpu() if gpu else nullcontext(), predicting(gpu, request.limit_bytes) as tracker:
         model, tokens = _prepare(request, torch.device("cpu"))
-        return measure_step(model, lambda: _loss(model, tokens, request), tracker)
+        if gpu:
+            tracker.keep(workspaces(request, gpu))
+            _keep_plan(model, tokens, request)
+        optimizer = _optimizer(model, request)
+        if optimizer:
+            _make_state(model, optimizer)
+        found = measure_step(model, lambda: _loss(model, tokens, request), tracker, optimizer)
+        return found, tracker.reserved()
+
+
+def workspaces(request: ArmRequest, gpu: Gpu) -> int:
+    """Bytes of cuBLAS workspaces on that GPU; the fused exact adjoint records its products on a stream of its own."""
+    return gpu.workspaces(streams=request.model.ode.gradient == "adjoint_exact")
+
+
+def _keep_plan(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> None:
+    """Have the flow make what it keeps for all passes, as an earlier pass would have."""
+    state = torch.zeros(request.batch, request.seq, request.model.dim)
+    with torch.no_grad(), evaluation.autocast(tokens.device, request.precision):
+        model.blocks[0].ode(state, state)  # type: ignore[operator,union-attr]
 
 
 def measure(request: ArmRequest) -> dict[str, Any]:
     """The arm's memory on a GPU: ``status`` ok with ``passes``, or oom with what was allocated by then, in bytes.
 
-    A first pass is not counted: it makes what libraries keep (cuBLAS workspaces), which later passes then include.
+    A first pass is not counted: it makes what libraries and the optimizer keep, which later passes then include.
     """
     device = torch.device(request.device)
     meter = CudaMeter(device)
     total = torch.cuda.get_device_properties(device).total_memory
     try:
+        if request.limit_bytes is not None:
+            torch.cuda.set_per_process_memory_fraction(min(1.0, request.limit_bytes / total), device)
         model, tokens = _prepare(request, device)
         torch.cuda.empty_cache()  # what drawing the weights took
-        _timed_pass(model, tokens, request, meter)
-        passes = [_timed_pass(model, tokens, request, meter) for _ in range(request.repeats)]
+        optimizer = _optimizer(model, request)
+        step = partial(_timed_pass, model, tokens, request, meter, optimizer)
+        step()
+        passes = [step() for _ in range(request.repeats)]
     except torch.OutOfMemoryError:
         return {"status": "oom", "peak_bytes": meter.peak(), "device_bytes": total}
     return {"status": "ok", "passes": passes, "device_bytes": total, **_process(device)}
@@ -80,17 +115,30 @@ def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, 
         return build_model(request.model, request.vocab).train(), tokens
 
 
+def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
+    return adamw(model.named_parameters(), TrainConfig(), model.decays) if request.optimizer == "adamw" else None
+
+
+def _make_state(model: LanguageModel, optimizer: AdamW) -> None:
+    """What a first step makes, which later ones find."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+
 def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:
     with evaluation.autocast(tokens.device, request.precision):
         total, _ = model.loss(tokens[:, :-1], tokens[:, 1:], request.loss_chunk)
     return total / tokens[:, 1:].numel()
 
 
-def _timed_pass(model: LanguageModel, tokens: Tensor, request: ArmRequest, meter: CudaMeter) -> dict[str, Any]:
+def _timed_pass(
+    model: LanguageModel, tokens: Tensor, request: ArmRequest, meter: CudaMeter, optimizer: AdamW | None
+) -> dict[str, Any]:
     torch.cuda.synchronize(meter.device)
     start = time.perf_counter()
     with evaluation.matmul_precision(request.precision):
-        found = measure_step(model, lambda: _loss(model, tokens, request), meter)
+        found = measure_step(model, lambda: _loss(model, tokens, request), meter, optimizer)
     torch.cuda.synchronize(meter.device)
     return as_json(found) | {"reserved": meter.reserved(), "seconds": time.perf_counter() - start}
 

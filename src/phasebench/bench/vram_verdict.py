@@ -16,10 +16,10 @@ from phasebench.results import BenchResult, Gate, Metric
 
 GB, GIB = 10**9, 2**30
 FULL = ("autograd", "backprop")  # the arms that keep every state
-ADJOINT = "adjoint"
+ADJOINT = "adjoint_exact"  # the one that is judged
 
 _AT_LEAST = ", at least: out of memory"
-_BREAKDOWN = ("parameters", "gradients", "held", "transient")
+_BREAKDOWN = ("parameters", "gradients", "optimizer", "held", "transient")
 
 
 @dataclass(frozen=True)

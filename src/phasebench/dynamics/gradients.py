@@ -109,16 +109,26 @@ def transpose_kick(
     q: Tensor, w: Tensor, v: Tensor, V: Potential, h: float, sums: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Apply a kick's transpose to (w, v): returns F(q) and the new w, and adds dW, da, db to sums in place."""
-    slope, curvature = V.sigma.slopes(V.z(q))
-    scaled, k, kind = V.a * slope, h * V.g, V.W.dtype
+    slope, c = V.sigma.slopes(V.z(q))
+    k, kind = h * V.g, V.W.dtype
+    u = v.to(kind) @ V.W.T  # in place from here: tensors of H numbers a token are the peak of the backward pass
+    c.mul_(u).mul_(V.a)
+    u.mul_(slope)
+    sums[1] -= k * _column_sums(u, sums[1].dtype)
+    del u
+    scaled = slope.mul_(V.a)
+    del slope
     F = V.pull(scaled @ V.W, q)
-    u = v.to(kind) @ V.W.T
-    sums[1] -= k * (slope * u).reshape(-1, len(V.a)).sum(0, dtype=sums[1].dtype)
-    del slope  # these tensors of H numbers a token are the peak of the backward pass
-    c = u.mul_(curvature).mul_(V.a)
-    del u, curvature
     w = w - k * (c @ V.W).to(w.dtype) - h * V.omega**2 * v
     rows = [x.to(kind).reshape(-1, x.shape[-1]) for x in (c, q, scaled, v)]
     sums[0] -= k * (rows[0].T @ rows[1] + rows[2].T @ rows[3])
-    sums[2] -= k * rows[0].sum(0, dtype=sums[2].dtype)
+    sums[2] -= k * _column_sums(rows[0], sums[2].dtype)
     return F, w
+
+
+def _column_sums(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Over all axes but the last, in two stages: of one stage the CUDA kernel takes 64 MiB for partial sums."""
+    rows = x.reshape(-1, x.shape[-1])
+    whole = len(rows) - len(rows) % 64
+    stages = rows[:whole].unflatten(0, (whole // 64, 64)).sum(1, dtype=dtype).sum(0)
+    return stages + rows[whole:].sum(0, dtype=dtype)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.config import ConfigError, ModelConfig
@@ -46,16 +46,17 @@ class GptLanguageModel(LanguageModel):
         )  # fmt: skip
         del self.body.wte  # it is given embeddings, never tokens
         self.positions = config.positions
+        self.recompute = frozenset(config.recompute) & {"head"}
         self.drop_out = LockedDropout(drop.output) if drop.locked else nn.Dropout(drop.output)
         if drop.locked:
             _lock(self.body)
 
-    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
-        """The normalised states that the head reads."""
-        if tokens.shape[1] > self.positions:
-            raise ConfigError("model.positions", self.positions, f"a sequence has {tokens.shape[1]} tokens",
-                              f"model.positions={tokens.shape[1]}, or shorter sequences")  # fmt: skip
-        return self.drop_out(self.body(inputs_embeds=self.embedding(tokens)).last_hidden_state)
+    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+        """The normalised states that the head reads, of embedded tokens; there is nothing to spare in the body."""
+        if z.shape[1] > self.positions:
+            raise ConfigError("model.positions", self.positions, f"a sequence has {z.shape[1]} tokens",
+                              f"model.positions={z.shape[1]}, or shorter sequences")  # fmt: skip
+        return self.drop_out(self.body(inputs_embeds=z).last_hidden_state)
 
 
 def require(key: str) -> ModuleType:

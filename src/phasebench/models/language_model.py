@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,15 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from phasebench.config import ModelConfig
-from phasebench.nn import ComplexDropout, ComplexEmbedding, ComplexNorm, linear_cross_entropy
+from phasebench.models.block import Block
+from phasebench.nn import (
+    ComplexDropout,
+    ComplexEmbedding,
+    ComplexNorm,
+    Deferred,
+    linear_cross_entropy,
+    recomputed,
+)
 from phasebench.nn.loss import IGNORED
 
 
@@ -21,14 +30,22 @@ class LanguageModel(nn.Module, ABC):
     """Tokens (B, T) -> logits (B, T, V), by a head that is tied to the embedding's table.
 
     Causal: logits at t depend on tokens <= t only.
+
+    `recompute` names what the backward pass of `loss` computes again instead of keeping it (docs/memory.md); every
+    model understands "head": the logits once more, so that their large gradient need not exist until the very end.
     """
 
-    embedding: nn.Module  # registered before all else, so that its table has the name `embedding.weight`
+    embedding: ComplexEmbedding  # registered before all else, so that its table has the name `embedding.weight`
+    recompute: frozenset[str] = frozenset()
     NOT_DECAYED: tuple[str, ...] = ("embedding.",)  # beginnings of the names of tables
 
     @abstractmethod
+    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+        """The normalised states that the head reads, of embedded tokens; sparing memory as `recompute` says, or not."""
+
     def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads."""
+        return self.through(self.embedding(tokens), sparing=False)
 
     @property
     def head(self) -> nn.Parameter:
@@ -39,11 +56,23 @@ class LanguageModel(nn.Module, ABC):
         return F.linear(self.states(tokens), self.head)
 
     def loss(
-        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int
+        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int | None
     ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-        """Summed cross-entropy in nats and the number of scored targets; targets of -100 are not scored."""
-        z = self.states(tokens).flatten(0, 1)
-        total = linear_cross_entropy(z, self.head, targets.flatten(), chunk)
+        """Summed cross-entropy in nats and the number of scored targets; targets of -100 are not scored.
+
+        The logits of `chunk` tokens exist at one time; with None, a plain head, those of all.
+        """
+        deferred = Deferred()
+        z, W = self.embedding.tied(tokens, deferred)
+        z = self.through(z, sparing=torch.is_grad_enabled()).flatten(0, 1)
+        if chunk is None:
+            logits = F.linear(z, W)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            total = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        elif "head" in self.recompute and torch.is_grad_enabled():
+            total = linear_cross_entropy(z, W.detach(), targets.flatten(), chunk, deferred)
+        else:
+            total = linear_cross_entropy(z, W, targets.flatten(), chunk)
         return total, (targets != IGNORED).sum()
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
@@ -57,22 +86,56 @@ class LanguageModel(nn.Module, ABC):
 
 
 class ComplexLanguageModel(LanguageModel):
-    """Both stages: complex states of shape (B, T, 2 D) = [Re | Im], and logit_v = Re<e_v, z> with the embedding's e."""
+    """Both stages: complex states of shape (B, T, 2 D) = [Re | Im], and logit_v = Re<e_v, z> with the embedding's e.
 
-    def __init__(self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], nn.Module]) -> None:
+    Of each block "tail" in `recompute` is what follows the mixer, and "attention" is attention.  With both, only the
+    state before a mixer and what the mixer makes of it are kept, and one half of the batch is computed again after the
+    other.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], Block]) -> None:
         super().__init__()
         self.embedding = ComplexEmbedding(vocab_size, config.dim, config.dropout.embedding)
         self.drop_in = ComplexDropout(config.dropout.input, locked=config.dropout.locked)
         self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
         self.norm = ComplexNorm(config.dim, gain=True)
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
+        self.recompute = frozenset(config.recompute)
 
-    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
-        """The normalised states that the head reads."""
-        z = self.drop_in(self.embedding(tokens))
+    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+        """The normalised states that the head reads, of embedded tokens."""
+        attention, tail = (sparing and part in self.recompute for part in ("attention", "tail"))
+        if attention and tail:
+            return self._from_mixer_to_mixer(z)
+        z = self.drop_in(z)
         for block in self.blocks:
-            z = block(z)
+            z = block(z, attention=attention, tail=tail)
+        return self._end(z)
+
+    def _from_mixer_to_mixer(self, z: Tensor) -> Tensor:
+        """Of the end of one block and the start of the next together, only the inputs are kept."""
+        blocks: list[Block] = list(self.blocks)  # type: ignore[arg-type]
+        z = _in_halves(self._start, z)
+        for block, then in zip(blocks, [*(b.attend for b in blocks[1:]), self._end], strict=True):
+            z = _in_halves(partial(_merge_and, then, block), z, *block.mix(z))
+        return z
+
+    def _start(self, z: Tensor) -> Tensor:
+        return self.blocks[0].attend(self.drop_in(z))  # type: ignore[operator,union-attr]
+
+    def _end(self, z: Tensor) -> Tensor:
         return self.drop_out(self.norm(z))
+
+
+def _in_halves(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """function(*inputs), computed again in the backward pass for one half of the batch after the other."""
+    halves = zip(*(x.split(-(-len(x) // 2)) for x in inputs), strict=True)
+    parts = [recomputed(True, function, *half) for half in halves]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _merge_and(then: Callable[[Tensor], Tensor], block: Block, z: Tensor, *mixed: Tensor) -> Tensor:
+    return then(recomputed(True, block.merge, z, *mixed))  # not kept while the backward pass is in `then` either
 
 
 def _attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:

@@ -6,29 +6,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.config import ModelConfig
-from phasebench.nn import CausalAttention, ComplexDropout, ComplexLinear, ComplexNorm, ModReLU
+from phasebench.models.block import Block
+from phasebench.nn import ComplexLinear, ModReLU
 
 
-class Stage1Block(nn.Module):
+class Stage1Block(Block):
     """z += attention(norm(z)); z += C2 modReLU(C1 norm(z)), on states (B, T, 2 D).
 
     Multiplying z by a common phase multiplies the output by it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        gain = (2 * config.blocks) ** -0.5
-        self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
-        self.attention = CausalAttention(
-            config.dim, config.heads, rope_base=config.rope_base, out_gain=gain, dropout=config.dropout.attention
-        )
+        super().__init__(config)
         self.mixer = nn.Sequential(
             ComplexLinear(config.dim, config.hidden),
             ModReLU(config.hidden),
-            ComplexLinear(config.hidden, config.dim, gain),
+            ComplexLinear(config.hidden, config.dim, self.gain_out),
         )
-        self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
 
-    def forward(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
-        z = z + self.drop(self.attention(self.norm1(z)))
-        return z + self.drop(self.mixer(self.norm2(z)))
+    def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
+        """C1 norm(z)."""
+        return (self.mixer[0](self.norm2(z)),)
+
+    def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
+        """z + C2 modReLU(C1 norm(z))."""
+        return z + self.drop(self.mixer[1:](*mixed))

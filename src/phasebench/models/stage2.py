@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from phasebench.config import ModelConfig
 from phasebench.dynamics import HamiltonianFlow
-from phasebench.nn import CausalAttention, ComplexDropout, ComplexNorm
+from phasebench.models.block import Block
 
 
 def build_flow(config: ModelConfig) -> HamiltonianFlow:
@@ -20,7 +20,7 @@ def build_flow(config: ModelConfig) -> HamiltonianFlow:
     )  # fmt: skip
 
 
-class Stage2Block(nn.Module):
+class Stage2Block(Block):
     """z += attention(norm(z)); z += mixer(norm(z)), on states (B, T, 2 D), with the mixer that follows.
 
     From (q, p) = norm(z) the flow of duration t goes to (q', p').  What free motion would have done is set apart,
@@ -36,22 +36,20 @@ class Stage2Block(nn.Module):
     GAIN = 0.2  # root mean square of the mixer's kick at initialisation, beside states of mean square modulus one
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
-        self.attention = CausalAttention(
-            config.dim, config.heads, rope_base=config.rope_base, out_gain=(2 * config.blocks) ** -0.5,
-            dropout=config.dropout.attention,
-        )  # fmt: skip
+        super().__init__(config)
         self.ode = build_flow(config)
         self.gain = self.GAIN / config.ode.coupling
         self.c1 = nn.Parameter(torch.ones(config.dim))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
-        self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
 
-    def forward(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
-        z = z + self.drop(self.attention(self.norm1(z)))
-        q, p = self.norm2(z).chunk(2, -1)
-        q1, p1 = self.ode(q, p)
+    def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
+        """q' and p'."""
+        return self.ode(*self.norm2(z).chunk(2, -1))
+
+    def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
+        """z + mixer."""
+        q1, p1 = mixed
+        q, p = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
         free = self.ode.time * p
         forced = self.gain * self.c2 * torch.cat((q1 - q - free, p1 - p), -1)
         return z + self.drop(forced + torch.cat((self.c1 * free, torch.zeros_like(p)), -1))

@@ -3,6 +3,8 @@
 from phasebench.nn.attention import CausalAttention, rotary_phases
 from phasebench.nn.layers import ComplexDropout, ComplexEmbedding, ComplexLinear, ComplexNorm, LockedDropout, ModReLU
 from phasebench.nn.loss import linear_cross_entropy
+from phasebench.nn.recompute import recomputed
+from phasebench.nn.tied import Deferred
 
 __all__ = [
     "CausalAttention",
@@ -10,8 +12,10 @@ __all__ = [
     "ComplexEmbedding",
     "ComplexLinear",
     "ComplexNorm",
+    "Deferred",
     "LockedDropout",
     "ModReLU",
     "linear_cross_entropy",
+    "recomputed",
     "rotary_phases",
 ]

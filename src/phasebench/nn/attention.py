@@ -40,6 +40,7 @@ class CausalAttention(nn.Module):
         q, k, v = parts.permute(3, 0, 1, 4, 2, 5)  # each: batch, time, head, (Re, Im), channel
         cos, sin = rotary_phases(T, d, self.rope_base, z.device)[:, :, None]
         q, k, v = (u.flatten(-2).transpose(1, 2) for u in (_rotate(q, cos, sin), _rotate(k, cos, sin), v))
+        del parts  # the products before the rotation, which nothing needs any more
         rate = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True).transpose(1, 2)
         # time stays before heads in memory, as the kernels keep it: in that order the last product needs no copy

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from phasebench.nn.tied import Deferred, lookup
+
 
 class ComplexLinear(nn.Module):
     """z -> (A + i B) z, without bias: one real product with the block matrix [[A, -B], [B, A]].
@@ -113,7 +115,16 @@ class ComplexEmbedding(nn.Module):
         self.rate = rate
 
     def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
-        z = F.embedding(tokens, self.weight)
+        return self._dropped(F.embedding(tokens, self.weight), tokens)
+
+    def tied(
+        self, tokens: Int[Tensor, "B T"], deferred: Deferred
+    ) -> tuple[Float[Tensor, "B T dim2"], Float[Tensor, "V dim2"]]:
+        """The states, and the table for a head: one gradient of the table for both (`phasebench.nn.tied`)."""
+        z, head = lookup(self.weight, tokens, deferred)
+        return self._dropped(z, tokens), head
+
+    def _dropped(self, z: Tensor, tokens: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
             return z
         keep = F.dropout(self.weight.new_ones(self.weight.shape[0], 1), self.rate)

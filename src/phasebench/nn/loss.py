@@ -1,11 +1,12 @@
 """Cross-entropy of a linear head without ever holding all its logits.
 
-Legend: z states (N, D); W head (V, D); y = W z logits; L = sum_n -ln softmax(y_n)[target_n], in nats;
-dL/dy = softmax(y) - onehot(target).
+Legend: z states (N, D); W head (V, D); y = W z logits; c_n = ln sum_v e^{y_nv}; L = sum_n c_n - y_n[target_n], in nats;
+dL/dy = e^{y - c} - onehot(target).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,50 +15,104 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from phasebench.nn.tied import Deferred
+
 IGNORED = -100  # a target that is not scored
 
 
 def linear_cross_entropy(
-    z: Float[Tensor, "N D"], W: Float[Tensor, "V D"], targets: Int[Tensor, " N"], chunk: int
+    z: Float[Tensor, "N D"],
+    W: Float[Tensor, "V D"],
+    targets: Int[Tensor, " N"],
+    chunk: int,
+    deferred: Deferred | None = None,
 ) -> Float[Tensor, ""]:
     """L, over the scored targets: those of -100 are not.
 
     At most chunk x V logits exist at one time; the backward pass computes them again, and adds to one dL/dW in place.
+    With `deferred`, dL/dW is left to it: so that it need not live through the backward pass of the whole model, the
+    logits are then computed a third time, which is a fifth of the head's arithmetic more.
     (torch 2.13 has such a loss, 2.11 has not; `torch.utils.checkpoint` around a chunk holds three dL/dW.)
     Products are in the precision of autocast, L and dL/dy in float32 or better.
     """
     kind = z.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
-    return _LinearCrossEntropy.apply(z, W, targets, chunk, dtype)
+    return _LinearCrossEntropy.apply(z, W, targets, chunk, dtype, deferred)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, W: Tensor, targets: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(z, W, targets)
-        ctx.plain = chunk, dtype
+    def forward(
+        ctx: Any, z: Tensor, W: Tensor, targets: Tensor, chunk: int, dtype: torch.dtype, deferred: Deferred | None
+    ) -> Tensor:
+        found = []
         with torch.autocast(z.device.type, enabled=False):
             head = _head(W, dtype)
-            parts = zip(z.split(chunk), targets.split(chunk), strict=True)
-            losses = [
-                F.cross_entropy(_logits(x, head, len(W)), t, ignore_index=IGNORED, reduction="sum") for x, t in parts
-            ]
-        return torch.stack(losses).sum()
+            for x, t in zip(z.split(chunk), targets.clamp(min=0)[:, None].split(chunk), strict=True):
+                found.append(_normalizers(_logits(x, head, len(W)), t))
+        c, at_target = (torch.cat(parts) for parts in zip(*found, strict=True))
+        ctx.save_for_backward(z, W, targets, c)
+        ctx.plain = chunk, dtype, deferred
+        return torch.where((targets != IGNORED)[:, None], c - at_target, 0.0).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        (z, W, targets), (chunk, dtype) = ctx.saved_tensors, ctx.plain
-        dW, dz = torch.zeros_like(W), torch.empty_like(z)
+        (z, W, targets, c), (chunk, dtype, deferred) = ctx.saved_tensors, ctx.plain
+        dz, dW = torch.empty_like(z), None if deferred else torch.zeros_like(W)
         with torch.autocast(z.device.type, enabled=False):
             head = _head(W, dtype)
-            for start in range(0, z.shape[0], chunk):
-                x, t = z[start : start + chunk], targets[start : start + chunk]
-                dy = _logit_gradient(_logits(x, head, len(W)), t).mul_(upstream)
-                dy = _widened(dy.to(dtype), len(head))
-                dz[start : start + chunk] = dy @ head
-                _add_product(dW, dy, x.to(dtype))
-        return dz, dW, None, None, None
+            for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+                dz[part] = dy @ head
+                if dW is not None:
+                    _add_product(dW, dy, z[part].to(dtype))
+                del dy
+        if deferred:
+            products = torch.get_float32_matmul_precision()
+            deferred.parts.append(lambda dW: _add_head_gradient(dW, z, W, targets, c, chunk, dtype, upstream, products))
+        return dz, dW, None, None, None, None
+
+
+def _add_head_gradient(
+    dW: Tensor, z: Tensor, W: Tensor, targets: Tensor, c: Tensor, chunk: int, dtype: torch.dtype, upstream: Tensor,
+    products: str,
+) -> None:  # fmt: skip
+    """dW += dL/dW."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(products)
+    try:
+        with torch.autocast(z.device.type, enabled=False):
+            head = _head(W, dtype)
+            for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+                _add_product(dW, dy, z[part].to(dtype))
+                del dy
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _logit_gradients(
+    z: Tensor, head: Tensor, targets: Tensor, c: Tensor, chunk: int, vocab: int, upstream: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of each chunk, and there dL/dy times upstream, as wide as the head.
+
+    A caller that deletes dy before it asks for the next has one chunk of logits at a time.
+    """
+    weights = torch.where(targets != IGNORED, upstream, 0.0)[:, None]
+    targets = targets.clamp(min=0)[:, None]
+    for start in range(0, len(z), chunk):
+        part = slice(start, start + chunk)
+        dy = _logits(z[part], head, vocab).sub_(c[part]).exp_()
+        dy.scatter_(1, targets[part], dy.gather(1, targets[part]) - 1)
+        dy.mul_(weights[part])
+        dy = _widened(dy.to(head.dtype), len(head))
+        yield part, dy
+        del dy
+
+
+def _normalizers(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """c and the logits of the targets, as columns; y is used up, so that no second tensor of its size exists."""
+    at_target, largest = y.gather(1, targets), y.amax(-1, keepdim=True)
+    return y.sub_(largest).exp_().sum(-1, keepdim=True).log_().add_(largest), at_target
 
 
 def _head(W: Tensor, dtype: torch.dtype) -> Tensor:
@@ -74,14 +129,6 @@ def _widened(x: Tensor, width: int) -> Tensor:
 def _logits(z: Tensor, head: Tensor, vocab: int) -> Tensor:
     y = F.linear(z.to(head.dtype), head)[:, :vocab]
     return y.to(torch.promote_types(y.dtype, torch.float32))
-
-
-def _logit_gradient(y: Tensor, targets: Tensor) -> Tensor:
-    scored = targets != IGNORED
-    rows = torch.arange(len(targets), device=y.device)
-    gradient = torch.softmax(y, -1)
-    gradient[rows, targets.clamp(min=0)] -= 1
-    return gradient.mul_(scored[:, None])
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -1,0 +1,47 @@
+"""What the blocks of both stages share: attention first, then a channel mixer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from phasebench.config import ModelConfig
+from phasebench.nn import CausalAttention, ComplexDropout, ComplexNorm, recomputed
+
+
+class Block(nn.Module, ABC):
+    """z = attend(z); z = merge(z, *mix(z)), on states (B, T, 2 D).
+
+    In three parts, so that a model can choose what its backward pass computes again (`LanguageModel`).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gain_out = (2 * config.blocks) ** -0.5  # of what is added to the residual stream
+        self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
+        self.attention = CausalAttention(
+            config.dim, config.heads, rope_base=config.rope_base, out_gain=self.gain_out,
+            dropout=config.dropout.attention,
+        )  # fmt: skip
+        self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
+
+    def forward(
+        self, z: Float[Tensor, "B T dim2"], *, attention: bool = False, tail: bool = False
+    ) -> Float[Tensor, "B T dim2"]:
+        """The block; `attention` and `tail`: whether the backward pass computes these parts again."""
+        z = recomputed(attention, self.attend, z)
+        return recomputed(tail, self.merge, z, *self.mix(z))
+
+    def attend(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
+        """z + attention(norm(z))."""
+        return z + self.drop(self.attention(self.norm1(z)))
+
+    @abstractmethod
+    def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
+        """What the mixer makes of norm(z)."""
+
+    @abstractmethod
+    def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
+        """z + what mix(z) comes to."""
