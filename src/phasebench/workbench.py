@@ -100,6 +100,7 @@ class Workbench:
         for config, key in self._models():
             require(config, key)
             self._check_positions(config, key)
+            self._check_recording(config, key)
             if config.checkpoint:
                 self.trained(config, key)
 
@@ -107,6 +108,11 @@ class Workbench:
         ppl = self.config.bench.get("ppl")
         others = [(ppl.baseline, "bench.ppl.baseline"), (ppl.reference, "bench.ppl.reference")] if ppl else []
         return [(self.config.model, "model"), *((config, key) for config, key in others if config)]
+
+    def _check_recording(self, config: ModelConfig, key: str) -> None:
+        if self.config.train.graph and set(config.recompute) - {"head"}:
+            raise ConfigError("train.graph", True, "a recording cannot draw the random numbers again of "
+                              f"{key}.recompute={config.recompute}", f"{key}.recompute=[head]")  # fmt: skip
 
     def _check_positions(self, config: ModelConfig, key: str) -> None:
         lengths = {"train.seq": self.config.train.seq}
