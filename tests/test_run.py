@@ -40,7 +40,7 @@ TINY = [
 ]
 TINY_PPL = "bench.ppl.baseline.dim=8 bench.ppl.baseline.blocks=1 bench.ppl.baseline.heads=2 bench.ppl.baseline.hidden=4"
 TINY_ENERGY = "bench.energy.batch=1 bench.energy.seq=16 bench.energy.steps=10"
-TINY_VRAM = "bench.vram.seq=16 bench.vram.vocab=50"
+TINY_VRAM = "bench.vram.vocab=50 bench.vram.curve_steps=[] bench.vram.curve_seq=[]"
 
 
 @dataclass

@@ -67,8 +67,7 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
     result.details["curves"] = curves(requests, known, config, gpu)
     if config.find is not None:
         command = ARM_COMMAND if device.type == "cuda" else None
-        found = {name: find(request, known[name], config, gpu, command) for name, request in requests.items()}
-        findings(result, found, config, workbench.say)
+        findings(result, find(requests, known, config, gpu, command), config, workbench.say)
     if device.type != "cuda":
         result.notices.insert(0, f"memory is predicted, not measured: no GPU; predicted for {gpu.name}")
     return result

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,7 @@ from phasebench.bench.vram_curves import UNITS, at, value
 from phasebench.config import VramConfig
 from phasebench.measure.allocator import PredictedOutOfMemory
 from phasebench.measure.child import ChildFailed, run_child
+from phasebench.measure.environment import usable_cores
 from phasebench.measure.gpu import Gpu
 from phasebench.results import BenchResult, Metric
 
@@ -32,6 +35,7 @@ GRIDS = {
     "steps": range(1, 101),
 }
 GRID_TEXTS = {"seq": "multiples of 64, from 8,192 on of 512", "batch": "every number", "steps": "every number"}
+PARALLEL = 2  # processes, from which on arms are searched side by side
 TRIES = 12  # of smaller values, where the predicted one does not fit
 _STEP_DOWN = 0.02
 _SECANTS, _NEAR, _USABLE = 3, 0.05, 0.95  # at most so many; two so near are near enough; what fragmentation leaves
@@ -50,13 +54,39 @@ class Found:
 
 
 def find(
-    request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu, command: Sequence[str] | None
-) -> Found:
-    """The largest value for this arm, whose prediction at its own value is `own`.
+    requests: Mapping[str, ArmRequest], known: Mapping[str, Mapping[str, int]], config: VramConfig, gpu: Gpu,
+    command: Sequence[str] | None,
+) -> dict[str, Found]:  # fmt: skip
+    """The largest value for each arm, whose predictions at its own value are `known`.
 
     command: of an arm's process, which measures; None where there is no GPU.
     """
-    axis, limit = str(config.find), int(1e9 * (config.limit_gb or 0))
+    found = _predicted(requests, known, config, gpu)
+    for name, arm in found.items():
+        if command is None:
+            arm.reason = "needs a GPU"
+        elif arm.predicted is None:
+            arm.reason = "nothing fits by prediction"
+        else:
+            _confirm(arm, requests[name], config, command)
+    return found
+
+
+def _predicted(
+    requests: Mapping[str, ArmRequest], known: Mapping[str, Mapping[str, int]], config: VramConfig, gpu: Gpu
+) -> dict[str, Found]:
+    """One process a usable core, since a prediction keeps one busy for seconds."""
+    processes = min(usable_cores(), len(requests))
+    if processes < PARALLEL:
+        return {name: search(request, known[name], config, gpu) for name, request in requests.items()}
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        begun = {name: pool.submit(search, request, known[name], config, gpu) for name, request in requests.items()}
+        return {name: result.result() for name, result in begun.items()}
+
+
+def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Found:
+    """The largest value that fits by prediction."""
+    axis, limit = str(config.find), _limit(config)
     grid = GRIDS[axis]
     tried: list[list[Any]] = []
 
@@ -66,14 +96,11 @@ def find(
 
     guess = bisect.bisect(grid, _guess(request, own, axis, limit, gpu))
     best = largest(fits, max(1, guess), len(grid))
-    found = Found(grid[best - 1] if best else None, best == len(grid), tried)
-    if command is None:
-        found.reason = "needs a GPU"
-    elif found.predicted is None:
-        found.reason = "nothing fits by prediction"
-    else:
-        _confirm(found, request, axis, limit, command, config.timeout_s)
-    return found
+    return Found(grid[best - 1] if best else None, best == len(grid), tried)
+
+
+def _limit(config: VramConfig) -> int:
+    return int(1e9 * (config.limit_gb or 0))
 
 
 def _fits(request: ArmRequest, limit: int, gpu: Gpu) -> bool:
@@ -125,16 +152,15 @@ def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
     return low
 
 
-def _confirm(
-    found: Found, request: ArmRequest, axis: str, limit: int, command: Sequence[str], timeout_s: float
-) -> None:
+def _confirm(found: Found, request: ArmRequest, config: VramConfig, command: Sequence[str]) -> None:
     """Run the predicted value under the limit, and where it does not fit, smaller ones."""
     assert found.predicted is not None
+    axis = str(config.find)
     k, grid = found.predicted, GRIDS[axis]
     for _ in range(TRIES):
-        asked = dataclasses.replace(at(request, axis, k), limit_bytes=limit, repeats=1)
+        asked = dataclasses.replace(at(request, axis, k), limit_bytes=_limit(config), repeats=1)
         try:
-            answer = run_child(command, dataclasses.asdict(asked), timeout_s)
+            answer = run_child(command, dataclasses.asdict(asked), config.timeout_s)
         except ChildFailed as failure:
             found.reason = str(failure)
             found.runs.append({"value": k, "status": "failed", "error": str(failure)})

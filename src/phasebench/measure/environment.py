@@ -23,6 +23,11 @@ class Unknown(Exception):
     """Something that cannot be told, with the reason."""
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def environment(device: str) -> dict[str, Any]:
     """Commit, versions, CPU and GPU of this process; sizes in bytes.
 
@@ -37,7 +42,7 @@ def environment(device: str) -> dict[str, Any]:
         "packages": {name: _known(reasons, f"packages.{name}", _version, name) for name in PACKAGES},
         "cpu": _known(reasons, "cpu", _cpu_model),
         "cpu_cores": os.cpu_count(),
-        "cpu_cores_usable": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cpu_cores_usable": usable_cores(),
         "ram_bytes": _known(reasons, "ram_bytes", _ram_bytes),
         "torch_threads": torch.get_num_threads(),
         "torch_cuda": _known(reasons, "torch_cuda", _torch_cuda),
