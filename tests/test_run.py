@@ -166,7 +166,10 @@ def test_a_failed_gate_is_exit_code_1(command: Command) -> None:
         ),
         ("bench=ppl data=wikitext2 data.path=/nowhere", ["data.path=/nowhere"]),
         ("bench=energy data=text", ["data.path"]),
-        ("bench=energy data=synthetic device=cpu train.graph=true", ["train.graph=True", "model.recompute=[head]"]),
+        (
+            "bench=energy data=synthetic device=cpu train.graph=true model.recompute=[tail]",
+            ["train.graph=True", "model.recompute=[head]"],
+        ),
         ("bench=vram device=cuda", ["device=cuda", "no such GPU", "device=cpu"]),
         ("bench=vram device=cpu:one", ["device=cpu:one", "choices"]),
         ("bench=vram device=cpu output=/proc/nothing/here.json", ["output=/proc/nothing/here.json"]),

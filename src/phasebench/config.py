@@ -91,7 +91,7 @@ class ModelConfig:
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     ode: OdeConfig = field(default_factory=OdeConfig)  # used by Stage 2 only
     # what the backward pass computes again instead of keeping it; gradients are the same (docs/memory.md)
-    recompute: list[str] = spec(list(RECOMPUTE), choices=RECOMPUTE, empty=True)
+    recompute: list[str] = spec([], choices=RECOMPUTE, empty=True)
     checkpoint: str | None = spec(None)  # trained weights (safetensors); null: train, or take them from the cache
 
     def __post_init__(self) -> None:
@@ -225,6 +225,7 @@ class VramConfig:
     arms: list[str] = spec(list(ARMS), choices=GRADIENTS)
     heads: list[str] = spec(["chunked"], choices=HEADS)  # every arm with each; the first is judged
     loss_chunk: int = spec(1024, low=1)  # tokens whose logits exist at one time, of a chunked head
+    recompute: list[str] = spec(list(RECOMPUTE), choices=RECOMPUTE, empty=True)  # every arm's, for model.recompute
     optimizer: str = spec("none", choices=OPTIMIZERS)  # with its state and its step, or without
     repeats: int = spec(3, low=1)  # measured forward + backward passes an arm
     timeout_s: float = spec(300.0, above=0.0)  # seconds an arm

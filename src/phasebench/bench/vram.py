@@ -81,7 +81,7 @@ def _gpu(device: torch.device, config: VramConfig) -> Gpu:
 
 def arm_requests(workbench: Workbench, config: VramConfig) -> dict[str, ArmRequest]:
     """What each arm computes, by its name: a method's, and after it the head's if that is not the first one."""
-    model, requests = workbench.config.model, {}
+    model, requests = dataclasses.replace(workbench.config.model, recompute=list(config.recompute)), {}
     for head in dict.fromkeys(config.heads):
         for method in dict.fromkeys(config.arms):
             name = method if head == config.heads[0] else f"{method}_{head}_head"

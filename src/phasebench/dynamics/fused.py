@@ -31,7 +31,9 @@ from phasebench.dynamics.integrators import Shear, duration, schedule
 from phasebench.dynamics.lattice import FINEST, HEADROOM, OF_P, Watch, settle
 from phasebench.dynamics.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
 
-ROWS = 4096  # tokens at a time: on an H100 the products then fill the device, and most of the workspace its cache
+ROWS = (
+    4096  # tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill the device
+)
 ALIGNED = 16  # numbers: sizes of which every row, wherever it begins, is aligned alike, so that cuBLAS' choice is too
 PLANS = 8  # kept for the next call
 INTERPRETED = False  # kernels also run on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
@@ -112,7 +114,8 @@ def as_on_gpu() -> Iterator[None]:
 
 def _plan(tokens: int, V: Potential, shears: tuple[Shear, ...]) -> Plan:
     """The plan for that many tokens: kept ones are found again."""
-    rows, device = min(ROWS, max(64, 1 << (tokens - 1).bit_length())), V.W.device
+    most = ROWS * 2 // (V.dtype or V.W.dtype).itemsize
+    rows, device = min(most, max(64, 1 << (tokens - 1).bit_length())), V.W.device
     on_gpu = device.type == "cuda"
     shape = Shape(
         rows, V.W.shape[1], V.W.shape[0], V.dtype or V.W.dtype, device, shears, V.g, V.omega, V.sigma,
