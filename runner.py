@@ -1,21 +1,13 @@
-"""phasebench's command: compose the configuration of conf/, run the benchmarks it asks for, judge.
+"""phasebench's command in a checkout; once installed, `phasebench` is the same.
 
 python runner.py bench=all
 """
 
 import sys
-from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
+from phasebench.cli import job, main
 
-from phasebench import run
-
-
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
-def job(tree: DictConfig) -> None:
-    run.job(tree)
-
+__all__ = ["job", "main"]
 
 if __name__ == "__main__":
-    sys.exit(run.command(job))
+    sys.exit(main())

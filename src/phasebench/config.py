@@ -10,6 +10,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from phasebench.fields import ConfigError, spec
+from phasebench.handling import Handling
+
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODELS = ("stage1", "stage2", "gpt")
@@ -31,30 +34,13 @@ RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
 BENCHES = ("ppl", "energy", "vram", "grad", "speed")
 
 
-class ConfigError(ValueError):
-    """A value that cannot be used: names the dotted key, the value received, the valid choices and the fix."""
-
-    def __init__(self, key: str, value: object, problem: str, fix: str = "") -> None:
-        self.key, self.value, self.problem, self.fix = key, value, problem, fix
-        message = f"{key}={value}: {problem}" if key else problem
-        super().__init__(message + (f"\n  fix: {fix}" if fix else ""))
-
-
-def spec(default: Any = dataclasses.MISSING, **checks: Any) -> Any:
-    """A dataclass field with its checks: ``low``/``above`` (inclusive/exclusive bound), ``high``, ``choices``; of a
-    list's entries, which may be none where ``empty``."""
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=checks)
-    return field(default=default, metadata=checks)
-
-
 @dataclass
 class OdeConfig:
     """The Hamiltonian flow of a Stage 2 block: H(q, p) = |p|^2 / 2 + V(q)."""
 
     steps: int = spec(10, low=1)  # integrator steps a layer
     dt: float = spec(0.1, above=0.0)  # step size, in the units of H's time
-    integrator: str = spec("leapfrog", choices=INTEGRATORS)
+    integrator: str = spec("leapfrog", choices=INTEGRATORS)  # kicks and drifts of a step
     gradient: str = spec("adjoint_exact", choices=GRADIENTS)  # how the backward pass gets the states of the trajectory
     on_overflow: str = spec(
         "error", choices=("error", "checkpoint")
@@ -80,10 +66,10 @@ class DropoutConfig:
 class ModelConfig:
     """A language model on complex states of shape (batch, time, dim)."""
 
-    name: str = spec("stage2", choices=MODELS)
+    name: str = spec("stage2", choices=MODELS)  # the channel mixer; gpt: GPT-2's block
     dim: int = spec(512, low=2)  # complex channels
-    blocks: int = spec(6, low=1)
-    heads: int = spec(8, low=1)
+    blocks: int = spec(6, low=1)  # layers: a token mixer and a channel mixer each
+    heads: int = spec(8, low=1)  # of the attention; divides dim
     hidden: int = spec(2048, low=1)  # complex units of the Stage 1 mixer; terms of V in Stage 2; units of GPT-2's
     rope_base: float = spec(10000.0, above=1.0)  # base of the rotary frequencies; not of gpt
     positions: int = spec(1024, low=2)  # of gpt only: learned positions, so tokens a sequence at most
@@ -112,7 +98,7 @@ class SyntheticConfig:
 class DataConfig:
     """The text, its splits and its tokenizer."""
 
-    name: str = spec("auto", choices=DATASETS)
+    name: str = spec("auto", choices=DATASETS)  # auto: WikiText-2 where it can be had, else synthetic
     path: str | None = spec(None)  # wikitext: a folder laid out like the hub's repository; text: a file
     hub: str = spec("Salesforce/wikitext")  # repository on the hub
     revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3")  # of that repository
@@ -137,10 +123,10 @@ class TrainConfig:
     warmup: int = spec(100, low=0)  # steps of linear warm-up
     weight_decay: float = spec(0.1, low=0.0)  # on matrices; never on biases, gains and embeddings
     embedding_decay: float = spec(0.0, low=0.0)  # on the embedding's table and on learned positions
-    beta1: float = spec(0.9, low=0.0, high=0.9999)
-    beta2: float = spec(0.95, low=0.0, high=0.9999)
+    beta1: float = spec(0.9, low=0.0, high=0.9999)  # of AdamW: decay of the mean gradient
+    beta2: float = spec(0.95, low=0.0, high=0.9999)  # of AdamW: decay of the mean square
     clip: float = spec(1.0, above=0.0)  # global gradient norm
-    precision: str = spec("bf16", choices=PRECISIONS)
+    precision: str = spec("bf16", choices=PRECISIONS)  # of the matrix products; weights stay in float32
     loss_chunk: int = spec(4096, low=1)  # tokens whose logits exist at one time
     validate_every: int = spec(250, low=1)  # steps
     validate_tokens: int = spec(65536, low=1)  # tokens of the validation split that are scored each time
@@ -171,11 +157,11 @@ def _distinct(seeds: list[int] | None) -> None:
 class PplConfig:
     """Perplexity of the model and of its baseline on one split."""
 
-    batch: int = spec(4, low=1)
+    batch: int = spec(4, low=1)  # windows scored at one time
     seq: int = spec(1024, low=2)  # tokens of context at most
     stride: int | None = spec(None, low=1)  # tokens scored a window; null: seq, so contexts do not overlap
-    split: str = spec("test", choices=SPLITS)
-    precision: str = spec("fp16", choices=PRECISIONS)
+    split: str = spec("test", choices=SPLITS)  # of the text
+    precision: str = spec("fp16", choices=PRECISIONS)  # of the matrix products
     max_batches: int | None = spec(None, low=1)  # null: every token of the split
     target: float = spec(1.02, above=0.0)  # gate: model / baseline at most
     upper_target: float | None = spec(None, above=0.0)  # gate: upper end of that ratio's 95 % interval, at most
@@ -197,12 +183,12 @@ class PplConfig:
 class EnergyConfig:
     """Energy along the flow of every layer, from hidden states of real text."""
 
-    batch: int = spec(4, low=1)
-    seq: int = spec(512, low=2)
+    batch: int = spec(4, low=1)  # sequences of text whose states start the flow
+    seq: int = spec(512, low=2)  # tokens each
     steps: int = spec(100, low=8)  # integrator steps; the monotone test needs a series
-    dt: float = spec(0.1, above=0.0)
+    dt: float = spec(0.1, above=0.0)  # step size, in the units of H's time
     integrator: str | None = spec(None, choices=(*INTEGRATORS, *CONTRAST))  # null: the model's own
-    split: str = spec("test", choices=SPLITS)
+    split: str = spec("test", choices=SPLITS)  # of the text
     target: float = spec(5e-5, above=0.0)  # gate: max drift below
     secular_target: float | None = spec(None, above=0.0)  # gate: fitted change over the run, with its error, below
     seeds: list[int] | None = spec(None, low=0, high=2**63 - 1)  # the weights of each; null: seed alone
@@ -218,11 +204,11 @@ class EnergyConfig:
 class VramConfig:
     """Peak memory of forward + backward, per gradient method; and what fits into a given memory."""
 
-    batch: int = spec(2, low=1)
-    seq: int = spec(2048, low=2)
+    batch: int = spec(2, low=1)  # sequences of the pass
+    seq: int = spec(2048, low=2)  # tokens each
     vocab: int = spec(50257, low=2)  # tokens that the head chooses from
-    precision: str = spec("fp16", choices=PRECISIONS)
-    arms: list[str] = spec(list(ARMS), choices=GRADIENTS)
+    precision: str = spec("fp16", choices=PRECISIONS)  # of the matrix products
+    arms: list[str] = spec(list(ARMS), choices=GRADIENTS)  # gradient methods to measure
     heads: list[str] = spec(["chunked"], choices=HEADS)  # every arm with each; the first is judged
     loss_chunk: int = spec(1024, low=1)  # tokens whose logits exist at one time, of a chunked head
     recompute: list[str] = spec(list(RECOMPUTE), choices=RECOMPUTE, empty=True)  # every arm's, for model.recompute
@@ -250,9 +236,11 @@ class GradConfig:
     """Gradients of the flow against float64 backprop, per method; each axis is swept from the model's own setting."""
 
     tokens: int = spec(64, low=1)  # random states
+    # gradient methods to judge
     methods: list[str] = spec(list(GRADIENTS), choices=GRADIENTS)
-    integrators: list[str] = spec(["leapfrog", "blanes_moan4"], choices=INTEGRATORS)
+    integrators: list[str] = spec(["leapfrog", "blanes_moan4"], choices=INTEGRATORS)  # to judge the methods with
     precisions: list[str] = spec(["fp32", "bf16"], choices=PRECISIONS)  # of the forces
+    # integrator steps, from the smallest to the largest
     steps: list[int] = spec([1, 10, 100, 1000], low=1)
     stiffness: list[float] = spec([1.0, 4.0], above=0.0)  # factors on W
     max_error: float = spec(1e-6, above=0.0)  # gate: relative error of every group's gradient, float32 forces
@@ -262,11 +250,12 @@ class GradConfig:
 class SpeedConfig:
     """Time of the ODE stack's forward + backward and of the model's training step, per gradient method."""
 
-    batch: int = spec(2, low=1)
-    seq: int = spec(2048, low=2)
-    vocab: int = spec(50257, low=2)
+    batch: int = spec(2, low=1)  # sequences of the pass
+    seq: int = spec(2048, low=2)  # tokens each
+    vocab: int = spec(50257, low=2)  # tokens that the head chooses from
     precisions: list[str] = spec(["bf16"], choices=PRECISIONS)  # of the ODE stack; the first one also of training
     loss_chunk: int = spec(4096, low=1)  # tokens whose logits exist at one time
+    # gradient methods to time
     methods: list[str] = spec(["adjoint_exact", "adjoint", "backprop", "autograd", "checkpoint"], choices=GRADIENTS)
     peers: bool = spec(True)  # torchdiffeq, if it is installed
     repeats: int = spec(5, low=1)  # rounds, each with every arm in a new order
@@ -280,12 +269,12 @@ class SpeedConfig:
 
 
 @dataclass
-class Config:
-    """Everything that a run depends on."""
+class Config(Handling):
+    """Everything that a run depends on, and how it is carried out."""
 
-    benchmark_name: str = spec("phasebench")
+    benchmark_name: str = spec("phasebench")  # a label in the results
     device: str = spec("auto", choices=DEVICES, prefix="cuda:")  # auto: cuda where there is one
-    seed: int = spec(0, low=0, high=2**63 - 1)
+    seed: int = spec(0, low=0, high=2**63 - 1)  # of weights, batches and dropout
     output: str | None = spec(None)  # also copy results.json there
     cache_dir: str = spec("outputs/cache")  # trained weights and tokenizers
     scale: dict[str, Any] = spec({})  # sizes, from conf/scale; the other groups take theirs from here
@@ -293,6 +282,11 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     bench: dict[str, Any] = spec({})  # one entry a benchmark to run: its PplConfig, EnergyConfig or VramConfig
+
+    def recorded(self) -> dict[str, Any]:
+        """What results record, and their hash covers: not how the run is carried out."""
+        carried_out = {f.name for f in dataclasses.fields(Handling)}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in carried_out}
 
 
 BENCH_SCHEMAS: dict[str, type] = {

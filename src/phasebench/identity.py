@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 
 import torch
 
 from phasebench.config import ModelConfig, TrainConfig
 from phasebench.data import Corpus
+from phasebench.fingerprint import code_hash
 from phasebench.measure.device import device_name
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others
@@ -41,7 +41,7 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in _unused(config)},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
-        "data": corpus.fingerprint, "seed": seed, "code": _code_hash(), "device": device_name(device),
+        "data": corpus.fingerprint, "seed": seed, "code": code_hash(_CODE), "device": device_name(device),
         "torch": torch.__version__,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
@@ -51,12 +51,3 @@ def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
     of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base"}}
     return {"lr"} | of_others[config.name]
-
-
-def _code_hash() -> str:
-    root = Path(__file__).parent
-    files = sorted(f for f in root.rglob("*.py") if f.relative_to(root).as_posix().startswith(_CODE))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import logging
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from phasebench import track
 from phasebench.conditions import check
 from phasebench.config import Config, ConfigError
 from phasebench.measure.environment import environment
@@ -30,9 +32,12 @@ BENCHES = {
 }
 
 
-def execute(config: Config, out: Path, overrides: list[str], console: Console | None = None) -> int:
+def execute(
+    config: Config, out: Path, overrides: list[str], console: Console | None = None, point: dict[str, Any] | None = None
+) -> int:
     """Run the benchmarks, write out/results.json after each, print the table; returns the exit code.
 
+    `point`: which point of a sweep this is (`phasebench.sweep.point.Point.facts`), if it is one.
     Raises `ConfigError` for input that cannot be used; results.json then says why, and nothing is measured.
     A benchmark that raises is recorded as failed, and the others go on.
     """
@@ -40,21 +45,23 @@ def execute(config: Config, out: Path, overrides: list[str], console: Console | 
     _show_notices()
     workbench = Workbench(config, out, console)
     _check_scale(config, workbench)
+    track.check(config.track)
     results = ResultsFile(
         out / "results.json", benchmark_name=config.benchmark_name, device=str(workbench.device), seed=config.seed,
-        config=dataclasses.asdict(config), overrides=overrides, environment=environment(str(workbench.device)),
-        conditions=[], benches=list(config.bench), copy_to=Path(config.output) if config.output else None,
+        config=config.recorded(), overrides=overrides, environment=environment(str(workbench.device)),
+        conditions=[], benches=list(config.bench), copy_to=Path(config.output) if config.output else None, point=point,
     )  # fmt: skip
     try:
         _prepare(workbench, results)
         for name in config.bench:
-            _measure(name, workbench, results)
+            _measure(name, workbench, results, _beside(point or {}))
     finally:
         final = results.close()
     render(final, console, Path(os.path.relpath(results.path)))
     if picture := draw(final, out):
         workbench.say(f"plot: {os.path.relpath(picture)}")
-    return results.exit_code
+    tracked = [_track(name, final, results.path.parent, console) for name in config.track]
+    return results.exit_code if all(tracked) else 2
 
 
 def _check_scale(config: Config, workbench: Workbench) -> None:
@@ -87,12 +94,32 @@ def _show_notices() -> None:
         log.setLevel(logging.INFO)
 
 
-def _measure(name: str, workbench: Workbench, results: ResultsFile) -> None:
+def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console) -> bool:
+    """Log the results with a tracker; one that fails, as without a network, takes no result along."""
+    try:
+        place = track.log(results, folder, name)
+    except Exception:
+        console.print(f"{name}: not logged; {folder}/results.json is whole", style="bold red", markup=False)
+        console.print(traceback.format_exc(), markup=False, highlight=False)
+        return False
+    console.print(f"{name}: {place}", markup=False, highlight=False, soft_wrap=True)
+    return True
+
+
+def _beside(point: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a measurement that other jobs of its sweep may have disturbed."""
+    jobs = point.get("side_by_side", 1)
+    text = f"up to {jobs} jobs of the sweep ran at one time on this machine: durations and tokens/s are not comparable"
+    return [text] if jobs > 1 else []
+
+
+def _measure(name: str, workbench: Workbench, results: ResultsFile, notices: list[str]) -> None:
     workbench.say(f"bench {name}")
     results.start(name)
     start = time.perf_counter()
     try:
         result = importlib.import_module(BENCHES[name]).run(workbench, workbench.config.bench[name])
+        result.notices += notices
         results.finish(name, result, time.perf_counter() - start)
     except Exception as error:  # whatever it was, the other benchmarks go on, and results.json says so
         known = isinstance(error, ConfigError)

@@ -82,7 +82,7 @@ def dumps(value: Any, indent: int = 0) -> str:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) so that a reader, or a crash, never sees half of it. Raises OSError."""
+    """Write a file (text as UTF-8) so that a reader, or a crash, sees none of it or all. Raises OSError, naming it."""
     temporary = path.with_name(f".phasebench-{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -90,6 +90,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # of a full disk, it names no file; of the temporary one, a name that means nothing
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

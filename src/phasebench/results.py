@@ -28,7 +28,8 @@ class ResultsFile:
     """The results.json of one run. `path` is written at once and after each event, `copy_to` likewise.
 
     A `copy_to` that is a folder means the results.json in it. One that exists already is replaced only when a bench has
-    finished, or has failed by more than a `ConfigError`. Raises `ConfigError` if either place cannot be written.
+    finished, or has failed by more than a `ConfigError`. `point` says which point of a sweep this is, if it is one.
+    Raises `ConfigError` if either place cannot be written.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ResultsFile:
         conditions: Sequence[Mapping[str, Any]],
         benches: Sequence[str],
         copy_to: Path | str | None = None,
+        point: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = destination(path, "hydra.run.dir", "results.json")
         self.copy_path = None if copy_to is None else destination(copy_to, "output", "results.json")
@@ -52,6 +54,7 @@ class ResultsFile:
         timestamp = datetime.now(UTC).isoformat()
         seed_head = {"benchmark_name": benchmark_name, "timestamp": timestamp, "device": device, "seed": seed}
         tail = {"environment": environment, "config": config, "overrides": overrides, "conditions": conditions}
+        tail |= {"point": point} if point else {}
         self._head, self._tail = plain(seed_head, "", lost), plain(tail, "", lost)
         self._tail["config_hash"] = config_hash(config)
         self._lost = lost

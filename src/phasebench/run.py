@@ -1,12 +1,14 @@
-"""Where Hydra ends and phasebench begins: schemas, resolvers, a job, exit code. Only this module imports hydra."""
+"""Where Hydra ends and phasebench begins: schemas, resolvers, a job, exit code.
+
+Only the front imports hydra: this module, `phasebench.cli` and `phasebench.sweeper`.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from phasebench import usage
 from phasebench.config import BENCH_SCHEMAS, Config, ConfigError
+from phasebench.gpus import scale_for
+from phasebench.sweep.isolate import run_point
+from phasebench.sweep.point import Point
+from phasebench.sweep.state import state
 from phasebench.validation import keys_at, nearest, to_config
+
+SWEEPER = {  # hydra/sweeper=resuming: the keys of Hydra's own sweeper
+    "_target_": "hydra_plugins.phasebench_sweeper.ResumingSweeper", "max_batch_size": None, "params": None,
+}  # fmt: skip
 
 _exit_codes: list[int] = []  # one a job of this process; hydra.main itself returns nothing
 
@@ -41,30 +52,55 @@ def command(entry: Callable[[], None]) -> int:
         print("\ninterrupted; a training goes on from its last checkpoint, if it had one, next time", file=sys.stderr)
         return 130
     except Exception as error:
-        return _refuse(error)
+        return refuse(error)
     return max(_exit_codes, default=0)
 
 
 def job(tree: DictConfig) -> None:
-    """One run: check the composed configuration, run its benchmarks, write results.json, remember the exit code."""
+    """One run: check the composed configuration, run its benchmarks, write results.json, remember the exit code.
+
+    A point of a sweep runs in a process of its own.
+    """
+    hydra = HydraConfig.get()
+    folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
+    if hydra.mode == RunMode.MULTIRUN:
+        ended(_point(tree, folder, overrides))
+    else:
+        try:
+            ended(_single(tree, folder, overrides))
+        except Exception as error:
+            ended(refuse(error))
+
+
+def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
+    config = to_config(chosen(tree, overrides))
+    if config.sweep_name is not None or config.dry_run or "sweep" in HydraConfig.get().runtime.choices:
+        raise ConfigError("sweep_name", config.sweep_name, "is of a sweep, and this is a single run",
+                          "put -m (--multirun) before it: python runner.py -m +sweep=ode sweep_name=NAME")  # fmt: skip
     from phasebench.job import execute  # imports torch, which --help and --cfg must not
 
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        print(f"#{hydra.job.num} {' '.join(hydra.overrides.task)}", flush=True)
+    return execute(config, folder, overrides)
+
+
+def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
+    """A point of a sweep. phasebench's sweeper has left it in its folder; any other of Hydra's sweepers has not."""
     try:
-        config = to_config(chosen(tree, list(hydra.overrides.task)))
-        if config.output and hydra.mode == RunMode.MULTIRUN:
-            raise ConfigError("output", config.output, "every job of a sweep would write there",
-                              "leave it out: each job has its results.json in its own folder")  # fmt: skip
-        code = execute(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task))
-    except Exception as error:  # of a multirun, the other jobs go on
-        code = _refuse(error)
-    _exit_codes.append(code)
+        if HydraConfig.get().sweeper["_target_"] != SWEEPER["_target_"]:
+            Point(chosen(tree, overrides), tuple(overrides), label=f"point {folder.name}: {' '.join(overrides)}").save(
+                folder
+            )
+        point = Point.load(folder)
+        if isinstance(point.config, ConfigError):
+            raise point.config
+        print(point.label, flush=True)
+        run_point(folder, point.config.job_timeout_s)
+    except Exception as error:  # the other points go on
+        return refuse(error)
+    return 2 if (code := state(folder, point).exit_code) is None else code
 
 
-def chosen(tree: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """The composed configuration as plain values, without those that an experiment has for benches of other runs.
+def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed configuration as plain values, without those that a preset has for benches of other runs.
 
     With bench=ppl, say, an experiment's values for bench.energy have no schema below them: nobody chose that bench.
     """
@@ -76,6 +112,11 @@ def chosen(tree: DictConfig, overrides: list[str]) -> dict[str, Any]:
     return values
 
 
+def ended(code: int) -> None:
+    """Remember the exit code of a job, or of a sweep."""
+    _exit_codes.append(code)
+
+
 def explain(error: Exception) -> ConfigError | None:
     """What a user can act on in an error: key, value, choices, fix; None for an error that is not the input's."""
     if isinstance(error, ConfigError):
@@ -84,7 +125,7 @@ def explain(error: Exception) -> ConfigError | None:
         return _unknown_choice(error)
     if isinstance(error, OSError) and error.filename:
         return ConfigError("", "", f"{error.filename}: {error.strerror}", "choose a folder that you may write to "
-                           "(hydra.run.dir, hydra.sweep.dir, output or cache_dir)")  # fmt: skip
+                           "and that has room (hydra.run.dir, hydra.sweep.dir, output or cache_dir)")  # fmt: skip
     first, _, _ = str(error).partition("\n")
     if first.startswith("Could not override '"):
         return _unknown_key(first.split("'")[1])
@@ -114,6 +155,8 @@ def _unknown_key(dotted: str) -> ConfigError:
     if dotted.startswith("scale."):
         fix = "set the key that uses it (model.dim, train.steps, ...), or name the scale: scale=laptop"
         return ConfigError(dotted, value, "scale=auto takes its sizes from scale=seed or scale=laptop", fix)
+    if dotted == "sweep":
+        return ConfigError(dotted, value, "is a preset, which a plus adds", f"python runner.py -m +sweep={value}")
     keys = keys_at(group)
     if keys is None:
         return _unknown_key(group)
@@ -123,7 +166,8 @@ def _unknown_key(dotted: str) -> ConfigError:
                        nearest(key, keys))  # fmt: skip
 
 
-def _refuse(error: Exception) -> int:
+def refuse(error: Exception) -> int:
+    """Say what is wrong, in one message if it is the input; the exit code is 2."""
     message = explain(error)
     if message is None:
         traceback.print_exception(error)
@@ -138,27 +182,23 @@ def _register() -> None:
     store.store("config", Config, group="schema")
     for name, schema in BENCH_SCHEMAS.items():
         store.store(name, schema, group="schema/bench")
+    store.store("resuming", SWEEPER, group="hydra/sweeper")
     OmegaConf.register_new_resolver("scale_for", scale_for, replace=True)
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("usage", _usage, replace=True)
 
 
-def scale_for(device: str) -> str:
-    """The scale that `scale=auto` means: seed where an NVIDIA GPU will be used, else laptop. Does not import torch."""
-    if device == "cpu" or (device == "auto" and not _has_gpu()):
-        return "laptop"
-    return "seed"
+def _usage(part: str, *, _root_: DictConfig) -> str:
+    """A part of ``--help``: its groups or its keys. A dollar sign would mean something to Hydra's template."""
+    if part == "groups":
+        sources = [source for source in _root_.hydra.runtime.config_sources if source.schema == "file"]
+        text = usage.groups(Path(source.path) for source in sources)
+    else:
+        own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+        text = usage.keys(OmegaConf.to_container(own, resolve=True))  # type: ignore[arg-type]
+    return text.replace("$", "$$")
 
 
-def _has_gpu() -> bool:
-    import pynvml
-
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
-    if hidden or importlib.metadata.version("torch").endswith("+cpu"):
-        return False
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False  # no driver
-    try:
-        return pynvml.nvmlDeviceGetCount() > 0
-    finally:
-        pynvml.nvmlShutdown()
+def sweep_dir(name: str | None, stamp: str) -> str:
+    """The folder of a sweep: one that its name tells, or one that nobody has used."""
+    return f"outputs/{stamp}-sweep" if name is None else f"outputs/sweeps/{name}"

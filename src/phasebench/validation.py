@@ -26,7 +26,7 @@ def keys_at(dotted: str) -> list[str] | None:
             cls = BENCH_SCHEMAS.get(part)
         else:
             hint = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else None
-            cls = dict if part == "bench" else next(iter(_kinds(hint)), None)
+            cls = dict if part == "bench" else next(iter(kinds(hint)), None)
     if cls is dict:
         return list(BENCH_SCHEMAS)
     return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else None
@@ -65,7 +65,7 @@ def _build(cls: type, values: Any, at: str) -> Any:
 def _convert(value: Any, hint: Any, checks: Mapping[str, Any], key: str) -> Any:
     if value is None and type(None) in typing.get_args(hint):
         return None
-    (kind,) = _kinds(hint)
+    (kind,) = kinds(hint)
     if dataclasses.is_dataclass(kind):
         return _build(typing.cast(type, kind), value, key)
     if typing.get_origin(kind) is list:
@@ -98,15 +98,16 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
         or value > checks.get("high", value)
         or ("above" in checks and value <= checks["above"])
     ):
-        raise ConfigError(key, value, f"out of range{_range(checks)}", f"set {key} to {_bounds(checks)}")
+        raise ConfigError(key, value, f"out of range{_range(checks)}", f"set {key} to {bounds(checks)}")
     return value
 
 
 def _range(checks: Mapping[str, Any]) -> str:
-    return f"; valid: {_bounds(checks)}" if _bounds(checks) else ""
+    return f"; valid: {bounds(checks)}" if bounds(checks) else ""
 
 
-def _bounds(checks: Mapping[str, Any]) -> str:
+def bounds(checks: Mapping[str, Any]) -> str:
+    """The range that a field's checks allow, in words."""
     names = {"low": "at least", "above": "above", "high": "at most"}
     return " and ".join(f"{text} {checks[name]}" for name, text in names.items() if name in checks)
 
@@ -119,7 +120,7 @@ def _listed(value: Any, key: str, empty: bool) -> list[Any]:
     return list(value)
 
 
-def _kinds(hint: Any) -> list[Any]:
+def kinds(hint: Any) -> list[Any]:
     """The type of a field, without its `| None`."""
     return [t for t in typing.get_args(hint) if t is not type(None)] if type(None) in typing.get_args(hint) else [hint]
 
