@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import made
@@ -87,7 +88,18 @@ def test_what_a_bench_depends_on() -> None:
     assert concerns("train.lr", "energy")
 
 
-def test_the_kept_runs_are_read(tmp_path: Path) -> None:
+def test_every_arm_and_precision_of_a_kept_run_is_kept_apart() -> None:
+    run = read(made.ROOT / "outputs/reference/h100/speed/results.json")
+    metrics = run.benches["speed"].metrics
+    rows = json.loads(run.path.read_text(encoding="utf-8"))["benches"]["speed"]["details"]["rows"]
+    times = {key: metric.value for key, metric in metrics.items() if key.startswith(("ode_stack_", "training_"))}
+    assert sorted(row["median_ms"] for row in rows) == sorted(
+        value for key, value in times.items() if key.endswith(("bf16_ms", "tf32_ms"))
+    )  # type: ignore[type-var]
+    assert times["ode_stack_adjoint_exact_tf32_ms"] == rows[8]["median_ms"]
+
+
+def test_the_kept_runs_are_read() -> None:
     run = read(made.ROOT / "outputs/reference/h100/seed/results.json")
     assert (run.verdict, run.device) == (0, "NVIDIA H100 80GB HBM3")
     assert run.benches["energy"].metrics["evaluations_per_time"].value == 101 / (100 * 0.1)

@@ -56,8 +56,10 @@ def test_all_kinds_of_pictures(tmp_path: Path) -> None:
 def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: Drawn) -> None:
     for steps in (5, 10):
         speed = {"status": "ok", "metrics": {}, "gates": [], "notices": [], "error": None, "duration_s": 1.0,
-                 "details": {"rows": [{"what": "ode stack", "arm": arm, "median_ms": 3.5 * steps}
-                                      for arm in ("adjoint", "backprop")]}}  # fmt: skip
+                 "details": {"rows": [*({"what": "ode stack", "arm": arm, "precision": "bf16", "median_ms": 3.5 * steps}
+                                        for arm in ("adjoint", "backprop")),
+                                      {"what": "training", "arm": "autograd", "precision": "bf16", "median_ms": None,
+                                       "reason": "out of memory"}]}}  # fmt: skip
         found = made.content({"model.ode.steps": steps})
         found["benches"]["speed"] = speed
         made.write(tmp_path / str(steps), made.consistent(found))
@@ -69,6 +71,7 @@ def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: D
         (panel,) = one.axes
         assert panel.get_xlabel() == "model.ode.steps"
         assert panel.get_ylabel() in {quantity.title for quantity in QUANTITIES}
+    assert legend(figures["time_over_model_ode_steps"]) == ["adjoint_bf16", "backprop_bf16"]
     memory = figures["memory_over_model_ode_steps"].axes[0]
     texts = {text.get_text() for legend in memory.figure.legends for text in legend.get_texts()}  # type: ignore[union-attr]
     assert texts == {"autograd", "backprop", "checkpoint", "adjoint"}

@@ -59,6 +59,8 @@ def _per_time(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[t
 
 
 def _arms(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
+    """Time of each arm, of the stack and of the model or its training step, at each precision."""
     for row in entry["details"].get("rows", []):
-        what = row["what"].replace(" ", "_")
-        yield f"{what}_{row['arm']}_ms", Metric(float(row["median_ms"]), "ms")
+        parts = [row["what"].replace(" ", "_"), row["arm"], row.get("precision")]
+        reason = row.get("reason") or "was not measured"
+        yield "_".join(filter(None, [*parts, "ms"])), Metric(row["median_ms"], "ms", reason=reason)
