@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import made
 from phasebench.report.axes import Axis, settings, swept
 from phasebench.report.collect import Point, collect
+from phasebench.report.derived import derived
 from phasebench.report.read import read
 
 
@@ -86,6 +89,26 @@ def test_what_a_bench_depends_on() -> None:
     assert concerns("model.ode.steps", "vram")
     assert not concerns("data.name", "vram")
     assert concerns("train.lr", "energy")
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ({"weights": {"origin": "cache"}}, None),
+        ({"weights": {"origin": "trained"}}, "trained its weights"),
+        (
+            {"candidate": {"weights": {"origin": "cache"}, "seeds": [{"weights": {"origin": "trained"}}]}},
+            "trained its weights",
+        ),
+        ({"weights": {"origin": "cache"}, "seeds": [0, 1]}, "may have trained"),
+        ({"weights": {"origin": "cache"}, "seeds": [0]}, None),
+    ],
+)
+def test_a_duration_with_a_training_in_it_is_none(details: dict, words: str | None) -> None:
+    entry = {"status": "ok", "duration_s": 3.0, "metrics": {}, "details": details}
+    metric = derived("vram", entry, {})["duration_s"]
+    assert (metric.value is None) == (words is not None)
+    assert words is None or words in str(metric.reason)
 
 
 def test_every_arm_and_precision_of_a_kept_run_is_kept_apart() -> None:

@@ -14,7 +14,7 @@ from phasebench.report.plots import quantities, traces
 from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
 from phasebench.report.plots.quantities import FLOOR, QUANTITIES, over_axes
-from phasebench.report.plots.style import Picture, figure, label, picture, spread
+from phasebench.report.plots.style import Picture, figure, label, picture, spread, y_log
 
 Drawn = dict[str, Figure]
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
@@ -224,6 +224,17 @@ def test_tick_labels_do_not_touch(tmp_path: Path) -> None:
     assert kept[-1] == 100
     assert min(b - a for a, b in itertools.pairwise(kept)) >= 0.05 * 99
     assert spread([0.5], log=True) == [0.5]
+
+
+@pytest.mark.parametrize("values", [(1.2e-7, 1.45e-7), (1e-7, 9e-7), (1e-9, 1e-3), (20.0, 30.0), (5.0, 5.0)])
+def test_no_two_ticks_have_the_same_label(values: tuple[float, float]) -> None:
+    one, (panel, *_) = figure()
+    panel.plot([0, 1], values)
+    y_log(panel)
+    one.draw_without_rendering()
+    low, high = panel.get_ylim()
+    labels = [tick.label1.get_text() for tick in panel.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert len(labels) == len(set(labels)) >= 2
 
 
 def test_labels() -> None:
