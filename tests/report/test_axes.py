@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 import made
 from phasebench.report.axes import Axis, settings, swept
 from phasebench.report.collect import Point, collect
+from phasebench.report.derived import derived
 from phasebench.report.read import read
 
 
@@ -87,7 +91,38 @@ def test_what_a_bench_depends_on() -> None:
     assert concerns("train.lr", "energy")
 
 
-def test_the_kept_runs_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ({"weights": {"origin": "cache"}}, None),
+        ({"weights": {"origin": "trained"}}, "trained its weights"),
+        (
+            {"candidate": {"weights": {"origin": "cache"}, "seeds": [{"weights": {"origin": "trained"}}]}},
+            "trained its weights",
+        ),
+        ({"weights": {"origin": "cache"}, "seeds": [0, 1]}, "may have trained"),
+        ({"weights": {"origin": "cache"}, "seeds": [0]}, None),
+    ],
+)
+def test_a_duration_with_a_training_in_it_is_none(details: dict, words: str | None) -> None:
+    entry = {"status": "ok", "duration_s": 3.0, "metrics": {}, "details": details}
+    metric = derived("vram", entry, {})["duration_s"]
+    assert (metric.value is None) == (words is not None)
+    assert words is None or words in str(metric.reason)
+
+
+def test_every_arm_and_precision_of_a_kept_run_is_kept_apart() -> None:
+    run = read(made.ROOT / "outputs/reference/h100/speed/results.json")
+    metrics = run.benches["speed"].metrics
+    rows = json.loads(run.path.read_text(encoding="utf-8"))["benches"]["speed"]["details"]["rows"]
+    times = {key: metric.value for key, metric in metrics.items() if key.startswith(("ode_stack_", "training_"))}
+    assert sorted(row["median_ms"] for row in rows) == sorted(
+        value for key, value in times.items() if key.endswith(("bf16_ms", "tf32_ms"))
+    )  # type: ignore[type-var]
+    assert times["ode_stack_adjoint_exact_tf32_ms"] == rows[8]["median_ms"]
+
+
+def test_the_kept_runs_are_read() -> None:
     run = read(made.ROOT / "outputs/reference/h100/seed/results.json")
     assert (run.verdict, run.device) == (0, "NVIDIA H100 80GB HBM3")
     assert run.benches["energy"].metrics["evaluations_per_time"].value == 101 / (100 * 0.1)

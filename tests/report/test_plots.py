@@ -14,7 +14,7 @@ from phasebench.report.plots import quantities, traces
 from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
 from phasebench.report.plots.quantities import FLOOR, QUANTITIES, over_axes
-from phasebench.report.plots.style import Picture, figure, label, picture, spread
+from phasebench.report.plots.style import Picture, figure, label, picture, spread, y_log
 
 Drawn = dict[str, Figure]
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
@@ -56,8 +56,10 @@ def test_all_kinds_of_pictures(tmp_path: Path) -> None:
 def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: Drawn) -> None:
     for steps in (5, 10):
         speed = {"status": "ok", "metrics": {}, "gates": [], "notices": [], "error": None, "duration_s": 1.0,
-                 "details": {"rows": [{"what": "ode stack", "arm": arm, "median_ms": 3.5 * steps}
-                                      for arm in ("adjoint", "backprop")]}}  # fmt: skip
+                 "details": {"rows": [*({"what": "ode stack", "arm": arm, "precision": "bf16", "median_ms": 3.5 * steps}
+                                        for arm in ("adjoint", "backprop")),
+                                      {"what": "training", "arm": "autograd", "precision": "bf16", "median_ms": None,
+                                       "reason": "out of memory"}]}}  # fmt: skip
         found = made.content({"model.ode.steps": steps})
         found["benches"]["speed"] = speed
         made.write(tmp_path / str(steps), made.consistent(found))
@@ -69,6 +71,7 @@ def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: D
         (panel,) = one.axes
         assert panel.get_xlabel() == "model.ode.steps"
         assert panel.get_ylabel() in {quantity.title for quantity in QUANTITIES}
+    assert legend(figures["time_over_model_ode_steps"]) == ["adjoint_bf16", "backprop_bf16"]
     memory = figures["memory_over_model_ode_steps"].axes[0]
     texts = {text.get_text() for legend in memory.figure.legends for text in legend.get_texts()}  # type: ignore[union-attr]
     assert texts == {"autograd", "backprop", "checkpoint", "adjoint"}
@@ -221,6 +224,17 @@ def test_tick_labels_do_not_touch(tmp_path: Path) -> None:
     assert kept[-1] == 100
     assert min(b - a for a, b in itertools.pairwise(kept)) >= 0.05 * 99
     assert spread([0.5], log=True) == [0.5]
+
+
+@pytest.mark.parametrize("values", [(1.2e-7, 1.45e-7), (1e-7, 9e-7), (1e-9, 1e-3), (20.0, 30.0), (5.0, 5.0)])
+def test_no_two_ticks_have_the_same_label(values: tuple[float, float]) -> None:
+    one, (panel, *_) = figure()
+    panel.plot([0, 1], values)
+    y_log(panel)
+    one.draw_without_rendering()
+    low, high = panel.get_ylim()
+    labels = [tick.label1.get_text() for tick in panel.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert len(labels) == len(set(labels)) >= 2
 
 
 def test_labels() -> None:

@@ -102,7 +102,7 @@ def _side(place: Place, name: str) -> Side:
 def _why(place: Place, metrics: Sequence[Metric]) -> str:
     """Why no repeat has a value."""
     if any(map(is_bound, metrics)):
-        return "out of memory: only a lower bound is known"
+        return f"only a lower bound is known ({metrics[0].unit})"
     reasons = [metric.reason for metric in metrics if metric.reason] or [r.bench.error for r in place.repeats]
     return next(filter(None, reasons), "was not reported")
 

@@ -15,6 +15,7 @@ from phasebench.entries import Metric
 PER_TIME = "evaluations_per_time"
 DURATION = "duration_s"
 _TRAINED = "the bench trained its weights first"
+_UNTOLD = "the bench may have trained the weights of some of its seeds first"
 
 
 def derived(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Metric]:
@@ -36,10 +37,20 @@ def _duration(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
     """Wall time, unless a training is part of it: the first point of a sweep would seem slow."""
     seconds = entry["duration_s"]
     if seconds is not None and entry["status"] == "ok":
-        details = entry["details"]
-        weights = [details.get("weights"), *(d.get("weights") for d in details.values() if isinstance(d, dict))]
-        trained = any(isinstance(w, dict) and w.get("origin") == "trained" for w in weights)
-        yield DURATION, Metric(None if trained else float(seconds), "s", reason=_TRAINED if trained else None)
+        reason = _includes_training(entry["details"])
+        yield DURATION, Metric(None if reason else float(seconds), "s", reason=reason)
+
+
+def _includes_training(details: Mapping[str, Any]) -> str | None:
+    """Why the time of a bench is not its own; None where it is, as far as its details tell."""
+    roles = [value for value in details.values() if isinstance(value, dict)]
+    rows = [row for role in roles if isinstance(role.get("seeds"), list) for row in role["seeds"]]
+    weights = [details.get("weights"), *(holder.get("weights") for holder in (*roles, *rows))]
+    if any(isinstance(found, dict) and found.get("origin") == "trained" for found in weights):
+        return _TRAINED
+    if len(details.get("seeds") or []) > 1:  # of which the details name the first one's weights only
+        return _UNTOLD
+    return None
 
 
 def _stages(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
@@ -59,6 +70,8 @@ def _per_time(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[t
 
 
 def _arms(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
+    """Time of each arm, of the stack and of the model or its training step, at each precision."""
     for row in entry["details"].get("rows", []):
-        what = row["what"].replace(" ", "_")
-        yield f"{what}_{row['arm']}_ms", Metric(float(row["median_ms"]), "ms")
+        parts = [row["what"].replace(" ", "_"), row["arm"], row.get("precision")]
+        reason = row.get("reason") or "was not measured"
+        yield "_".join(filter(None, [*parts, "ms"])), Metric(row["median_ms"], "ms", reason=reason)

@@ -12,7 +12,7 @@ from phasebench.report.collect import Point
 from phasebench.report.read import Bench
 from phasebench.report.table import clean, number
 
-AT_LEAST = ", at least"  # in the unit of a lower bound (bench.vram, out of memory)
+AT_LEAST = ", at least"  # in the unit of a lower bound (bench.vram)
 # what the printed table shows beside the gates; table.csv has every metric
 MAIN = {
     "ppl": ("candidate_ppl", "baseline_ppl", "ppl_ratio"),
@@ -108,7 +108,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_bound(metric: Metric) -> bool:
-    """Whether the value is a lower bound only, because memory ran out."""
+    """Whether the value is a lower bound only: memory ran out, or a search ended."""
     return AT_LEAST in metric.unit
 
 

@@ -41,6 +41,7 @@ QUANTITIES = (
     Quantity("memory", "vram", ("*_peak_gb",), "peak memory (GB = 1e9 bytes)", log=True, timed=True),
     Quantity("time", "speed", ("ode_stack_*_ms",), "ODE stack, forward + backward (ms)", log=True, timed=True),
     Quantity("model_time", "speed", ("model_*_ms",), "model, forward + backward (ms)", log=True, timed=True),
+    Quantity("training_time", "speed", ("training_*_ms",), "training step (ms)", log=True, timed=True),
     Quantity("gradient_error", "grad", ("gradient_error",), "gradient error, relative", log=True),
     *(
         Quantity(f"{bench}_duration", bench, (DURATION,), f"wall time of bench {bench} (s)", timed=True)
@@ -152,7 +153,7 @@ def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line])
     if any(line.predicted for line in shown):
         parts.append("Dashed: predicted, not measured.")
     if any(dot.at_least for line in shown for dot in line.dots):
-        parts.append("Open triangles: out of memory, a lower bound.")
+        parts.append("Open triangles: only a lower bound is known.")
     if any(_fitted(quantity, key, line) for line in shown):
         parts.append(f"The {_ORDERED[_last(key)]} is that of log drift over log {key} with its standard error, of the "
                      f"dots above {FLOOR:g}; below (grey), rounding to float32 decides.")  # fmt: skip

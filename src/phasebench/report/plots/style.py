@@ -109,7 +109,8 @@ def _decades(axis: Axis, low: float, high: float) -> None:
     few = high / low < 10**1.5
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=8))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}" if value < 1e-3 else f"{value:.3g}"))
+    digits = ".0e" if high / low >= 5 else ".2e"
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:{digits if value < 1e-3 else '.3g'}}"))
 
 
 def spread(values: Sequence[float], log: bool) -> list[float]:
