@@ -51,11 +51,11 @@ def test_a_tail_average_is_the_mean_of_the_weights_after_its_start(tmp_path: Pat
     assert all(torch.equal(stored[name], w) for name, w in weights(model).items())
 
 
-def test_an_exponential_average_begins_as_a_mean_and_forgets(tmp_path: Path) -> None:
+def test_an_exponential_average_forgets_the_start_at_once(tmp_path: Path) -> None:
     live = every_step(tmp_path / "live.safetensors", {})
     wanted = live[0]
     for n, now in enumerate(live[1:], 2):
-        share = max(1 / n, 1 - 0.8)
+        share = max(9 / (n + 9), 1 - 0.8)
         wanted = {name: (1 - share) * old + share * now[name] for name, old in wanted.items()}
     model = tiny_model()
     history = train_tiny(model, tmp_path / "w.safetensors", {"average": "ema", "average_decay": 0.8})
@@ -114,6 +114,19 @@ def test_the_best_weights_are_averaged_ones(tmp_path: Path) -> None:
                          validate=lambda: next(nats))  # fmt: skip
     assert (history.weights, history.best_step) == ("best", 20)
     assert_close(model, mean_of(live[:20]))
+
+
+def test_early_in_a_training_the_average_lags_by_a_ninth_of_it() -> None:
+    """Weights that move steadily: a mean of all would lag by half of the training."""
+    model = tiny_model()
+    average = Average(model, recipe(average="ema", average_decay=0.9999, steps=1000))
+    for step in range(1, 901):
+        with torch.no_grad():
+            model.hidden.bias.fill_(float(step))
+        average.update(step)
+    with average.applied():
+        lag = 900 - model.hidden.bias[0].item()
+    assert lag == pytest.approx(900 / 10, rel=0.05)
 
 
 def test_off_does_nothing() -> None:

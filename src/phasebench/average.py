@@ -1,9 +1,11 @@
 """Averages of the weights over a training: what is validated and stored instead of the last weights.
 
-    ema   m <- m + max(1 / n, 1 - decay) (w - m)   after the n-th averaged step: a mean of all at first
-    tail  m <- m + (w - m) / n                     the mean of all (Izmailov et al. 2018, "Averaging Weights Leads to
-                                                   Wider Optima and Better Generalization"; Polyak & Juditsky 1992)
+    ema   m <- m + max(9 / (n + 9), 1 - decay) (w - m)   after the n-th averaged step
+    tail  m <- m + (w - m) / n                           the mean of all
 
+ema remembers a ninth of the steps so far, which grows to 1 / (1 - decay): a mean would keep weights of the start, which
+are far from all later ones, so tail is for the end of a training (average_start).  Izmailov et al. 2018, "Averaging
+Weights Leads to Wider Optima and Better Generalization"; Polyak & Juditsky 1992.
 AWD-LSTM's ASGD is such a tail average (Merity, Keskar & Socher 2018).  Neither changes the training itself.
 """
 
@@ -44,7 +46,7 @@ class Average:
         if not self.means:
             self.means = {name: w.detach().clone() for name, w in self.live.items()}
             return
-        share = max(1 / n, 1 - self.decay)
+        share = max(9 / (n + 9), 1 - self.decay) if self.kind == "ema" else 1 / n
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.means.values()), [self.live[name] for name in self.means], share
         )

@@ -22,7 +22,7 @@ from phasebench.models import LanguageModel, build_model
 from phasebench.workbench import Trained
 from tiny import CPU
 
-MODEL = ModelConfig(dim=8, blocks=2, heads=2, hidden=16, ode=OdeConfig(steps=2, coupling=0.5))
+MODEL = ModelConfig(dim=8, blocks=2, heads=2, hidden=16, ode=OdeConfig(steps=2, coupling=0.5, gradient="backprop"))
 
 
 def swinging(tokens: int = 8, dtype: torch.dtype = torch.float64) -> list[Start]:
