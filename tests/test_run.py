@@ -193,7 +193,6 @@ def test_bad_input(command: Command, words: str, parts: list[str]) -> None:
         ("model.ode.steps=1,x", ["model.ode.steps=x", "Integer"]),
         ("model.ode.dt=interval(0,1)", ["model.ode.dt", "no list of values"]),
         ("hydra.sweep.dir=/proc/nothing", ["/proc/nothing", "choose a folder"]),
-        ("+sweep=ode bench=ppl", ["bench.energy.dt", "not part of this run"]),
     ],
 )
 def test_bad_sweeps_start_nothing(command: Command, words: str, parts: list[str]) -> None:
