@@ -16,7 +16,8 @@ from phasebench.handling import Handling
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODELS = ("stage1", "stage2", "gpt")
-INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "suzuki4", "blanes_moan4", "blanes_moan6")
+INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "yoshida6", "suzuki4", "blanes_moan4",
+               "blanes_moan6")  # fmt: skip
 CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
 GRADIENTS = ("adjoint_exact", "adjoint", "adjoint_exact_eager", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
 POTENTIALS = ("logcosh", "gelu", "softplus")

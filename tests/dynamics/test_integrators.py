@@ -15,7 +15,7 @@ from problems import Kepler, Oscillator, Pendulum
 
 ORDERS = {
     "leapfrog": 2, "leapfrog_dkd": 2, "mclachlan2": 2,
-    "yoshida4": 4, "suzuki4": 4, "blanes_moan4": 4, "blanes_moan6": 6,
+    "yoshida4": 4, "yoshida6": 6, "suzuki4": 4, "blanes_moan4": 4, "blanes_moan6": 6,
 }  # fmt: skip
 STEPS = {2: 64, 4: 96, 6: 12}  # per order: fine enough for the slope, coarse enough for float64
 

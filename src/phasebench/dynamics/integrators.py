@@ -48,6 +48,7 @@ def _mirror(half: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 _MCLACHLAN = 0.1931833275037836
 _YOSHIDA = 1 / (2 - 2 ** (1 / 3))
+_YOSHIDA6 = (0.784513610477560, 0.235573213359357, -1.17767998417887)
 _SUZUKI = 1 / (4 - 4 ** (1 / 3))
 
 
@@ -65,6 +66,8 @@ INTEGRATORS: dict[str, tuple[Shear, ...]] = {
     "mclachlan2": _alternate((1 / 2, 1 / 2), (_MCLACHLAN, 1 - 2 * _MCLACHLAN, _MCLACHLAN)),
     # Yoshida, Phys. Lett. A 150 (1990) 262: three leapfrogs, order 4
     "yoshida4": _leapfrogs(_YOSHIDA, 1 - 2 * _YOSHIDA, _YOSHIDA),
+    # the same, table 1, solution A: seven leapfrogs, order 6
+    "yoshida6": _leapfrogs(*_YOSHIDA6, 1 - 2 * sum(_YOSHIDA6), *reversed(_YOSHIDA6)),
     # Suzuki, Phys. Lett. A 146 (1990) 319: five leapfrogs, order 4
     "suzuki4": _leapfrogs(_SUZUKI, _SUZUKI, 1 - 4 * _SUZUKI, _SUZUKI, _SUZUKI),
     # Blanes & Moan, J. Comput. Appl. Math. 142 (2002) 313, SRKN_6^b, order 4: for H = |p|^2 / 2 + V(q)
