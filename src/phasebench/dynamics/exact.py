@@ -16,6 +16,7 @@ from phasebench.dynamics.gradients import State, transpose_kick
 from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
 from phasebench.dynamics.lattice import CORRUPTED, Lattice, LatticeCorrupted, checksum, same
+from phasebench.nn.products import float32_products
 
 
 def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
@@ -79,12 +80,8 @@ class _AdjointExact(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(ctx.products)  # the forward pass', or F would have other bits
-        try:
+        with float32_products(ctx.products):  # the forward pass', or F would have other bits
             return _reversed(ctx, w, v)
-        finally:
-            torch.set_float32_matmul_precision(before)
 
 
 def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:

@@ -30,10 +30,10 @@ from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
 from phasebench.dynamics.lattice import FINEST, HEADROOM, OF_P, Watch, settle
 from phasebench.dynamics.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
+from phasebench.nn.products import float32_products
 
-ROWS = (
-    4096  # tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill the device
-)
+# tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill the device
+ROWS = 4096
 ALIGNED = 16  # numbers: sizes of which every row, wherever it begins, is aligned alike, so that cuBLAS' choice is too
 PLANS = 8  # kept for the next call
 INTERPRETED = False  # kernels also run on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
@@ -58,7 +58,7 @@ def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float
     kind = q.dtype
     with torch.cuda.device_of(q):  # which Triton and the recording take to be the current one
         q1, p1 = _AdjointExact.apply(
-            q.float(), p.float(), V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, tuple(schedule(integrator, dt, steps))
+            q.float(), p.float(), V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, _shears(integrator, dt, steps)
         )
     return q1.to(kind), p1.to(kind)
 
@@ -76,6 +76,12 @@ def refused(device: torch.device, dtype: torch.dtype, V: Potential) -> str | Non
     if V.sigma not in KINDS:
         return f"{what} do not know this potential"
     return None if pretended else _missing(what)
+
+
+@functools.cache
+def _shears(integrator: str, dt: float, steps: int) -> tuple[Shear, ...]:
+    """Made once, not in every layer of every step."""
+    return tuple(schedule(integrator, dt, steps))
 
 
 @functools.cache
@@ -135,7 +141,7 @@ def _plan(tokens: int, V: Potential, shears: tuple[Shear, ...]) -> Plan:
 
 def _rows(x: Tensor) -> Tensor:
     """(tokens, D), with neighbouring channels next to each other."""
-    rows = x.reshape(-1, x.shape[-1]) if x.numel() else x.new_empty(0, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
@@ -172,7 +178,11 @@ class _AdjointExact(torch.autograd.Function):
         plan.take(W, a, b, backward=False)
         QP = torch.empty(2, *x.shape, dtype=torch.int32, device=x.device)
         ends = [torch.empty(x.shape, device=x.device) for _ in range(2)]
-        sr, largest, start = torch.empty(2, len(x), device=x.device), plan.largest.clone(), plan.check.clone()
+        sr, largest, start = (
+            torch.empty(2, len(x), device=x.device),
+            torch.empty_like(plan.largest),
+            torch.empty_like(plan.check),
+        )
         for at in _chunks(len(x), plan.shape.rows):
             _encode(plan, x, y, sr, at, shears)
             plan.forward()
@@ -191,12 +201,8 @@ class _AdjointExact(torch.autograd.Function):
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         if not _recording(w.device):
             settle()
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(ctx.products)  # the forward pass', or F would have other bits
-        try:
+        with float32_products(ctx.products):  # the forward pass', or F would have other bits
             return _reversed(ctx, w, v)
-        finally:
-            torch.set_float32_matmul_precision(before)
 
 
 def _watch(largest: Tensor, end: Tensor, start: Tensor) -> Tensor:
@@ -234,7 +240,7 @@ def round_trip(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, s
     """The start on its lattice, and what the reversal of the flow brings back: (Q, P), integers of shape (2, n, D)."""
     if refused(q.device, q.dtype, V) or not q.numel():
         return eager_round_trip(q, p, V, integrator, dt, steps)
-    shears = tuple(schedule(integrator, dt, steps))
+    shears = _shears(integrator, dt, steps)
     x, y = _rows(q.float()), _rows(p.float())
     plan = _plan(len(x), V, shears)
     plan.take(V.W, V.a, V.b, backward=False)

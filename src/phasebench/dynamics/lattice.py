@@ -155,22 +155,29 @@ class Watch:
             raise LatticeCorrupted(CORRUPTED)
 
     @classmethod
-    def settle(cls, *, wait: bool) -> None:
-        """Judge what the device has told; with `wait`, wait for all of it."""
-        while cls._pending and (wait or cls._pending[0].told is None or cls._pending[0].told.query()):
-            found = cls._pending.popleft()
-            if found.told:
-                found.told.synchronize()
-            try:
-                found.judge()
-            except (LatticeOverflow, LatticeCorrupted):
-                cls._pending.clear()  # of the same pass: they would be raised again after it has been given up
-                raise
+    def next(cls, *, wait: bool) -> Watch | None:
+        """The oldest, if the device has told; with `wait`, after it has."""
+        if not cls._pending:
+            return None
+        told = cls._pending[0].told
+        if told and wait:
+            told.synchronize()
+        return cls._pending.popleft() if told is None or told.query() else None
+
+    @classmethod
+    def forget(cls) -> None:
+        """All that is pending."""
+        cls._pending.clear()
 
 
 def settle(*, wait: bool = False) -> None:
     """Raise `LatticeOverflow` or `LatticeCorrupted` for a flow on a GPU that has turned out so; wait for it if told."""
-    Watch.settle(wait=wait)
+    try:
+        while found := Watch.next(wait=wait):
+            found.judge()
+    except (LatticeOverflow, LatticeCorrupted):
+        Watch.forget()  # of the same pass: they would be raised again after it has been given up
+        raise
 
 
 def same(start: Int[Tensor, ""], end: Int[Tensor, ""]) -> bool:

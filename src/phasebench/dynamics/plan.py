@@ -103,8 +103,8 @@ class Plan:
     """Buffers, a layer's parameters as the kernels take them, and the flow on these buffers.
 
     Attributes:
-        Q, P: integers (n, D), which `forward` takes through the flow and `backward` half of back.
-        w, v: adjoints (n / 2, D), which `backward` takes back.
+        QP: integers (2, n, D), which `forward` takes through the flow and `backward` the first n / 2 of back.
+        wv: adjoints (2, n / 2, D), which `backward` takes back.
         sr, largest: (s, r) and largest of `kernels`; check: the checksum so far.
         dW, dab: to which `backward` adds the gradients; those of a and b in parts, one a row.
     """
