@@ -286,6 +286,20 @@ def test_other_gpus_have_other_workspaces() -> None:
     assert "predicted for rtx3070" in found["rtx3070"].notices[0]
 
 
+def test_only_the_fused_adjoint_has_a_stream_of_its_own() -> None:
+    def found(gradient: str, hidden: int) -> int:
+        asked = request(gradient)
+        model = dataclasses.replace(asked.model, hidden=hidden)
+        return vram_arm.workspaces(dataclasses.replace(asked, model=model), GPUS["h100"]) // 2**20
+
+    assert (found(EXACT, 64), found(EXACT, 60), found("adjoint_exact_eager", 64), found("backprop", 64)) == (
+        96,
+        64,
+        64,
+        64,
+    )
+
+
 # what fits
 
 

@@ -24,6 +24,7 @@ from phasebench.measure.gpu import GPUS
 from phasebench.measure.predict import StorageTracker, predicting
 from phasebench.measure.step import StepBytes, measure_step
 from phasebench.models import LanguageModel, build_model
+from phasebench.nn import loss as loss_module
 from phasebench.optimizer import adamw
 
 CPU = torch.device("cpu")
@@ -229,6 +230,13 @@ def test_a_prediction_for_a_gpu_adds_workspaces_and_no_tensors(gradient: str) ->
     assert found.parameters == bare.parameters
     assert found.before >= bare.before + vram_arm.workspaces(request, GPUS["h100"])
     assert reserved >= found.peak
+
+
+def test_three_chunks_of_logits_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [asked("adjoint", vocab=3000, loss_chunk=chunk) for chunk in (30, 64)]  # 18 chunks, the last shorter; 8
+    found = [vram_arm.predict(request, GPUS["h100"]) for request in requests]
+    monkeypatch.setattr(loss_module, "_chunks", lambda z, n: [slice(i, i + n) for i in range(0, len(z), n)])
+    assert [vram_arm.predict(request, GPUS["h100"]) for request in requests] == found
 
 
 def test_what_a_plan_does_takes_no_memory_so_that_a_prediction_may_leave_it_out(

@@ -24,12 +24,12 @@ from torch.optim import AdamW
 
 from phasebench import evaluation
 from phasebench.config import DropoutConfig, ModelConfig, OdeConfig, TrainConfig
-from phasebench.dynamics import as_on_gpu
+from phasebench.dynamics import as_on_gpu, refused
 from phasebench.measure.gpu import Gpu
 from phasebench.measure.memory import CudaMeter, NotTold, process_bytes
 from phasebench.measure.predict import predicting
 from phasebench.measure.step import StepBytes, measure_step
-from phasebench.models import LanguageModel, build_model
+from phasebench.models import LanguageModel, build_flow, build_model
 from phasebench.optimizer import adamw
 
 
@@ -76,7 +76,11 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
 
 def workspaces(request: ArmRequest, gpu: Gpu) -> int:
     """Bytes of cuBLAS workspaces on that GPU; the fused exact adjoint records its products on a stream of its own."""
-    return gpu.workspaces(streams=request.model.ode.gradient == "adjoint_exact")
+    if request.model.ode.gradient != "adjoint_exact":
+        return gpu.workspaces()
+    with as_on_gpu(), torch.device("meta"):
+        V = build_flow(request.model).potential(evaluation.AUTOCAST_DTYPES.get(request.precision))
+        return gpu.workspaces(streams=not refused(torch.device("cpu"), torch.float32, V))
 
 
 def _keep_plan(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> None:
