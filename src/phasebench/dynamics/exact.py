@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from phasebench.dynamics.gradients import State, transpose_kick
 from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
-from phasebench.dynamics.lattice import CORRUPTED, Lattice, LatticeCorrupted, checksum, same
+from phasebench.dynamics.lattice import CORRUPTED, Lattice, LatticeCorrupted, checksum, low_bits, same, with_low_bits
 from phasebench.nn.products import float32_products
 
 
@@ -72,10 +72,13 @@ class _AdjointExact(torch.autograd.Function):
         start = checksum(Q, P)
         Q, P = advance(Q, P, lattice, Potential(W, a, b, g, omega, sigma).cast(dtype), shears)
         lattice.check()
-        ctx.save_for_backward(Q, P, start, W, a, b)
+        q1, p1 = lattice.decode(Q, P)
+        # the end as floats, which whatever comes next is likely to keep too, and a byte a number that they do not tell
+        rests = low_bits(Q, q1, lattice.q.s), low_bits(P, p1, lattice.p.s)
+        ctx.save_for_backward(q1, p1, *rests, start, W, a, b)
         ctx.plain = lattice, (g, omega, sigma), dtype, shears
         ctx.products = torch.get_float32_matmul_precision()
-        return lattice.decode(Q, P)
+        return q1, p1
 
     @staticmethod
     @once_differentiable
@@ -85,8 +88,9 @@ class _AdjointExact(torch.autograd.Function):
 
 
 def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
-    Q, P, start, W, a, b = ctx.saved_tensors
+    q1, p1, rest_q, rest_p, start, W, a, b = ctx.saved_tensors
     lattice, plain, dtype, shears = ctx.plain
+    Q, P = with_low_bits(q1, rest_q, lattice.q.s), with_low_bits(p1, rest_p, lattice.p.s)
     V = Potential(W, a, b, *plain).cast(dtype)
     sums = [torch.zeros_like(x) for x in (W, a, b)]
     for shear in reversed(shears):

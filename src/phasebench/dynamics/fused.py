@@ -28,7 +28,7 @@ from phasebench.dynamics.exact import round_trip as eager_round_trip
 from phasebench.dynamics.gradients import State
 from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
-from phasebench.dynamics.lattice import FINEST, HEADROOM, OF_P, Watch, settle
+from phasebench.dynamics.lattice import FINEST, HEADROOM, OF_P, Watch, low_bits, settle, with_low_bits
 from phasebench.dynamics.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
 from phasebench.nn.products import float32_products
 
@@ -190,11 +190,14 @@ class _AdjointExact(torch.autograd.Function):
                 "finish", blocks(x[at]), *plan.QP, *plan.sr, plan.largest, plan.check, *QP[:, at], ends[0][at],
                 ends[1][at], largest, start, x[at].numel(), D=plan.shape.D, LIMIT=LIMIT, BLOCK=BLOCK,
             )  # fmt: skip
-        ctx.save_for_backward(QP, sr, largest, start, W, a, b)
+        # the end as floats, which whatever comes next is likely to keep too, and a byte a number that they do not tell
+        rests = [low_bits(*it) for it in zip(QP, ends, sr[..., None], strict=True)]
+        q1, p1 = ends[0].view(q.shape), ends[1].view(p.shape)
+        ctx.save_for_backward(q1, p1, *rests, sr, largest, start, W, a, b)
         ctx.plain = (g, omega, sigma, dtype), shears
         ctx.products = torch.get_float32_matmul_precision()
         _watch(largest, start, start)
-        return ends[0].view(q.shape), ends[1].view(p.shape)
+        return q1, p1
 
     @staticmethod
     @once_differentiable
@@ -215,7 +218,9 @@ def _watch(largest: Tensor, end: Tensor, start: Tensor) -> Tensor:
 
 
 def _reversed(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
-    QP, sr, largest, start, W, a, b = ctx.saved_tensors
+    *kept, sr, largest, start, W, a, b = ctx.saved_tensors
+    ends = (x.view(rest.shape) for x, rest in zip(kept[:2], kept[2:], strict=True))
+    QP = torch.stack([with_low_bits(*it) for it in zip(ends, kept[2:], sr[..., None], strict=True)])
     plain, shears = ctx.plain
     x, y, tokens = _rows(w), _rows(v), QP.shape[1]
     plan = _plan(tokens, Potential(W, a, b, *plain), shears)

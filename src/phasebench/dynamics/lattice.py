@@ -180,6 +180,23 @@ def settle(*, wait: bool = False) -> None:
         raise
 
 
+def low_bits(X: Int[Tensor, "..."], x: Float[Tensor, "..."], s: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """What x = X s, which rounds X to the bits of a float, does not tell of X: a byte, as long as X is in range.
+
+    Example:
+        >>> X, s = torch.tensor([2**29 + 3], dtype=torch.int32), torch.tensor(2.0**-26)
+        >>> rest = low_bits(X, X.float() * s, s)
+        >>> rest, with_low_bits(X.float() * s, rest, s) - 2**29
+        (tensor([3], dtype=torch.int8), tensor([3], dtype=torch.int32))
+    """
+    return (X - torch.round(x / s).to(X.dtype)).to(torch.int8)
+
+
+def with_low_bits(x: Float[Tensor, "..."], rest: Int[Tensor, "..."], s: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """X, of which `low_bits` were taken."""
+    return torch.round(x / s).to(_INTEGERS[x.dtype]) + rest
+
+
 def same(start: Int[Tensor, ""], end: Int[Tensor, ""]) -> bool:
     """Whether two checksums agree. Waits for the device; of tensors without values, whose memory is predicted, True."""
     return isinstance(end, FakeTensor) or torch.equal(start, end)
