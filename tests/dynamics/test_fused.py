@@ -26,6 +26,7 @@ from phasebench.dynamics import (
 )
 from phasebench.dynamics.exact import adjoint_exact as eager
 from phasebench.dynamics.lattice import Watch
+from phasebench.nn import gpu
 
 D, H = 16, 32
 # numpy, in which the interpreter computes, warns where the lattice's own check is being tested
@@ -39,7 +40,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         if torch.cuda.is_available():
             pytest.skip("the kernels run on the GPU of this machine")
         pytest.importorskip("triton", reason="Triton is not installed")
-        monkeypatch.setattr(fused, "INTERPRETED", True)
+        monkeypatch.setattr(gpu, "INTERPRETED", True)
     monkeypatch.setattr(fused, "ROWS", 64 if request.param == "cuda" else 16)
     fused.release()
     yield request.param
@@ -277,12 +278,12 @@ def test_without_triton_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> No
     def gone(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(fused, "INTERPRETED", True)
-    monkeypatch.setattr(fused.importlib, "import_module", gone)
-    fused._missing.cache_clear()
+    monkeypatch.setattr(gpu, "INTERPRETED", True)
+    monkeypatch.setattr(gpu.importlib, "import_module", gone)
+    gpu._missing.cache_clear()
     ode = flow("cpu")
     reason = fused.refused(ode.W.device, ode.W.dtype, ode.potential())
-    fused._missing.cache_clear()
+    gpu._missing.cache_clear()
     assert reason == "the fused kernels of adjoint_exact need Triton: No module named 'triton'"
 
 

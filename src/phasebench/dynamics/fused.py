@@ -10,7 +10,6 @@ its start the gradients; `settle` raises the error as soon as the device has tol
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import math
 from collections import OrderedDict
@@ -30,13 +29,13 @@ from phasebench.dynamics.hamiltonian import Potential, Sigma
 from phasebench.dynamics.integrators import Shear, duration, schedule
 from phasebench.dynamics.lattice import FINEST, HEADROOM, OF_P, Watch, low_bits, settle, with_low_bits
 from phasebench.dynamics.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
+from phasebench.nn.gpu import no_kernels, pretended
 from phasebench.nn.products import float32_products
 
 # tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill the device
 ROWS = 4096
 ALIGNED = 16  # numbers: sizes of which every row, wherever it begins, is aligned alike, so that cuBLAS' choice is too
 PLANS = 8  # kept for the next call
-INTERPRETED = False  # kernels also run on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
 
 log = logging.getLogger(__name__)
 _plans: OrderedDict[Shape, Plan] = OrderedDict()
@@ -65,32 +64,22 @@ def adjoint_exact(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float
 
 def refused(device: torch.device, dtype: torch.dtype, V: Potential) -> str | None:
     """Why the kernels cannot run on such states, or None."""
-    what = "the fused kernels of adjoint_exact"
-    pretended = _pretended.get() is not None
-    if device.type != "cuda" and not INTERPRETED and not pretended:
-        return f"{what} need a GPU, not {device.type}"
+    what, reason = "the fused kernels of adjoint_exact", no_kernels(device)
+    if reason:
+        return f"{what} {reason}"
     if dtype == torch.float64:
         return f"{what} hold states in float32, not float64"
     if any(size % ALIGNED for size in V.W.shape):
         return f"{what} need channels and terms in multiples of {ALIGNED}, not {tuple(V.W.shape)[::-1]}"
     if V.sigma not in KINDS:
         return f"{what} do not know this potential"
-    return None if pretended else _missing(what)
+    return None
 
 
 @functools.cache
 def _shears(integrator: str, dt: float, steps: int) -> tuple[Shear, ...]:
     """Made once, not in every layer of every step."""
     return tuple(schedule(integrator, dt, steps))
-
-
-@functools.cache
-def _missing(what: str) -> str | None:
-    try:
-        importlib.import_module("triton")
-    except ImportError as error:
-        return f"{what} need Triton: {error}"
-    return None
 
 
 @functools.cache
@@ -113,7 +102,8 @@ def as_on_gpu() -> Iterator[None]:
     """Within it, fake tensors on the CPU take the memory that they would on a GPU: that of the fused path."""
     token = _pretended.set(OrderedDict())
     try:
-        yield
+        with pretended():
+            yield
     finally:
         _pretended.reset(token)
 
@@ -127,10 +117,10 @@ def _plan(tokens: int, V: Potential, shears: tuple[Shear, ...]) -> Plan:
         rows, V.W.shape[1], V.W.shape[0], V.dtype or V.W.dtype, device, shears, V.g, V.omega, V.sigma,
         torch.get_float32_matmul_precision(), torch.cuda.current_stream(device).cuda_stream if on_gpu else 0,
     )  # fmt: skip
-    pretended = _pretended.get()
-    if pretended is None and (not on_gpu or _recording(device)):
+    own = _pretended.get()
+    if own is None and (not on_gpu or _recording(device)):
         return Plan(shape)  # of a recording, its memory is the recording's own
-    plans = _plans if pretended is None else pretended
+    plans = _plans if own is None else own
     if shape not in plans:
         while len(plans) >= PLANS:
             plans.popitem(last=False)

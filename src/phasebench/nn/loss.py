@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from phasebench.nn.logits import gradients, normalizers
+from phasebench.nn.products import float32_products
 from phasebench.nn.tied import Deferred
 
 IGNORED = -100  # a target that is not scored
@@ -51,7 +53,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(z.device.type, enabled=False):
             head = _head(W, dtype)
             for part in _chunks(z, chunk):
-                c[part], at_target[part] = _normalizers(_logits(z[part], head, len(W)), known[part])
+                c[part], at_target[part] = normalizers(F.linear(z[part].to(dtype), head), known[part], len(W))
         ctx.save_for_backward(z, W, targets, c)
         ctx.plain = chunk, dtype, deferred
         return torch.where((targets != IGNORED)[:, None], c - at_target, 0.0).sum()
@@ -79,16 +81,11 @@ def _add_head_gradient(
     products: str,
 ) -> None:  # fmt: skip
     """dW += dL/dW."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(products)
-    try:
-        with torch.autocast(z.device.type, enabled=False):
-            head = _head(W, dtype)
-            for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
-                _add_product(dW, dy, z[part].to(dtype))
-                del dy
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with float32_products(products), torch.autocast(z.device.type, enabled=False):
+        head = _head(W, dtype)
+        for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+            _add_product(dW, dy, z[part].to(dtype))
+            del dy
 
 
 def _logit_gradients(
@@ -101,10 +98,9 @@ def _logit_gradients(
     weights = torch.where(targets != IGNORED, upstream, 0.0)[:, None]
     targets = targets.clamp(min=0)[:, None]
     for part in _chunks(z, chunk):
-        dy = _logits(z[part], head, vocab).sub_(c[part]).exp_()
-        dy.scatter_(1, targets[part], dy.gather(1, targets[part]) - 1)
-        dy.mul_(weights[part])
-        dy = _widened(dy.to(head.dtype), len(head))
+        y = F.linear(z[part].to(head.dtype), head)
+        dy = gradients(y, targets[part], c[part], weights[part].to(c.dtype), vocab)
+        del y
         yield part, dy
         del dy
 
@@ -115,26 +111,11 @@ def _chunks(z: Tensor, chunk: int) -> list[slice]:
     return [*parts[:2], parts[-1]] if isinstance(z, FakeTensor) and len(parts) > 3 else parts
 
 
-def _normalizers(y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """c and the logits of the targets, as columns; y is used up, so that no second tensor of its size exists."""
-    at_target, largest = y.gather(1, targets), y.amax(-1, keepdim=True)
-    return y.sub_(largest).exp_().sum(-1, keepdim=True).log_().add_(largest), at_target
-
-
 def _head(W: Tensor, dtype: torch.dtype) -> Tensor:
     """W in dtype; where that is a copy anyway, with rows of zeros up to a multiple of 64, as fast kernels need."""
     if W.dtype == dtype:
         return W
     return F.pad(W.to(dtype), (0, 0, 0, -len(W) % 64))
-
-
-def _widened(x: Tensor, width: int) -> Tensor:
-    return F.pad(x, (0, width - x.shape[1])) if x.shape[1] < width else x
-
-
-def _logits(z: Tensor, head: Tensor, vocab: int) -> Tensor:
-    y = F.linear(z.to(head.dtype), head)[:, :vocab]
-    return y.to(torch.promote_types(y.dtype, torch.float32))
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
