@@ -32,6 +32,10 @@ class Trainable(Scorable, Stateful, Protocol):
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]: ...
 
+    def compile_training(self) -> None:
+        """From now on run what torch.compile makes faster by it while training."""
+        ...
+
     def decays(self, name: str, parameter: Parameter, /) -> bool:
         """Whether weight decay applies to a parameter."""
         ...
@@ -46,6 +50,8 @@ class Updater:
 
     def __init__(self, model: Trainable, recipe: TrainConfig, seed: int, device: torch.device) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
+        if recipe.compile:
+            model.compile_training()
         self.parameters = [parameter for _, parameter in model.named_parameters()]
         self.optimizer = adamw(model.named_parameters(), recipe, model.decays)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,7 +17,12 @@ class Block(nn.Module, ABC):
     """z = attend(z); z = merge(z, *mix(z)), on states (B, T, 2 D).
 
     In three parts, so that a model can choose what its backward pass computes again (`LanguageModel`).
+
+    Attributes:
+        OPAQUE: names of submodules that `compiled` leaves as they are: their kernels are their own.
     """
+
+    OPAQUE: tuple[str, ...] = ()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -37,6 +44,13 @@ class Block(nn.Module, ABC):
     def attend(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
         """z + attention(norm(z))."""
         return z + self.drop(self.attention(self.norm1(z)))
+
+    def compiled(self) -> Callable[..., Tensor]:
+        """`forward` by torch.compile, which fuses what is between products; for one shape of states."""
+        for name in self.OPAQUE:
+            part = self.get_submodule(name)
+            part.forward = torch.compiler.disable(part.forward)
+        return torch.compile(self.forward, dynamic=False)
 
     @abstractmethod
     def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:

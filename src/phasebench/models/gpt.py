@@ -41,6 +41,7 @@ class GptLanguageModel(LanguageModel):
             library.GPT2Config(
                 vocab_size=1, n_positions=config.positions, n_embd=width, n_layer=config.blocks, n_head=config.heads,
                 n_inner=config.hidden, embd_pdrop=drop.input, resid_pdrop=drop.block, attn_pdrop=drop.attention,
+                activation_function="gelu_pytorch_tanh",  # GPT-2's own function, in one kernel
                 use_cache=False, bos_token_id=None, eos_token_id=None,
             )
         )  # fmt: skip
@@ -50,6 +51,9 @@ class GptLanguageModel(LanguageModel):
         self.drop_out = LockedDropout(drop.output) if drop.locked else nn.Dropout(drop.output)
         if drop.locked:
             _lock(self.body)
+
+    def compile_training(self) -> None:
+        """Nothing: the body is the library's, which fuses what it can."""
 
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads, of embedded tokens; there is nothing to spare in the body."""

@@ -47,6 +47,10 @@ class LanguageModel(nn.Module, ABC):
         """The normalised states that the head reads."""
         return self.through(self.embedding(tokens), sparing=False)
 
+    @abstractmethod
+    def compile_training(self) -> None:
+        """From now on run what torch.compile makes faster by it while training, never while evaluating."""
+
     @property
     def head(self) -> nn.Parameter:
         """The table (V, 2 D) whose rows score the states; also the embedding's."""
@@ -101,6 +105,11 @@ class ComplexLanguageModel(LanguageModel):
         self.norm = ComplexNorm(config.dim, gain=True)
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
         self.recompute = frozenset(config.recompute)
+        self.compiled: list[Callable[..., Tensor]] = []
+
+    def compile_training(self) -> None:
+        """The blocks, all but their flows."""
+        self.compiled = [block.compiled() for block in self.blocks]  # type: ignore[operator]
 
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads, of embedded tokens."""
@@ -108,7 +117,7 @@ class ComplexLanguageModel(LanguageModel):
         if attention and tail:
             return self._from_mixer_to_mixer(z)
         z = self.drop_in(z)
-        for block in self.blocks:
+        for block in self.compiled if self.training and self.compiled else self.blocks:
             z = block(z, attention=attention, tail=tail)
         return self._end(z)
 

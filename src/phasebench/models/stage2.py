@@ -33,6 +33,7 @@ class Stage2Block(Block):
     it, the perplexity is not (README, "Results").
     """
 
+    OPAQUE = ("ode",)
     GAIN = 0.2  # root mean square of the mixer's kick at initialisation, beside states of mean square modulus one
 
     def __init__(self, config: ModelConfig) -> None:
