@@ -73,6 +73,7 @@ class ModelConfig:
     heads: int = spec(8, low=1)  # of the attention; divides dim
     hidden: int = spec(2048, low=1)  # complex units of the Stage 1 mixer; terms of V in Stage 2; units of GPT-2's
     rope_base: float = spec(10000.0, above=1.0)  # base of the rotary frequencies; not of gpt
+    embedding_scale: float = spec(1.0, above=0.0)  # of embedded tokens; the head reads the table as it is; not of gpt
     positions: int = spec(1024, low=2)  # of gpt only: learned positions, so tokens a sequence at most
     lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
     dropout: DropoutConfig = field(default_factory=DropoutConfig)

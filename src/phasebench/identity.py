@@ -24,7 +24,8 @@ _CODE = (
 
 def shape(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     """What a checkpoint must agree with, by dotted key: the architecture and the tokenizer."""
-    used = ["name", "dim", "blocks", "heads", "hidden", "positions" if config.name == "gpt" else "rope_base"]
+    used = ["name", "dim", "blocks", "heads", "hidden"]
+    used += ["positions"] if config.name == "gpt" else ["rope_base", "embedding_scale"]
     found = {f"model.{key}": str(getattr(config, key)) for key in used}
     if config.name == "stage2":
         ode = dataclasses.asdict(config.ode)
@@ -49,5 +50,5 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 
 def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
-    of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base"}}
+    of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base", "embedding_scale"}}
     return {"lr"} | of_others[config.name]

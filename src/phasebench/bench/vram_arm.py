@@ -100,7 +100,7 @@ def measure(request: ArmRequest) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(device).total_memory
     try:
         if request.limit_bytes is not None:
-            torch.cuda.set_per_process_memory_fraction(min(1.0, request.limit_bytes / total), device)
+            torch.cuda.set_per_process_memory_fraction(min(1.0, request.limit_bytes / total), device.index or 0)
         model, tokens = _prepare(request, device)
         torch.cuda.empty_cache()  # what drawing the weights took
         optimizer = _optimizer(model, request)

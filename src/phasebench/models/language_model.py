@@ -100,6 +100,7 @@ class ComplexLanguageModel(LanguageModel):
     def __init__(self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], Block]) -> None:
         super().__init__()
         self.embedding = ComplexEmbedding(vocab_size, config.dim, config.dropout.embedding)
+        self.scale = config.embedding_scale
         self.drop_in = ComplexDropout(config.dropout.input, locked=config.dropout.locked)
         self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
         self.norm = ComplexNorm(config.dim, gain=True)
@@ -116,7 +117,7 @@ class ComplexLanguageModel(LanguageModel):
         attention, tail = (sparing and part in self.recompute for part in ("attention", "tail"))
         if attention and tail:
             return self._from_mixer_to_mixer(z)
-        z = self.drop_in(z)
+        z = self._enter(z)
         for block in self.compiled if self.training and self.compiled else self.blocks:
             z = block(z, attention=attention, tail=tail)
         return self._end(z)
@@ -129,8 +130,11 @@ class ComplexLanguageModel(LanguageModel):
             z = _in_halves(partial(_merge_and, then, block), z, *block.mix(z))
         return z
 
+    def _enter(self, z: Tensor) -> Tensor:
+        return self.drop_in(z if self.scale == 1.0 else self.scale * z)
+
     def _start(self, z: Tensor) -> Tensor:
-        return self.blocks[0].attend(self.drop_in(z))  # type: ignore[operator,union-attr]
+        return self.blocks[0].attend(self._enter(z))  # type: ignore[operator,union-attr]
 
     def _end(self, z: Tensor) -> Tensor:
         return self.drop_out(self.norm(z))
