@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from phasebench.nn.products import float32_products
 from phasebench.nn.tied import Deferred
 
 IGNORED = -100  # a target that is not scored
@@ -79,16 +80,11 @@ def _add_head_gradient(
     products: str,
 ) -> None:  # fmt: skip
     """dW += dL/dW."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(products)
-    try:
-        with torch.autocast(z.device.type, enabled=False):
-            head = _head(W, dtype)
-            for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
-                _add_product(dW, dy, z[part].to(dtype))
-                del dy
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with float32_products(products), torch.autocast(z.device.type, enabled=False):
+        head = _head(W, dtype)
+        for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+            _add_product(dW, dy, z[part].to(dtype))
+            del dy
 
 
 def _logit_gradients(
