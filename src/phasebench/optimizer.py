@@ -30,17 +30,19 @@ def learning_rate(step: int, recipe: TrainConfig) -> float:
 
 
 def adamw(
-    named: Iterable[tuple[str, Parameter]], recipe: TrainConfig, decays: Callable[[str, Parameter], bool]
+    named: Iterable[tuple[str, Parameter]],
+    recipe: TrainConfig,
+    decays: Callable[[str, Parameter], bool],
+    *,
+    recorded: bool = False,
 ) -> AdamW:
-    """AdamW in torch's fused kernels; with recipe.graph on a GPU its rate is a tensor, so that it can be recorded.
+    """AdamW in torch's fused kernels; if recorded, as a CUDA graph, its learning rate is a tensor on the GPU.
 
     Weight decay on those parameters for which decays(name, parameter) is true, and `embedding_decay` on the other
     matrices, which are tables.
     """
     groups: dict[float, list[tuple[str, Parameter]]] = {}
-    recorded = False
     for name, parameter in named:
-        recorded = recipe.graph and parameter.is_cuda
         rate = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault(recipe.weight_decay if decays(name, parameter) else rate, []).append((name, parameter))
     return AdamW(
