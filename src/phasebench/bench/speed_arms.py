@@ -77,9 +77,7 @@ def _pass(layers: list[Any], start: Tensor, precision: str, device: torch.device
 def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> Arms:
     """Training steps (forward, backward, clipping, AdamW) by each method, and Stage 1's of as many parameters."""
     precision = config.precisions[0]
-    configs = {
-        name: dataclasses.replace(model, ode=dataclasses.replace(model.ode, gradient=name)) for name in config.methods
-    }
+    configs = {name: model.with_ode(gradient=name) for name in config.methods}
     configs["stage1"] = dataclasses.replace(model, name="stage1", hidden=max(1, model.hidden // 4))
     recipe = TrainConfig(precision=precision, loss_chunk=config.loss_chunk)
     tokens = torch.randint(0, config.vocab, (config.batch, config.seq), device=device)
