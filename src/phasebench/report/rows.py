@@ -88,7 +88,7 @@ def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, st
     """(bench, metric or gate) of all points, in the order of the first that has each."""
     found: dict[tuple[str, str], None] = {}
     for bench in dict.fromkeys(name for point in points if point.run for name in point.run.benches):
-        entries = [point.run.benches[bench] for point in points if point.run and bench in point.run.benches]
+        entries = filter(None, (point.bench(bench) for point in points))
         names = dict.fromkeys(key for entry in entries for key in (*_chosen(bench, entry, everything), *entry.gates))
         found |= {(bench, name): None for name in names}
     return list(found)
@@ -113,7 +113,7 @@ def is_bound(metric: Metric) -> bool:
 
 
 def _cell(point: Point, bench: str, name: str) -> Cell:
-    entry = point.run.benches.get(bench) if point.run else None
+    entry = point.bench(bench)
     if entry is None:
         return Cell(None, reason=point.reason or f"bench {bench} was not asked for")
     metric, gate = entry.metrics.get(name), entry.gates.get(name)
@@ -125,9 +125,8 @@ def _cell(point: Point, bench: str, name: str) -> Cell:
 
 
 def _unit(points: Sequence[Point], bench: str, name: str) -> str:
-    entries = (point.run.benches.get(bench) for point in points if point.run)
-    units = (entry.metrics[name].unit for entry in entries if entry and name in entry.metrics)
-    unit = next((unit.partition(AT_LEAST)[0] for unit in units), "")
+    metrics = filter(None, (point.metric(bench, name) for point in points))
+    unit = next((metric.unit.partition(AT_LEAST)[0] for metric in metrics), "")
     return "" if unit == "1" else unit
 
 
