@@ -22,6 +22,7 @@ from typing import Any
 from phasebench.bench.vram_arm import ArmRequest, predict
 from phasebench.bench.vram_curves import UNITS, at, value
 from phasebench.config import VramConfig
+from phasebench.entries import AT_LEAST
 from phasebench.measure.allocator import PredictedOutOfMemory
 from phasebench.measure.child import ChildFailed, run_child
 from phasebench.measure.environment import usable_cores
@@ -181,7 +182,7 @@ def findings(result: BenchResult, found: Mapping[str, Found], config: VramConfig
     axis, unit = str(config.find), UNITS[str(config.find)]
     rows = []
     for name, arm in found.items():
-        cap = f", at least: the search ends at {GRIDS[axis][-1]}" if arm.capped else ""
+        cap = f"{AT_LEAST}: the search ends at {GRIDS[axis][-1]}" if arm.capped else ""
         none = f"not even {GRIDS[axis][0]} fits into {config.limit_gb:g} GB"
         result.metrics[f"{name}_fits_{axis}"] = Metric(arm.predicted, unit + cap, "predicted", none)
         result.metrics[f"{name}_fits_{axis}_confirmed"] = Metric(arm.confirmed, unit, "measured", arm.reason)

@@ -16,7 +16,7 @@ from phasebench.entries import Metric
 from phasebench.measure.regression import linear_regression
 from phasebench.report.axes import SEED, Axis, short
 from phasebench.report.collect import Point
-from phasebench.report.rows import is_bound, is_number
+from phasebench.report.rows import is_number
 from phasebench.report.table import number
 
 
@@ -112,5 +112,5 @@ def _dots(found: dict[float, list[Metric]]) -> tuple[Dot, ...]:
         mean = statistics.fmean(values)
         low, high = min(values), max(values)
         mean = min(max(mean, low), high)  # rounding puts the mean of equal numbers beside them
-        dots.append(Dot(x, mean, low, high, any(map(is_bound, metrics))))
+        dots.append(Dot(x, mean, low, high, any(metric.is_bound for metric in metrics)))
     return tuple(dots)

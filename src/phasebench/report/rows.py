@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phasebench.entries import Gate, Metric
+from phasebench.entries import Gate
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
 from phasebench.report.read import Bench
 from phasebench.report.table import clean, number
 
-AT_LEAST = ", at least"  # in the unit of a lower bound (bench.vram)
 # what the printed table shows beside the gates; table.csv has every metric
 MAIN = {
     "ppl": ("candidate_ppl", "baseline_ppl", "ppl_ratio"),
@@ -107,18 +106,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_bound(metric: Metric) -> bool:
-    """Whether the value is a lower bound only: memory ran out, or a search ended."""
-    return AT_LEAST in metric.unit
-
-
 def _cell(point: Point, bench: str, name: str) -> Cell:
     entry = point.bench(bench)
     if entry is None:
         return Cell(None, reason=point.reason or f"bench {bench} was not asked for")
     metric, gate = entry.metrics.get(name), entry.gates.get(name)
     if metric is not None:
-        return Cell(metric.value, metric.kind == "predicted", is_bound(metric), gate, metric.reason)
+        return Cell(metric.value, metric.kind == "predicted", metric.is_bound, gate, metric.reason)
     if gate is not None:
         return Cell(gate.value, gate.kind == "predicted", gate=gate, reason=gate.reason)
     return Cell(None, reason=entry.error or f"bench {bench} did not report it")
@@ -126,7 +120,7 @@ def _cell(point: Point, bench: str, name: str) -> Cell:
 
 def _unit(points: Sequence[Point], bench: str, name: str) -> str:
     metrics = filter(None, (point.metric(bench, name) for point in points))
-    unit = next((metric.unit.partition(AT_LEAST)[0] for metric in metrics), "")
+    unit = next((metric.plain_unit for metric in metrics), "")
     return "" if unit == "1" else unit
 
 
