@@ -69,7 +69,7 @@ def find(
         elif arm.predicted is None:
             arm.reason = "nothing fits by prediction"
         else:
-            _confirm(arm, requests[name], config, command)
+            _confirm(arm, arm.predicted, requests[name], config, command)
     return found
 
 
@@ -153,11 +153,10 @@ def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
     return low
 
 
-def _confirm(found: Found, request: ArmRequest, config: VramConfig, command: Sequence[str]) -> None:
-    """Run the predicted value under the limit, and where it does not fit, smaller ones."""
-    assert found.predicted is not None
+def _confirm(found: Found, k: int, request: ArmRequest, config: VramConfig, command: Sequence[str]) -> None:
+    """Run the value k under the limit, and where it does not fit, smaller ones."""
     axis = str(config.find)
-    k, grid = found.predicted, GRIDS[axis]
+    grid = GRIDS[axis]
     for _ in range(TRIES):
         asked = dataclasses.replace(at(request, axis, k), limit_bytes=_limit(config), repeats=1)
         try:
