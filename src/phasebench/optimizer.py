@@ -43,10 +43,11 @@ def adamw(
     """
     groups: dict[float, list[tuple[str, Parameter]]] = {}
     for name, parameter in named:
-        rate = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault(recipe.weight_decay if decays(name, parameter) else rate, []).append((name, parameter))
+        table_decay = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
+        weight_decay = recipe.weight_decay if decays(name, parameter) else table_decay
+        groups.setdefault(weight_decay, []).append((name, parameter))
     return AdamW(
-        [{"params": parameters, "weight_decay": rate} for rate, parameters in groups.items()],
+        [{"params": parameters, "weight_decay": weight_decay} for weight_decay, parameters in groups.items()],
         lr=torch.tensor(recipe.lr, device="cuda") if recorded else recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True,
