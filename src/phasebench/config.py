@@ -87,6 +87,10 @@ class ModelConfig:
             raise ConfigError("heads", self.heads, f"does not divide dim={self.dim}",
                               f"choose a divisor of {self.dim}")  # fmt: skip
 
+    def with_ode(self, **changes: Any) -> ModelConfig:
+        """A copy whose flow has other settings."""
+        return dataclasses.replace(self, ode=dataclasses.replace(self.ode, **changes))
+
 
 @dataclass
 class SyntheticConfig:

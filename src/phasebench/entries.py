@@ -18,6 +18,9 @@ SEED_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
+AT_LEAST = ", at least"  # in the unit of a lower bound, with the reason after it
+
+
 @dataclass(frozen=True)
 class Metric:
     """A value with its unit. Raises ValueError where a null has no reason or the kind is unknown."""
@@ -32,6 +35,16 @@ class Metric:
             raise ValueError(f"kind {self.kind!r}; choices: {', '.join(get_args(Kind))}")
         if self.value is None and not self.reason:
             raise ValueError("a metric without a value needs a reason")
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the value is a lower bound only: memory ran out, or a search ended."""
+        return AT_LEAST in self.unit
+
+    @property
+    def plain_unit(self) -> str:
+        """The unit, whether or not the value is a bound."""
+        return self.unit.partition(AT_LEAST)[0]
 
 
 @dataclass(frozen=True)

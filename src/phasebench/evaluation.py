@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from phasebench.dynamics import settle
+from phasebench.nn.products import float32_products
 
 Batch = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs (B, T); targets (B, T), -100 where nothing is scored
 
@@ -122,18 +123,10 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     `matmul_precision`, so keep that around both.  Global settings are put back on leaving.
     """
     dtype = AUTOCAST_DTYPES.get(precision)
-    with ExitStack() as stack:
-        stack.enter_context(matmul_precision(precision))
-        stack.enter_context(torch.autocast(device.type, dtype=dtype, enabled=dtype is not None))
+    with matmul_precision(precision), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield
 
 
-@contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> AbstractContextManager[None]:
     """Let float32 products use TF32 where precision is tf32, and only there; put back on leaving."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return float32_products("high" if precision == "tf32" else "highest")

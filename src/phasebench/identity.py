@@ -15,10 +15,11 @@ from phasebench.measure.device import device_name
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others
 _NO_EFFECT = ("tensorboard", "checkpoint_every", "epochs")
-# the packages and modules whose code determines the weights
-_CODE = (
+# the packages and modules whose code determines the weights: all that a training imports, but for modules that only
+# hold values, which are hashed themselves, or tell how far it is (tests/test_identity.py)
+CODE = (
     "nn/", "dynamics/", "models/", "data/batches.py", "training.py", "average.py", "update.py", "optimizer.py",
-    "evaluation.py", "workbench.py",  # whose validation loss picks the best weights
+    "record.py", "checkpoint.py", "evaluation.py", "workbench.py",  # whose validation loss picks the best weights
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in _unused(config)},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
-        "data": corpus.fingerprint, "seed": seed, "code": code_hash(_CODE), "device": device_name(device),
+        "data": corpus.fingerprint, "seed": seed, "code": code_hash(CODE), "device": device_name(device),
         "torch": torch.__version__,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
@@ -50,5 +51,9 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 
 def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
-    of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base", "embedding_scale"}}
+    of_others = {
+        "stage1": {"ode", "positions"},
+        "stage2": {"positions"},
+        "gpt": {"ode", "rope_base", "embedding_scale"},
+    }
     return {"lr"} | of_others[config.name]

@@ -30,21 +30,24 @@ def learning_rate(step: int, recipe: TrainConfig) -> float:
 
 
 def adamw(
-    named: Iterable[tuple[str, Parameter]], recipe: TrainConfig, decays: Callable[[str, Parameter], bool]
+    named: Iterable[tuple[str, Parameter]],
+    recipe: TrainConfig,
+    decays: Callable[[str, Parameter], bool],
+    *,
+    recorded: bool = False,
 ) -> AdamW:
-    """AdamW in torch's fused kernels; with recipe.graph on a GPU its rate is a tensor, so that it can be recorded.
+    """AdamW in torch's fused kernels; if recorded, as a CUDA graph, its learning rate is a tensor on the GPU.
 
     Weight decay on those parameters for which decays(name, parameter) is true, and `embedding_decay` on the other
     matrices, which are tables.
     """
     groups: dict[float, list[tuple[str, Parameter]]] = {}
-    recorded = False
     for name, parameter in named:
-        recorded = recipe.graph and parameter.is_cuda
-        rate = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault(recipe.weight_decay if decays(name, parameter) else rate, []).append((name, parameter))
+        table_decay = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
+        weight_decay = recipe.weight_decay if decays(name, parameter) else table_decay
+        groups.setdefault(weight_decay, []).append((name, parameter))
     return AdamW(
-        [{"params": parameters, "weight_decay": rate} for rate, parameters in groups.items()],
+        [{"params": parameters, "weight_decay": weight_decay} for weight_decay, parameters in groups.items()],
         lr=torch.tensor(recipe.lr, device="cuda") if recorded else recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True,

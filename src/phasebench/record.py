@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,6 +12,24 @@ from torch import Tensor
 Step = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 WARM_UP = 3  # steps before the recording, in which libraries compile, choose and allocate
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A step's graph, and the tensors that it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: Tensor
+    targets: Tensor
+    loss: Tensor
+    norm: Tensor
+
+    def replay(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the step with another batch of the same shape."""
+        self.inputs.copy_(inputs, non_blocking=True)
+        self.targets.copy_(targets, non_blocking=True)
+        self.graph.replay()
+        return self.loss, self.norm
 
 
 class Recorded:
@@ -21,35 +41,33 @@ class Recorded:
 
     def __init__(self, step: Step) -> None:
         self.step, self.calls = step, 0
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.inputs = self.targets = self.loss = self.norm = torch.empty(0)
+        self.recording: Recording | None = None
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        """Of the warm-up and of the recording, which may not be the main one; libraries keep workspaces for each."""
+        return torch.cuda.Stream()
 
     def __call__(self, number: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Do a step; the first few are not replayed."""
-        if self.graph is None and self.calls < WARM_UP:
+        if self.calls < WARM_UP:
             self.calls += 1
             return self._aside(number, inputs, targets)
-        if self.graph is None:
-            self._record(number, inputs, targets)
-        self.inputs.copy_(inputs, non_blocking=True)
-        self.targets.copy_(targets, non_blocking=True)
-        assert self.graph is not None
-        self.graph.replay()
-        return self.loss, self.norm
+        if self.recording is None:
+            self.recording = self._record(number, inputs, targets)
+        return self.recording.replay(inputs, targets)
 
     def _aside(self, number: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """On a stream of its own, as recording asks for."""
-        stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(main)
-        with torch.cuda.stream(stream):
+        main = torch.cuda.current_stream()
+        self.stream.wait_stream(main)
+        with torch.cuda.stream(self.stream):
             found = self.step(number, inputs, targets)
-        main.wait_stream(stream)
+        main.wait_stream(self.stream)
         return found
 
-    def _record(self, number: int, inputs: Tensor, targets: Tensor) -> None:
+    def _record(self, number: int, inputs: Tensor, targets: Tensor) -> Recording:
         """Nothing is computed: the call that asked for it replays."""
-        self.inputs, self.targets = inputs.clone(), targets.clone()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.loss, self.norm = self.step(number, self.inputs, self.targets)
-        self.graph = graph
+        inputs, targets, graph = inputs.clone(), targets.clone(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            loss, norm = self.step(number, inputs, targets)
+        return Recording(graph, inputs, targets, loss, norm)

@@ -53,12 +53,13 @@ class Updater:
         if recipe.compile:
             model.compile_training()
         self.parameters = [parameter for _, parameter in model.named_parameters()]
-        self.optimizer = adamw(model.named_parameters(), recipe, model.decays)
+        self.recorded = recipe.graph and device.type == "cuda"
+        self.optimizer = adamw(model.named_parameters(), recipe, model.decays, recorded=self.recorded)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row, by the fp16 scaler
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step, from 1
-        self.run = Recorded(self._step) if recipe.graph and device.type == "cuda" else self._step
+        self.run = Recorded(self._step) if self.recorded else self._step
 
     def __call__(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Do step `step`, from 0. Returns, on the device, the loss in nats a token and the norm of the gradient
@@ -101,7 +102,7 @@ class Updater:
         parts, scored = self.recipe.accumulate, (targets != IGNORED).sum()
         loss = torch.zeros((), device=self.device)
         for part, (x, y) in enumerate(zip(inputs.chunk(parts), targets.chunk(parts), strict=True)):
-            if part and self.run == self._step:
+            if part and not self.recorded:
                 torch.manual_seed(step_seed(self.seed, step, part))
             with autocast(self.device, self.recipe.precision):
                 nats, _ = self.model.loss(x, y, self.recipe.loss_chunk)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from phasebench.bench import peers, speed
+from phasebench.bench import peers, speed, speed_arms
 from phasebench.config import Config, ConfigError, ModelConfig, OdeConfig, SpeedConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.entries import BenchResult, finished
@@ -54,6 +54,15 @@ def test_a_ratio_is_that_of_its_rows(result: BenchResult) -> None:
 def test_a_peak_without_a_gpu_is_null_with_a_reason(result: BenchResult) -> None:
     found = result.metrics["training_peak_over_stage1"]
     assert (found.value, found.reason) == (None, "adjoint_exact: no peak_gb without a GPU")
+
+
+def test_an_arm_that_runs_out_of_memory_has_that_reason() -> None:
+    def make() -> speed_arms.Step:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    arm = speed_arms.Arm("backprop", "fp32")
+    found = speed_arms.measure({arm: make}, SMALL, 0, torch.device("cuda"))
+    assert found == {arm: speed_arms.Measured(None, None, "out of memory: CUDA out of memory")}
 
 
 def test_on_a_cpu_a_notice_says_that_the_kernels_are_not_used(result: BenchResult) -> None:

@@ -8,6 +8,7 @@ forces are float32, energies float64.  docs/energy.md describes the series in th
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 import torch
@@ -84,19 +85,27 @@ def _layers(model: _Flows, config: EnergyConfig) -> list[Layer]:
 
 
 def _judge(config: EnergyConfig, layers: list[Layer], integrator: str) -> BenchResult:
-    traces = [layer.trace for layer in layers]
+    metrics = _metrics(config, layers, integrator)
+    top = {key: metrics[key].value for key in ("mean_energy", "max_drift", "mean_drift", "monotonic_violation")}
+    every = thinning(config.steps, len(layers))
+    details = {
+        "integrator": integrator, "steps": config.steps, "dt": config.dt, "every": every,
+        "layers": [row(layer, every) for layer in layers],
+    }  # fmt: skip
+    return BenchResult(metrics=metrics, gates=_gates(config, layers), details=details, top=top)
+
+
+def _metrics(config: EnergyConfig, layers: list[Layer], integrator: str) -> dict[str, Metric]:
+    """Means and largest values over the layers."""
+    traces, rising = [layer.trace for layer in layers], _rising(layers)
     max_drift = max(trace.worst for trace in traces)
-    rising = sum(layer.trend.monotonic for layer in layers)
-    mean_energy = sum(trace.mean_energy for trace in traces) / len(traces)
-    mean_drift = sum(trace.mean_drift.mean().item() for trace in traces) / len(traces)
-    exchange = sum(trace.exchange.mean().item() for trace in traces) / len(traces)
+    exchange = statistics.fmean(trace.exchange.mean().item() for trace in traces)
     still = None if exchange else "no energy was exchanged: the flow stands still"
-    secular = max(layer.secular for layer in layers)
     steepest = max((layer.slope for layer in layers), key=lambda fitted: abs(fitted.change))
-    metrics = {
-        "mean_energy": Metric(mean_energy, "energy per token"),
+    return {
+        "mean_energy": Metric(statistics.fmean(trace.mean_energy for trace in traces), "energy per token"),
         "max_drift": Metric(max_drift, "E_ref"),
-        "mean_drift": Metric(mean_drift, "E_ref"),
+        "mean_drift": Metric(statistics.fmean(trace.mean_drift.mean().item() for trace in traces), "E_ref"),
         "max_drift_of_batch_mean": Metric(max(trace.mean.abs().max().item() for trace in traces), "E_ref"),
         "mean_exchange": Metric(exchange, "E_ref"),
         "max_drift_over_exchange": Metric(max_drift / exchange if exchange else None, "1", reason=still),
@@ -104,13 +113,17 @@ def _judge(config: EnergyConfig, layers: list[Layer], integrator: str) -> BenchR
         "monotone_layers": Metric(rising, "layers that rise or fall"),
         "steepest_slope": Metric(steepest.slope, "E_ref per unit of time"),
         "steepest_slope_error": Metric(steepest.error, "E_ref per unit of time"),
-        "secular_change": Metric(secular, "E_ref over the run, at most"),
+        "secular_change": Metric(_secular(layers), "E_ref over the run, at most"),
         "max_q": Metric(max(trace.max_q.max().item() for trace in traces), "largest |q| of a token"),
         "max_p": Metric(max(trace.max_p.max().item() for trace in traces), "largest |p| of a token"),
         "max_free_q": Metric(max(trace.free_q for trace in traces), "largest |q| without a force"),
         "force_evaluations": Metric(force_evaluations(integrator, config.steps), "a layer", kind="counted"),
         f"force_evaluations_of_{_PLAIN}": Metric(force_evaluations(_PLAIN, config.steps), "a layer", kind="counted"),
     }
+
+
+def _gates(config: EnergyConfig, layers: list[Layer]) -> list[Gate]:
+    max_drift, rising, secular = max(layer.trace.worst for layer in layers), _rising(layers), _secular(layers)
     gates = [
         Gate("max_drift", max_drift < config.target, max_drift, f"< {config.target:g}"),
         Gate("monotone_layers", rising == 0, rising, f"0 of {len(layers)}"),
@@ -118,15 +131,17 @@ def _judge(config: EnergyConfig, layers: list[Layer], integrator: str) -> BenchR
     if config.secular_target is not None:
         passed = secular < config.secular_target
         gates.append(Gate("secular_change", passed, secular, f"< {config.secular_target:g}"))
-    top = {
-        "mean_energy": mean_energy, "max_drift": max_drift, "mean_drift": mean_drift, "monotonic_violation": rising > 0,
-    }  # fmt: skip
-    every = thinning(config.steps, len(layers))
-    details = {
-        "integrator": integrator, "steps": config.steps, "dt": config.dt, "every": every,
-        "layers": [row(layer, every) for layer in layers],
-    }  # fmt: skip
-    return BenchResult(metrics=metrics, gates=gates, details=details, top=top)
+    return gates
+
+
+def _rising(layers: list[Layer]) -> int:
+    """Layers whose mean energy rises or falls throughout."""
+    return sum(layer.trend.monotonic for layer in layers)
+
+
+def _secular(layers: list[Layer]) -> float:
+    """The largest fitted change of a layer over the run, in E_ref."""
+    return max(layer.secular for layer in layers)
 
 
 def _time(

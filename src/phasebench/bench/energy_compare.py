@@ -17,6 +17,7 @@ from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
 from phasebench.measure.clock import interleaved
 from phasebench.measure.energy import Start, energies
+from phasebench.measure.regression import linear_regression
 from phasebench.measure.trend import trend
 
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
@@ -90,10 +91,8 @@ def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
     x, y = [a for a, _ in points], [b for _, b in points]
     if len(set(x)) < 3:
         return {"order": None, "error": None}
-    fitted, start = statistics.linear_regression(x, y)
-    square = sum((b - start - fitted * a) ** 2 for a, b in points)
-    spread = sum((a - statistics.fmean(x)) ** 2 for a in x)
-    return {"order": fitted, "error": math.sqrt(square / (len(points) - 2) / spread)}
+    found = linear_regression(x, y)
+    return {"order": found.slope, "error": found.error}
 
 
 def seconds(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from phasebench.workbench import Workbench, require_ode
 
 GROUPS = ("state", "W", "a", "b")
 EXACT = "adjoint_exact"
+_NO_ROW = "no row of it was measured"
 
 
 @dataclass(frozen=True)
@@ -184,26 +185,23 @@ def _judge(rows: list[dict[str, Any]], config: GradConfig, ode: OdeConfig) -> Be
     error = max((max(r["error"].values()) for r in own), default=None)
     held = {r["steps"]: r["held_bytes"] for r in ok if r["integrator"] == ode.integrator and r["stiffness"] == 1.0}
     growth = held[max(held)] - held[min(held)] if len(held) > 1 else None
-    none = "no row of it was measured"
     gates = [
-        Gate("reconstruction", None if recon is None else recon == 0, recon, "exactly 0", none),
-        Gate(
-            "gradient_error",
-            None if error is None else error <= config.max_error,
-            error,
-            f"<= {config.max_error:g}",
-            none,
-        ),
-        Gate("held_growth", None if growth is None else growth == 0, growth, f"0 bytes, {_span(held)} steps", none),
+        _gate("reconstruction", recon, lambda x: x == 0, "exactly 0"),
+        _gate("gradient_error", error, lambda x: x <= config.max_error, f"<= {config.max_error:g}"),
+        _gate("held_growth", growth, lambda x: x == 0, f"0 bytes, {_span(held)} steps"),
     ]
     metrics = {
-        "reconstruction": Metric(recon, "units of the state", reason=none),
-        "gradient_error": Metric(error, "relative", reason=none),
-        "held_growth": Metric(growth, "bytes", "counted", none),
+        "reconstruction": Metric(recon, "units of the state", reason=_NO_ROW),
+        "gradient_error": Metric(error, "relative", reason=_NO_ROW),
+        "held_growth": Metric(growth, "bytes", "counted", _NO_ROW),
         "rows_not_measured": Metric(len(lost), "rows", "counted"),
     }
     notices = [f"{len(lost)} rows were not measured; the first: {lost[0]['reason']}"] if lost else []
     return BenchResult(metrics=metrics, gates=gates, details={"rows": rows, "table": _table(rows)}, notices=notices)
+
+
+def _gate(name: str, value: float | None, passes: Callable[[float], bool], target: str) -> Gate:
+    return Gate(name, None if value is None else passes(value), value, target, _NO_ROW)
 
 
 def _span(held: dict[int, int]) -> str:

@@ -77,9 +77,7 @@ def _pass(layers: list[Any], start: Tensor, precision: str, device: torch.device
 def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> Arms:
     """Training steps (forward, backward, clipping, AdamW) by each method, and Stage 1's of as many parameters."""
     precision = config.precisions[0]
-    configs = {
-        name: dataclasses.replace(model, ode=dataclasses.replace(model.ode, gradient=name)) for name in config.methods
-    }
+    configs = {name: model.with_ode(gradient=name) for name in config.methods}
     configs["stage1"] = dataclasses.replace(model, name="stage1", hidden=max(1, model.hidden // 4))
     recipe = TrainConfig(precision=precision, loss_chunk=config.loss_chunk)
     tokens = torch.randint(0, config.vocab, (config.batch, config.seq), device=device)
@@ -103,43 +101,29 @@ def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> A
 class Measured(NamedTuple):
     """An arm's samples (None where it ran out of memory) and its peak when it was alone (None without a GPU)."""
 
-    timed: Timed | None
-    peak_bytes: int | None
-    reason: str | None
+    timed: Timed | None = None
+    peak_bytes: int | None = None
+    reason: str | None = None
 
 
 def measure(arms: Arms, config: SpeedConfig, seed: int, device: torch.device) -> dict[Arm, Measured]:
     """Each arm's peak, one after the other, with nothing of another's alive; then the times of all, interleaved."""
     alone = {arm: _alone(make, device) for arm, make in arms.items()}
-    made = {arm: make() for arm, make in arms.items() if not isinstance(alone[arm], str)}
-    things = {str(arm): step for arm, step in made.items()}
+    things = {str(arm): make() for arm, make in arms.items() if alone[arm].reason is None}
     timed = interleaved(things, repeats=config.repeats, warmup=config.warmup, seed=seed, device=device)
-    return {arm: Measured(timed.get(str(arm)), *_told(peak)) for arm, peak in alone.items()}
+    return {arm: found._replace(timed=timed.get(str(arm))) for arm, found in alone.items()}
 
 
-def _told(peak: int | str | None) -> tuple[int | None, str | None]:
-    return (None, peak) if isinstance(peak, str) else (peak, None)
-
-
-def _alone(make: Callable[[], Step], device: torch.device) -> int | str | None:
-    """Peak bytes of the caching allocator in a second step; why there is none, where it ran out of memory."""
+def _alone(make: Callable[[], Step], device: torch.device) -> Measured:
+    """The peak of a second step, in bytes of the caching allocator; why there is none, where it ran out of memory."""
     if device.type != "cuda":
-        return None
+        return Measured()
     try:
-        return _second_step(make, device)
+        peaks = interleaved({"step": make()}, repeats=1, warmup=1, seed=0, device=device)["step"].peak_bytes
+        return Measured(peak_bytes=peaks[0] if peaks else None)
     except torch.OutOfMemoryError as error:
-        return f"out of memory: {str(error).partition('.')[0]}"
+        return Measured(reason=f"out of memory: {str(error).partition('.')[0]}")
     finally:
         release()
         gc.collect()
         torch.cuda.empty_cache()
-
-
-def _second_step(make: Callable[[], Step], device: torch.device) -> int:
-    step = make()
-    step()
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    step()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device)

@@ -86,7 +86,7 @@ def arm_requests(workbench: Workbench, config: VramConfig) -> dict[str, ArmReque
         for method in dict.fromkeys(config.arms):
             name = method if head == config.heads[0] else f"{method}_{head}_head"
             requests[name] = ArmRequest(
-                model=dataclasses.replace(model, ode=dataclasses.replace(model.ode, gradient=method)),
+                model=model.with_ode(gradient=method),
                 batch=config.batch, seq=config.seq, vocab=config.vocab, precision=config.precision,
                 loss_chunk=config.loss_chunk if head == "chunked" else None, optimizer=config.optimizer,
                 repeats=config.repeats, device=str(workbench.device),

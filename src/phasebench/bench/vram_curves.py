@@ -15,12 +15,8 @@ UNITS = {"seq": "tokens a sequence", "batch": "sequences", "steps": "integrator 
 
 def at(request: ArmRequest, axis: str, value: int) -> ArmRequest:
     """The request with another sequence length, batch or number of steps."""
-    if axis != "steps":
-        return dataclasses.replace(request, **{axis: value})
-    model = request.model
-    return dataclasses.replace(
-        request, model=dataclasses.replace(model, ode=dataclasses.replace(model.ode, steps=value))
-    )
+    changes = {"model": request.model.with_ode(steps=value)} if axis == "steps" else {axis: value}
+    return dataclasses.replace(request, **changes)
 
 
 def value(request: ArmRequest, axis: str) -> int:

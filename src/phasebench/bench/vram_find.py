@@ -22,6 +22,7 @@ from typing import Any
 from phasebench.bench.vram_arm import ArmRequest, predict
 from phasebench.bench.vram_curves import UNITS, at, value
 from phasebench.config import VramConfig
+from phasebench.entries import AT_LEAST
 from phasebench.measure.allocator import PredictedOutOfMemory
 from phasebench.measure.child import ChildFailed, run_child
 from phasebench.measure.environment import usable_cores
@@ -68,7 +69,7 @@ def find(
         elif arm.predicted is None:
             arm.reason = "nothing fits by prediction"
         else:
-            _confirm(arm, requests[name], config, command)
+            _confirm(arm, arm.predicted, requests[name], config, command)
     return found
 
 
@@ -152,11 +153,10 @@ def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
     return low
 
 
-def _confirm(found: Found, request: ArmRequest, config: VramConfig, command: Sequence[str]) -> None:
-    """Run the predicted value under the limit, and where it does not fit, smaller ones."""
-    assert found.predicted is not None
+def _confirm(found: Found, k: int, request: ArmRequest, config: VramConfig, command: Sequence[str]) -> None:
+    """Run the value k under the limit, and where it does not fit, smaller ones."""
     axis = str(config.find)
-    k, grid = found.predicted, GRIDS[axis]
+    grid = GRIDS[axis]
     for _ in range(TRIES):
         asked = dataclasses.replace(at(request, axis, k), limit_bytes=_limit(config), repeats=1)
         try:
@@ -181,7 +181,7 @@ def findings(result: BenchResult, found: Mapping[str, Found], config: VramConfig
     axis, unit = str(config.find), UNITS[str(config.find)]
     rows = []
     for name, arm in found.items():
-        cap = f", at least: the search ends at {GRIDS[axis][-1]}" if arm.capped else ""
+        cap = f"{AT_LEAST}: the search ends at {GRIDS[axis][-1]}" if arm.capped else ""
         none = f"not even {GRIDS[axis][0]} fits into {config.limit_gb:g} GB"
         result.metrics[f"{name}_fits_{axis}"] = Metric(arm.predicted, unit + cap, "predicted", none)
         result.metrics[f"{name}_fits_{axis}_confirmed"] = Metric(arm.confirmed, unit, "measured", arm.reason)

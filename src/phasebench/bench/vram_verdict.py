@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from phasebench.config import VramConfig
+from phasebench.entries import AT_LEAST
 from phasebench.results import BenchResult, Gate, Metric
 
 GB, GIB = 10**9, 2**30
 FULL = ("autograd", "backprop")  # the arms that keep every state
 ADJOINT = "adjoint_exact"  # the one that is judged
 
-_AT_LEAST = ", at least: out of memory"
 _BREAKDOWN = ("parameters", "gradients", "optimizer", "held", "transient")
 
 
@@ -58,7 +58,7 @@ class Quantity:
 
     def metric(self, unit: str, kind: Literal["measured", "predicted"]) -> Metric:
         """As an entry of results.json; that it is a lower bound stands beside the unit."""
-        return Metric(self.value, unit + (_AT_LEAST if self.bound else ""), kind, self.reason)
+        return Metric(self.value, unit + (f"{AT_LEAST}: out of memory" if self.bound else ""), kind, self.reason)
 
 
 def judge(arms: dict[str, Arm], config: VramConfig) -> BenchResult:

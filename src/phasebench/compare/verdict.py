@@ -15,7 +15,7 @@ from phasebench.compare.limits import Limit
 from phasebench.compare.matching import Place
 from phasebench.compare.welch import welch_p
 from phasebench.entries import Metric
-from phasebench.report.rows import AT_LEAST, is_bound, is_number
+from phasebench.report.rows import is_number
 
 Result = Literal["regression", "ok", "within spread", "not judged", ""]
 
@@ -90,18 +90,18 @@ def applies(limit: Limit, bench: str, metric: str) -> bool:
 
 def _side(place: Place, name: str) -> Side:
     metrics = [repeat.bench.metrics[name] for repeat in place.repeats if name in repeat.bench.metrics]
-    numbers = [metric for metric in metrics if is_number(metric.value) and not is_bound(metric)]
+    numbers = [metric for metric in metrics if is_number(metric.value) and not metric.is_bound]
     values = tuple(float(metric.value) for metric in numbers)  # type: ignore[arg-type]
     kinds = {metric.kind for metric in numbers}
     if len(kinds) > 1:
         return Side((), reason="some repeats are measured, others predicted")
-    unit = metrics[0].unit.partition(AT_LEAST)[0] if metrics else ""
+    unit = metrics[0].plain_unit if metrics else ""
     return Side(values, unit, kinds.pop() if kinds else "measured", None if values else _why(place, metrics))
 
 
 def _why(place: Place, metrics: Sequence[Metric]) -> str:
     """Why no repeat has a value."""
-    if any(map(is_bound, metrics)):
+    if any(metric.is_bound for metric in metrics):
         return f"only a lower bound is known ({metrics[0].unit})"
     reasons = [metric.reason for metric in metrics if metric.reason] or [r.bench.error for r in place.repeats]
     return next(filter(None, reasons), "was not reported")

@@ -29,27 +29,37 @@ def run_child(command: Sequence[str], request: Mapping[str, Any], timeout_s: flo
         asked.write_text(json.dumps(request), encoding="utf-8")
         try:
             done = subprocess.run(
-                [*command, str(asked), str(answered)], env=_environment(), timeout=timeout_s,
+                [*command, str(asked), str(answered)], env=child_environment(), timeout=timeout_s,
                 check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                 errors="replace",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise ChildFailed(f"took more than {timeout_s:g} s and was stopped") from None
         if done.returncode:
-            raise ChildFailed(_reason(done.returncode, done.stderr))
+            raise ChildFailed(killed_by(done.returncode) or _failure(done.returncode, done.stderr))
         return _result(answered)
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """This process' environment, in which a child finds this same phasebench."""
     paths = [str(Path(phasebench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def _reason(code: int, stderr: str) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ": the host's memory may have run out" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
+def killed_by(code: int) -> str | None:
+    """What signal ended a process with that return code, in words; None if it ended by itself.
+
+    >>> killed_by(-15), killed_by(1)
+    ('killed by SIGTERM', None)
+    """
+    if code >= 0:
+        return None
+    name = signal.Signals(-code).name
+    hint = ": the host's memory may have run out" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"
+
+
+def _failure(code: int, stderr: str) -> str:
     lines = stderr.strip().splitlines()  # the last line of a traceback is the error; the others name folders
     return f"exit code {code}: {lines[-1] if lines else 'nothing on stderr'}"
 

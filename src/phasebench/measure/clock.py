@@ -19,6 +19,7 @@ class Timed:
 
     @property
     def median_s(self) -> float:
+        """The upper median: always a sample."""
         return sorted(self.seconds)[len(self.seconds) // 2]
 
 

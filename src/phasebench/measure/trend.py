@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from phasebench.measure.regression import linear_regression
 from phasebench.measure.student import quantile
 
 ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of itself in 100 steps
@@ -108,14 +109,12 @@ def slope(series: Sequence[float], dt: float) -> Slope:
     kept = kept[len(kept) - count * size :]
     y = [statistics.fmean(kept[i : i + size]) for i in range(0, len(kept), size)]
     x = [size * dt * i for i in range(count)]
-    fitted, start = statistics.linear_regression(x, y)
-    residuals = [b - start - fitted * a for a, b in zip(x, y, strict=True)]
-    square, spread = sum(r * r for r in residuals), sum((a - statistics.fmean(x)) ** 2 for a in x)
-    pairs = sum(a * b for a, b in itertools.pairwise(residuals))
+    line = linear_regression(x, y)
+    square, pairs = sum(a * a for a in line.residuals), sum(a * b for a, b in itertools.pairwise(line.residuals))
     r, degrees = pairs / square if square else 0.0, count - 2
-    error = math.sqrt(square / degrees / spread * (1 + max(r, 0.0)) / (1 - max(r, 0.0)))
+    error = line.error * math.sqrt((1 + max(r, 0.0)) / (1 - max(r, 0.0)))
     lasts = (len(series) - 1) * dt
-    return Slope(fitted, error, degrees, r, fitted * lasts, quantile(degrees) * error * lasts)
+    return Slope(line.slope, error, degrees, r, line.slope * lasts, quantile(degrees) * error * lasts)
 
 
 def _ranks(series: Sequence[float]) -> list[float]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasebench.report.read import Broken, Run, read
+from phasebench.entries import Metric
+from phasebench.report.read import Bench, Broken, Run, read
 
 RESULTS, SWEEP = "results.json", "sweep.json"
 NOT_COMPARABLE = "not comparable"  # the status of a point whose time and memory were taken beside another's
@@ -32,6 +33,15 @@ class Point:
     overrides: tuple[str, ...]
     status: str
     reason: str | None = None
+
+    def bench(self, name: str) -> Bench | None:
+        """A benchmark's entry; None if it was not asked for, or there is no run."""
+        return self.run.benches.get(name) if self.run else None
+
+    def metric(self, bench: str, name: str) -> Metric | None:
+        """A metric of a benchmark; None if it did not report it."""
+        found = self.bench(bench)
+        return found.metrics.get(name) if found else None
 
 
 @dataclass

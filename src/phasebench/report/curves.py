@@ -1,8 +1,8 @@
 """A quantity over a swept axis: one line for each setting of the other axes, repeats as their mean and range.
 
-    y = C x^order      fitted by least squares of log y on log x; the error is the slope's standard error
+    y = C x^order
 
-(Draper & Smith, Applied Regression Analysis, 3rd ed., section 1.4: s^2 = RSS / (n - 2), error^2 = s^2 / S_xx.)
+is fitted by least squares of log y on log x; the error is that of the slope (`phasebench.measure.regression`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from phasebench.entries import Metric
+from phasebench.measure.regression import linear_regression
 from phasebench.report.axes import SEED, Axis, short
 from phasebench.report.collect import Point
-from phasebench.report.rows import is_bound, is_number
+from phasebench.report.rows import is_number
 from phasebench.report.table import number
 
 
@@ -100,12 +101,8 @@ def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
     if len({dot.x for dot in used}) < 2:
         return None
     x, y = [math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used]
-    order, start = statistics.linear_regression(x, y)
-    error = None
-    if len(used) > 2:
-        rest = sum((b - start - order * a) ** 2 for a, b in zip(x, y, strict=True))
-        error = math.sqrt(rest / (len(used) - 2) / sum((a - statistics.fmean(x)) ** 2 for a in x))
-    return Fit(order, error, used, start)
+    line = linear_regression(x, y)
+    return Fit(line.slope, line.error if len(used) > 2 else None, used, line.intercept)
 
 
 def _dots(found: dict[float, list[Metric]]) -> tuple[Dot, ...]:
@@ -115,5 +112,5 @@ def _dots(found: dict[float, list[Metric]]) -> tuple[Dot, ...]:
         mean = statistics.fmean(values)
         low, high = min(values), max(values)
         mean = min(max(mean, low), high)  # rounding puts the mean of equal numbers beside them
-        dots.append(Dot(x, mean, low, high, any(map(is_bound, metrics))))
+        dots.append(Dot(x, mean, low, high, any(metric.is_bound for metric in metrics)))
     return tuple(dots)

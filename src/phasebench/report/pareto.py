@@ -54,6 +54,5 @@ def front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
 
 
 def _value(point: Point, bench: str, name: str) -> float | None:
-    entry = point.run.benches.get(bench) if point.run else None
-    metric = entry.metrics.get(name) if entry else None
+    metric = point.metric(bench, name)
     return float(metric.value) if metric and is_number(metric.value) else None  # type: ignore[arg-type]

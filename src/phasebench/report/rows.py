@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phasebench.entries import Gate, Metric
+from phasebench.entries import Gate
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
 from phasebench.report.read import Bench
 from phasebench.report.table import clean, number
 
-AT_LEAST = ", at least"  # in the unit of a lower bound (bench.vram)
 # what the printed table shows beside the gates; table.csv has every metric
 MAIN = {
     "ppl": ("candidate_ppl", "baseline_ppl", "ppl_ratio"),
@@ -88,7 +87,7 @@ def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, st
     """(bench, metric or gate) of all points, in the order of the first that has each."""
     found: dict[tuple[str, str], None] = {}
     for bench in dict.fromkeys(name for point in points if point.run for name in point.run.benches):
-        entries = [point.run.benches[bench] for point in points if point.run and bench in point.run.benches]
+        entries = filter(None, (point.bench(bench) for point in points))
         names = dict.fromkeys(key for entry in entries for key in (*_chosen(bench, entry, everything), *entry.gates))
         found |= {(bench, name): None for name in names}
     return list(found)
@@ -107,27 +106,21 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_bound(metric: Metric) -> bool:
-    """Whether the value is a lower bound only: memory ran out, or a search ended."""
-    return AT_LEAST in metric.unit
-
-
 def _cell(point: Point, bench: str, name: str) -> Cell:
-    entry = point.run.benches.get(bench) if point.run else None
+    entry = point.bench(bench)
     if entry is None:
         return Cell(None, reason=point.reason or f"bench {bench} was not asked for")
     metric, gate = entry.metrics.get(name), entry.gates.get(name)
     if metric is not None:
-        return Cell(metric.value, metric.kind == "predicted", is_bound(metric), gate, metric.reason)
+        return Cell(metric.value, metric.kind == "predicted", metric.is_bound, gate, metric.reason)
     if gate is not None:
         return Cell(gate.value, gate.kind == "predicted", gate=gate, reason=gate.reason)
     return Cell(None, reason=entry.error or f"bench {bench} did not report it")
 
 
 def _unit(points: Sequence[Point], bench: str, name: str) -> str:
-    entries = (point.run.benches.get(bench) for point in points if point.run)
-    units = (entry.metrics[name].unit for entry in entries if entry and name in entry.metrics)
-    unit = next((unit.partition(AT_LEAST)[0] for unit in units), "")
+    metrics = filter(None, (point.metric(bench, name) for point in points))
+    unit = next((metric.plain_unit for metric in metrics), "")
     return "" if unit == "1" else unit
 
 

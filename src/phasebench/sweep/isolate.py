@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import phasebench
 from phasebench.config import ConfigError
+from phasebench.measure.child import child_environment, killed_by
 from phasebench.sweep.abandon import abandon
 from phasebench.sweep.point import Point
 
@@ -25,7 +25,7 @@ def run_point(folder: Path, timeout_s: float | None) -> None:
     Raises OSError where the process cannot be started.
     """
     line = [*CHILD, str(folder)]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, env=_environment(), start_new_session=True) as child:
+    with subprocess.Popen(line, stdin=subprocess.PIPE, env=child_environment(), start_new_session=True) as child:
         try:
             code = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -46,10 +46,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _ending(code: int) -> tuple[str, str]:
     """Type and message of the error with which a job ended that left no verdict."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ": the host's memory may have run out" if name == "SIGKILL" else ""
-        return "Killed", f"killed by {name}{hint}"
+    if killed := killed_by(code):
+        return "Killed", killed
     return "Crashed", f"its process ended with exit code {code} and left no results"
 
 
@@ -59,9 +57,3 @@ def _record(folder: Path, kind: str, message: str) -> None:
         abandon(folder, Point.load(folder), kind, message)
     except (OSError, ConfigError) as error:
         print(f"phasebench: {folder}: {kind}: {message}; that cannot be recorded: {error}", file=sys.stderr)
-
-
-def _environment() -> dict[str, str]:
-    """This environment, in which the process finds this same phasebench."""
-    paths = [str(Path(phasebench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from phasebench.entries import Metric
 from phasebench.measure.trend import ROUNDING
 from phasebench.report.axes import SEED, Axis
 from phasebench.report.collect import NOT_COMPARABLE, Point
@@ -67,19 +66,17 @@ def _lines(quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x:
     kept = [points[i] for i in usable]
     cut = {axis.key: Axis(axis.key, tuple(axis.values[i] for i in usable), axis.moves) for axis in axes}
     found = []
-    for metric in _metrics(quantity, kept):
-
-        def find(point: Point, metric: str = metric) -> Metric | None:
-            bench = point.run.benches.get(quantity.bench) if point.run else None
-            return bench.metrics.get(metric) if bench else None
-
-        found += lines(kept, list(cut.values()), cut[x.key], quantity.bench, find, _series(quantity, metric))
+    for name in _metrics(quantity, kept):
+        found += lines(
+            kept, list(cut.values()), cut[x.key], quantity.bench,
+            lambda point, name=name: point.metric(quantity.bench, name), _series(quantity, name),
+        )  # fmt: skip
     return found
 
 
 def _metrics(quantity: Quantity, points: Sequence[Point]) -> list[str]:
     """Names of the metrics that the points have; a star stands for an arm."""
-    benches = [p.run.benches[quantity.bench] for p in points if p.run and quantity.bench in p.run.benches]
+    benches = filter(None, (point.bench(quantity.bench) for point in points))
     names = dict.fromkeys(name for bench in benches for name in bench.metrics if name not in _NOT_AN_ARM)
     return [name for name in names for pattern in quantity.metrics if _arm(pattern, name) is not None]
 

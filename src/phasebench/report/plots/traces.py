@@ -102,8 +102,7 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
 
 
 def _drift(point: Point) -> float | None:
-    entry = point.run.benches.get("energy") if point.run else None
-    metric = entry.metrics.get("max_drift") if entry else None
+    metric = point.metric("energy", "max_drift")
     return metric.value if metric and isinstance(metric.value, float) else None
 
 

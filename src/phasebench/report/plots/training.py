@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
 from phasebench.report.plots.style import MARKERS, RC, Picture, figure, label, legend, look, picture
-from phasebench.report.read import Broken, content, histories
+from phasebench.report.read import Broken, Run, content, histories
 from phasebench.report.table import number
 
 SHOWN = 7  # sets of weights
@@ -20,19 +20,21 @@ SHOWN = 7  # sets of weights
 def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
     """Training and validation loss of the first few sets of weights whose history the results carry."""
     users: dict[str, list[int]] = {}
+    runs: dict[str, Run] = {}  # the first with those weights
     for i, point in enumerate(collection.points):
-        for name in point.run.weights if point.run else ():
-            users.setdefault(name, []).append(i)
+        if run := point.run:
+            for name in run.weights:
+                users.setdefault(name, []).append(i)
+                runs.setdefault(name, run)
     names = sorted(users)
     found = {}
     for name in names[:SHOWN]:
-        run = collection.points[users[name][0]].run
-        assert run is not None  # a point without a run names no weights
+        path = runs[name].path
         try:
-            history = next(h for h in histories(content(run.path)[0]["benches"]) if h["file"] == name)
+            history = next(h for h in histories(content(path)[0]["benches"]) if h["file"] == name)
             found[_words(name, users[name], axes)] = _curves(history)
         except (Broken, KeyError, TypeError, AttributeError, ValueError, OverflowError, StopIteration) as error:
-            collection.notes.append(f"{run.path}: the history of {name} cannot be drawn: {error}")
+            collection.notes.append(f"{path}: the history of {name} cannot be drawn: {error}")
     if found:
         more = f" {len(found)} of {len(names)} sets of weights." if len(names) > len(found) else ""
         yield _drawn(found, more)
