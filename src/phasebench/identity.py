@@ -24,6 +24,7 @@ _CODE = (
 
 def shape(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     """What a checkpoint must agree with, by dotted key: the architecture and the tokenizer."""
+    config = config.as_trained()
     used = ["name", "dim", "blocks", "heads", "hidden", "positions" if config.name == "gpt" else "rope_base"]
     found = {f"model.{key}": str(getattr(config, key)) for key in used}
     if config.name == "stage2":
@@ -38,6 +39,7 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 
     recipe is the model's own: with its learning rate, and with steps where the configuration says epochs.
     """
+    config = config.as_trained()
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in _unused(config)},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
@@ -50,4 +52,4 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
     of_others = {"stage1": {"ode", "positions"}, "stage2": {"positions"}, "gpt": {"ode", "rope_base"}}
-    return {"lr"} | of_others[config.name]
+    return {"lr", "trained_ode"} | of_others[config.name]

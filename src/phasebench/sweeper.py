@@ -25,7 +25,7 @@ from phasebench import report, run
 from phasebench.config import Config, ConfigError
 from phasebench.gpus import gpu_names, has_gpu
 from phasebench.handling import Handling
-from phasebench.sweep import neighbours
+from phasebench.sweep import isolate, neighbours
 from phasebench.sweep.ledger import Ledger, only_one, title
 from phasebench.sweep.point import Point, distinct
 from phasebench.sweep.state import why_run
@@ -60,6 +60,7 @@ class GridSweep:
             try:
                 self._run(ledger, due, beside)
             finally:  # also after Ctrl-C
+                isolate.release()
                 self._tell(ledger)
             for line in _report(self.folder, points):
                 print(line, flush=True)
