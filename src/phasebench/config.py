@@ -55,9 +55,9 @@ class OdeConfig:
 class TrainedOdeConfig:
     """How the flow was integrated in training, where the trained weights are to be run otherwise."""
 
-    steps: int | None = spec(None, low=1)  # integrator steps a layer; null: model.ode's
-    dt: float | None = spec(None, above=0.0)  # step size, in the units of H's time; null: model.ode's
-    integrator: str | None = spec(None, choices=INTEGRATORS)  # kicks and drifts of a step; null: model.ode's
+    steps: int | None = spec(None, low=1)  # integrator steps a layer; null: of ode
+    dt: float | None = spec(None, above=0.0)  # step size, in H's time; null: of ode
+    integrator: str | None = spec(None, choices=INTEGRATORS)  # kicks and drifts; null: of ode
 
 
 @dataclass

@@ -62,9 +62,10 @@ class Workbench:
     @cached_property
     def corpus(self) -> Corpus:
         """The text, with its tokenizer."""
-        corpus = _corpus(self.config.data, self.cache)
-        self.say(f"data: {corpus.source}; {corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types")
-        if corpus.notice:
+        corpus, is_new = _corpus(self.config.data, self.cache)
+        if is_new:
+            self.say(f"data: {corpus.source}; {corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types")
+        if is_new and corpus.notice:
             self.say(f"NOTICE: {corpus.notice}", style="bold yellow")
         return corpus
 
@@ -275,14 +276,15 @@ def _in_words(ode: OdeConfig) -> str:
     return f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
 
 
-def _corpus(config: DataConfig, cache: Path) -> Corpus:
-    """The text, read once for the points of a sweep that share a process, unless the files of data.path changed."""
+def _corpus(config: DataConfig, cache: Path) -> tuple[Corpus, bool]:
+    """The text, and whether it was read now: points of a sweep that share a process read it once, until it changes."""
     content = content_hash(Path(config.path).expanduser()) if config.path else None
     key = json.dumps([dataclasses.asdict(config), content, str(cache)])
-    if key not in _corpora:
-        _corpora.clear()
-        _corpora[key] = data.load_corpus(config, cache)
-    return _corpora[key]
+    if key in _corpora:
+        return _corpora[key], False
+    _corpora.clear()
+    _corpora[key] = data.load_corpus(config, cache)
+    return _corpora[key], True
 
 
 def _with_history(model: LanguageModel, origin: str, path: Path, history: History) -> Trained:

@@ -44,7 +44,7 @@ def test_a_shared_process_measures_what_one_of_its_own_does(tmp_path: Path) -> N
     sweep = Sweep(tmp_path, fake=False)
     grid = ["bench.energy.dt=0.1,0.2", "bench.energy.integrator=leapfrog,rk4"]
     _, out = sweep.run(*ENERGY, *grid, "sweep_name=shared")
-    assert out.count("data: ") == 4, out  # told for each point, read once
+    assert out.count("data: ") == 1, out  # read once
     for dt in ("0.1", "0.2"):
         for name in ("leapfrog", "rk4"):
             words = [f"bench.energy.dt={dt}", f"bench.energy.integrator={name}", "sweep_name=alone"]
@@ -81,7 +81,9 @@ def ran(folders: list[Path]) -> list[str]:
     return [line.split()[2] for line in log.read_text().splitlines() if line.startswith("start ")]
 
 
-def test_code_that_changed_since_the_process_began_ends_it(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_changed_since_the_process_began_ends_it(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     isolate.run_point(folders[0], None)
     isolate.run_point(folders[1], None)
     monkeypatch.setattr(isolate, "code_hash", lambda: "another")

@@ -3,7 +3,8 @@
 `phasebench.measure.energy` says what drift and exchange are; max_drift, mean_drift: over layers, tokens and steps, and
 over the seeds whose weights are measured.  An accurate flow's drift is small beside its exchange; in a flow that stands
 still both are.  The mean energy of a batch drifts far less than its tokens do, and is reported beside them.  States and
-forces are float32 unless bench.energy.precision is fp64, energies float64.  docs/energy.md describes the series in the results' details.
+forces are float32 unless bench.energy.precision is fp64, energies float64.  docs/energy.md describes the series in the
+results' details.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs points in processes of their own, which end when this one does, whatever ends this one.
 
-The points of a sweep that may share a process follow each other in one, as long as they end well: starting it and reading
-the text take longer than a small measurement.
+The points of a sweep that may share a process follow each other in one, as long as they end well: starting it and
+reading the text take longer than a small measurement.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ class Point:
     def may_share(self) -> bool:
         """Whether other points may run in its process before and after it: none measures memory, nor other times."""
         config = self.config
-        return isinstance(config, Config) and set(config.bench) <= _SHARING and not config.track and self.side_by_side == 1
+        return (
+            isinstance(config, Config) and set(config.bench) <= _SHARING and not config.track and self.side_by_side == 1
+        )
 
     @property
     def digits(self) -> str:
