@@ -19,9 +19,10 @@ mkdir -p "$out/plots"
 printf '%q ' "${command[@]}" > "$out/command.txt"
 COLUMNS=120 "${command[@]}" 2>&1 | tee "$out/log.txt"
 code=${PIPESTATUS[0]}
-for results in "$sweep"/*/results.json; do
-  point=$(basename "$(dirname "$results")")
-  mkdir -p "$out/$point" && cp "$results" "$out/$point/"
+if [ ! -f "$sweep/report.html" ]; then exit "$code"; fi
+folders='import json, sys; print(*(point["folder"] for point in json.load(open(sys.argv[1]))["points"]))'
+for point in $(python3 -c "$folders" "$sweep/sweep.json"); do # not those of an earlier grid
+  mkdir -p "$out/$point" && cp "$sweep/$point/results.json" "$out/$point/"
 done
 cp "$sweep"/{sweep.json,report.html,table.csv,table.md,table.tex} "$out/"
 find "$sweep/plots" -name '*.png' -exec cp {} "$out/plots/" \;
