@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from paths import ROOT
+from phasebench.results import schema
 from test_experiments import SMALL
 
 SCRIPT = ROOT / "outputs" / "reference" / "run_sweep.sh"
@@ -64,6 +66,8 @@ def test_what_is_kept_is_whole_small_and_can_be_reported_again(home: Path) -> No
         assert weights["origin"] == "given"
         assert weights["trained_ode"] == {"steps": 5, "dt": 0.2, "integrator": "leapfrog"}
         assert point["ppl_ratio"] > 0
+        assert {"max_drift_at_step", "drift_of_batch_mean"} <= set(point["benches"]["energy"]["details"]["layers"][0])
+        jsonschema.validate(point, schema())
     baselines = {point["benches"]["ppl"]["metrics"]["baseline_ppl"]["value"] for point in points}
     assert len(baselines) == 1
     assert shlex.split((kept / "command.txt").read_text())[:3] == ["python3", "runner.py", "-m"]

@@ -77,7 +77,7 @@ def _missed(results: Mapping[str, Any]) -> str | None:
     gates = [
         (f"{name} {gate['name']}", gate["passed"]) for name, b in results["benches"].items() for gate in b["gates"]
     ]
-    words = {False: "failed", None: "not measured"}
+    words = {False: "gate failed", None: "not measured"}
     said = [f"{how}: {', '.join(found)}" for passed, how in words.items()
             if (found := [name for name, verdict in gates if verdict is passed])]  # fmt: skip
     return "; ".join(said) or None
