@@ -61,4 +61,4 @@ def log(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(child.main(Path(sys.argv[1]), execute))
+    sys.exit(child.main(Path(sys.argv[1]), execute, int(sys.argv[2])))

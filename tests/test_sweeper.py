@@ -24,7 +24,7 @@ def test_a_report_is_written_and_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "a" / "kept" / "results.json").touch()
     (tmp_path / "a" / "of_another_grid").mkdir()
     monkeypatch.setattr(report, "write", lambda folder, results: [folder / "report.html", *results])
-    assert sweeper._report(tmp_path / "a", [kept, other]) == ["report: a/report.html", "report: a/kept/results.json"]
+    assert sweeper._report(tmp_path / "a", [kept, other]) == "report: a/report.html (2 files: tables, plots)"
     assert codes == []
 
 
@@ -35,7 +35,7 @@ def test_a_report_that_fails_says_so(
         raise RuntimeError("no plots")
 
     monkeypatch.setattr(report, "write", broken)
-    (line,) = sweeper._report(tmp_path, [])
+    line = sweeper._report(tmp_path, [])
     assert "no report was written" in line
     assert "no plots" in capsys.readouterr().err
     assert codes == [2]

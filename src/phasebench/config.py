@@ -52,6 +52,15 @@ class OdeConfig:
 
 
 @dataclass
+class TrainedOdeConfig:
+    """How the flow was integrated in training, where the trained weights are to be run otherwise."""
+
+    steps: int | None = spec(None, low=1)  # integrator steps a layer; null: of ode
+    dt: float | None = spec(None, above=0.0)  # step size, in H's time; null: of ode
+    integrator: str | None = spec(None, choices=INTEGRATORS)  # kicks and drifts; null: of ode
+
+
+@dataclass
 class DropoutConfig:
     """Probabilities with which a complex channel (both of its parts) is set to zero in training."""
 
@@ -78,6 +87,8 @@ class ModelConfig:
     lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     ode: OdeConfig = field(default_factory=OdeConfig)  # used by Stage 2 only
+    # the weights are trained with these, and their flow is then run by `ode`
+    trained_ode: TrainedOdeConfig = field(default_factory=TrainedOdeConfig)
     # what the backward pass computes again instead of keeping it; gradients are the same (docs/memory.md)
     recompute: list[str] = spec([], choices=RECOMPUTE, empty=True)
     checkpoint: str | None = spec(None)  # trained weights (safetensors); null: train, or take them from the cache
@@ -90,6 +101,11 @@ class ModelConfig:
     def with_ode(self, **changes: Any) -> ModelConfig:
         """A copy whose flow has other settings."""
         return dataclasses.replace(self, ode=dataclasses.replace(self.ode, **changes))
+
+    def as_trained(self) -> ModelConfig:
+        """The model whose weights these are: with the steps, dt and integrator that it is trained with."""
+        given = {key: value for key, value in dataclasses.asdict(self.trained_ode).items() if value is not None}
+        return dataclasses.replace(self.with_ode(**given), trained_ode=TrainedOdeConfig())
 
 
 @dataclass
@@ -195,6 +211,7 @@ class EnergyConfig:
     steps: int = spec(100, low=8)  # integrator steps; the monotone test needs a series
     dt: float = spec(0.1, above=0.0)  # step size, in the units of H's time
     integrator: str | None = spec(None, choices=(*INTEGRATORS, *CONTRAST))  # null: the model's own
+    precision: str = spec("fp32", choices=("fp32", "fp64"))  # of states and forces; fp64 shows the integrator alone
     split: str = spec("test", choices=SPLITS)  # of the text
     target: float = spec(5e-5, above=0.0)  # gate: max drift below
     secular_target: float | None = spec(None, above=0.0)  # gate: fitted change over the run, with its error, below

@@ -25,6 +25,7 @@ CODE = (
 
 def shape(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     """What a checkpoint must agree with, by dotted key: the architecture and the tokenizer."""
+    config = config.as_trained()
     used = ["name", "dim", "blocks", "heads", "hidden"]
     used += ["positions"] if config.name == "gpt" else ["rope_base", "embedding_scale"]
     found = {f"model.{key}": str(getattr(config, key)) for key in used}
@@ -40,6 +41,7 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 
     recipe is the model's own: with its learning rate, and with steps where the configuration says epochs.
     """
+    config = config.as_trained()
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in _unused(config)},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
@@ -56,4 +58,4 @@ def _unused(config: ModelConfig) -> set[str]:
         "stage2": {"positions"},
         "gpt": {"ode", "rope_base", "embedding_scale"},
     }
-    return {"lr"} | of_others[config.name]
+    return {"lr", "trained_ode"} | of_others[config.name]

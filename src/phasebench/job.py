@@ -57,7 +57,7 @@ def execute(
             _measure(name, workbench, results, _beside(point or {}))
     finally:
         final = results.close()
-    render(final, console, Path(os.path.relpath(results.path)))
+    render(final, console, Path(os.path.relpath(results.path)), brief=point is not None)
     if picture := draw(final, out):
         workbench.say(f"plot: {os.path.relpath(picture)}")
     tracked = [_track(name, final, results.path.parent, console) for name in config.track]

@@ -185,6 +185,7 @@ def _register() -> None:
     store.store("resuming", SWEEPER, group="hydra/sweeper")
     OmegaConf.register_new_resolver("scale_for", scale_for, replace=True)
     OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("steps_in", steps_in, replace=True)
     OmegaConf.register_new_resolver("usage", _usage, replace=True)
 
 
@@ -197,6 +198,18 @@ def _usage(part: str, *, _root_: DictConfig) -> str:
         own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
         text = usage.keys(OmegaConf.to_container(own, resolve=True))  # type: ignore[arg-type]
     return text.replace("$", "$$")
+
+
+def steps_in(time: float, dt: float) -> int:
+    """The number of steps of size dt that last that time. Raises ValueError where dt does not divide it.
+
+    >>> steps_in(1.0, 0.2)
+    5
+    """
+    steps = round(time / dt) if dt > 0 else 0
+    if steps < 1 or abs(steps * dt - time) > 1e-6 * time:
+        raise ValueError(f"steps of {dt} do not make up {time}: choose a dt that divides it")
+    return steps
 
 
 def sweep_dir(name: str | None, stamp: str) -> str:

@@ -25,7 +25,7 @@ from phasebench import report, run
 from phasebench.config import Config, ConfigError
 from phasebench.gpus import gpu_names, has_gpu
 from phasebench.handling import Handling
-from phasebench.sweep import neighbours
+from phasebench.sweep import isolate, neighbours
 from phasebench.sweep.ledger import Ledger, only_one, title
 from phasebench.sweep.point import Point, distinct
 from phasebench.sweep.state import why_run
@@ -60,9 +60,9 @@ class GridSweep:
             try:
                 self._run(ledger, due, beside)
             finally:  # also after Ctrl-C
+                isolate.release()
                 self._tell(ledger)
-            for line in _report(self.folder, points):
-                print(line, flush=True)
+            print(_report(self.folder, points), flush=True)
 
     def _check(self) -> None:
         name = self.how.sweep_name
@@ -169,16 +169,16 @@ class GridSweep:
         print(f"sweep: {ledger.write()}", flush=True)
 
 
-def _report(folder: Path, points: Sequence[Point]) -> list[str]:
+def _report(folder: Path, points: Sequence[Point]) -> str:
     """Write the report of this grid's points; one that cannot be written says so, and takes no result along."""
     try:
         places = [folder / point.name / "results.json" for point in points]
         written = report.write(folder, results=[place for place in places if place.exists()])
-        return [f"report: {os.path.relpath(file)}" for file in written]
+        return f"report: {os.path.relpath(written[0])} ({len(written)} files: tables, plots)"
     except Exception as error:
         _tell_error(error)
         run.ended(2)
-        return ["no report was written: see above; every result is whole"]
+        return "no report was written: see above; every result is whole"
 
 
 def _tell_error(error: Exception) -> None:

@@ -23,7 +23,7 @@ from phasebench.validation import bounds, kinds
 KEY, VALUE = 34, 16  # columns
 _NOTES = {
     "bench": "a list too: bench=[ppl,energy]",
-    "sweep": "with -m and a plus: python runner.py -m +sweep=ode",
+    "sweep": "with -m and a plus: -m +sweep=ode",
     "launcher": "of a sweep: where its points run",
 }
 

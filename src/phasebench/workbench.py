@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,8 +16,9 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from phasebench import checkpoint, data, evaluation, training
-from phasebench.config import Config, ConfigError, EnergyConfig, ModelConfig, TrainConfig
+from phasebench.config import Config, ConfigError, DataConfig, EnergyConfig, ModelConfig, OdeConfig, TrainConfig
 from phasebench.data import Corpus
+from phasebench.fingerprint import content_hash
 from phasebench.identity import shape, weights_hash
 from phasebench.measure.device import resolve_device
 from phasebench.measure.energy import energies, flow_starts
@@ -26,6 +28,7 @@ from phasebench.training import History
 
 _CURVE = 120  # points of a training's history that results.json keeps
 _PROBED = 256  # tokens whose drift is tracked through a training
+_corpora: dict[str, Corpus] = {}  # the last one read
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Workbench:
         self.config, self.out, self.console = config, out, console
         self.device = resolve_device(config.device)
         self.cache = Path(config.cache_dir).expanduser()
-        self._trained: dict[str, Trained] = {}
+        self._trained: dict[tuple[str, str], Trained] = {}
 
     def say(self, text: str, style: str = "") -> None:
         """Tell the user, now."""
@@ -59,9 +62,10 @@ class Workbench:
     @cached_property
     def corpus(self) -> Corpus:
         """The text, with its tokenizer."""
-        corpus = data.load_corpus(self.config.data, self.cache)
-        self.say(f"data: {corpus.source}; {corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types")
-        if corpus.notice:
+        corpus, is_new = _corpus(self.config.data, self.cache)
+        if is_new:
+            self.say(f"data: {corpus.source}; {corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types")
+        if is_new and corpus.notice:
             self.say(f"NOTICE: {corpus.notice}", style="bold yellow")
         return corpus
 
@@ -138,10 +142,12 @@ class Workbench:
         """
         seed = self.config.seed if seed is None else seed
         name = weights_hash(config, self.recipe(config), self.corpus, seed, self.device)
-        if name not in self._trained:
+        own = name, str(config.ode)  # one set of weights may be run by several
+        if own not in self._trained:
             given = config.checkpoint is not None
-            self._trained[name] = self._given(config, key) if given else self._cached(config, name, seed)
-        return self._trained[name]
+            found = self._given(config, key) if given else self._cached(config, name, seed)
+            self._trained[own] = _labelled(found, config)
+        return self._trained[own]
 
     def _given(self, config: ModelConfig, key: str) -> Trained:
         model = self._fresh(config, self.config.seed)
@@ -157,7 +163,12 @@ class Workbench:
         if path.exists():
             return self._stored(config, path)
         with self._lock(path):  # two runs that need the same weights train them once
-            return self._stored(config, path) if path.exists() else self._train(config, path, name, seed)
+            if path.exists():
+                return self._stored(config, path)
+            trained = self._train(config.as_trained(), path, name, seed)
+            if config.ode == config.as_trained().ode:
+                return trained
+            return dataclasses.replace(trained, model=self._stored(config, path).model)
 
     def _stored(self, config: ModelConfig, path: Path) -> Trained:
         model, fix = self._fresh(config, self.config.seed), f"delete {path}: it is then trained again"
@@ -243,6 +254,37 @@ def require_ode(config: Config) -> None:
     """Raise `ConfigError` for a model without an ODE."""
     if config.model.name != "stage2":
         raise ConfigError("model", config.model.name, "has no ODE (Hamiltonian flow) to measure", "model=stage2")
+
+
+def _labelled(trained: Trained, config: ModelConfig) -> Trained:
+    """The same with a notice, and an entry in its origin, if its flow is not run as it was trained."""
+    then, now = config.as_trained().ode, config.ode
+    if config.name != "stage2" or then == now:
+        return trained
+    notice = f"the weights were trained with {_in_words(then)}; here their flow is run by {_in_words(now)}"
+    origin = {key: getattr(then, key) for key in ("steps", "dt", "integrator")}
+    return dataclasses.replace(
+        trained, origin=trained.origin | {"trained_ode": origin}, notices=[*trained.notices, notice]
+    )
+
+
+def _in_words(ode: OdeConfig) -> str:
+    """
+    >>> _in_words(OdeConfig(steps=5, dt=0.2))
+    '5 steps of 0.2 (leapfrog)'
+    """
+    return f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
+
+
+def _corpus(config: DataConfig, cache: Path) -> tuple[Corpus, bool]:
+    """The text, and whether it was read now: points of a sweep that share a process read it once, until it changes."""
+    content = content_hash(Path(config.path).expanduser()) if config.path else None
+    key = json.dumps([dataclasses.asdict(config), content, str(cache)])
+    if key in _corpora:
+        return _corpora[key], False
+    _corpora.clear()
+    _corpora[key] = data.load_corpus(config, cache)
+    return _corpora[key], True
 
 
 def _with_history(model: LanguageModel, origin: str, path: Path, history: History) -> Trained:

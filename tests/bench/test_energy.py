@@ -206,3 +206,18 @@ def test_energies_that_are_not_finite_are_an_error() -> None:
 def test_a_model_without_an_ode_is_refused() -> None:
     with pytest.raises(ConfigError, match="model=gpt: has no ODE"):
         measured(Bench(ModelConfig(name="gpt", dim=8, blocks=1, heads=2, hidden=16)))
+
+
+def test_float64_shows_the_order_that_float32_rounds_away() -> None:
+    for name, order in (("leapfrog", 2), ("blanes_moan4", 4)):
+        coarse, fine = (
+            number(measured(precision="fp64", integrator=name, dt=dt, steps=steps), "max_drift")
+            for dt, steps in ((0.2, 20), (0.1, 40))
+        )
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.3)
+    rounded = number(measured(integrator="blanes_moan6", dt=0.1), "max_drift")
+    exact = measured(precision="fp64", integrator="blanes_moan6", dt=0.1)
+    assert number(exact, "max_drift") < 1e-3 * rounded
+    assert exact.details["precision"] == "fp64"
+    assert "float64" in exact.notices[-1]
+    assert measured().notices == []

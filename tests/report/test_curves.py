@@ -66,7 +66,7 @@ def test_seeds_are_repeats_and_other_axes_are_lines(tmp_path: Path) -> None:
         return point.run.benches["energy"].metrics["max_drift"]
 
     found = lines(points, axes, x, "energy", drift, "")  # type: ignore[arg-type]
-    assert [line.label for line in found] == ["integrator leapfrog", "integrator yoshida4"]
+    assert [line.label for line in found] == ["leapfrog", "yoshida4"]
     first = found[0].dots[0]
     assert (first.x, first.y) == (0.1, pytest.approx(1.01e-5))
     assert (first.low, first.high) == (pytest.approx(1e-5), pytest.approx(1.02e-5))

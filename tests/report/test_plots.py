@@ -13,7 +13,7 @@ from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.plots import quantities, traces
 from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
-from phasebench.report.plots.quantities import FLOOR, QUANTITIES, over_axes
+from phasebench.report.plots.quantities import FLOORS, QUANTITIES, over_axes
 from phasebench.report.plots.style import Picture, figure, label, picture, spread, y_log
 
 Drawn = dict[str, Figure]
@@ -88,12 +88,12 @@ def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(tmp_path: Path
     drift = figures["drift_over_bench_energy_dt"]
     assert drift.axes[0].get_xscale() == drift.axes[0].get_yscale() == "log"
     # 1e-3 x 0.02^2 lies below the floor of rounding, as do 1e-2 x 0.02^4 and 0.1^4
-    assert 1e-3 * 0.02**2 < FLOOR < 1e-2 * 0.2**4
+    assert 1e-3 * 0.02**2 < FLOORS["fp32"] < 1e-2 * 0.2**4
     assert legend(drift) == [
-        "integrator leapfrog, order 2.00 ± 0.00 (3 points)",
-        "integrator yoshida4, order 4.00 (2 points)",
+        "leapfrog, order 2.00 ± 0.00 (3 points)",
+        "yoshida4, order 4.00 (2 points)",
     ]
-    assert f"{FLOOR:g}" in caption
+    assert f"{FLOORS['fp32']:g}" in caption
 
 
 def test_no_order_over_what_has_none(tmp_path: Path, figures: Drawn) -> None:
@@ -133,24 +133,43 @@ def test_a_lower_bound_is_said(tmp_path: Path, figures: Drawn) -> None:
     assert "a lower bound" in caption
 
 
-def test_points_that_are_not_comparable_show_no_memory(tmp_path: Path, figures: Drawn) -> None:
+def test_points_that_ran_beside_others_show_no_time_and_no_measured_memory(tmp_path: Path, figures: Drawn) -> None:
     for steps in (5, 10, 20):
-        made.write(tmp_path / str(steps), made.content({"model.ode.steps": steps}))
-    entries = [
-        {"folder": str(steps), "overrides": [], "status": "not comparable", "reason": "side by side"}
-        for steps in (5, 10)
-    ]
-    (tmp_path / "sweep.json").write_text(json.dumps({"points": entries}), encoding="utf-8")
-    points = collect([tmp_path]).points
-    list(over_axes(points, swept(points)))
-    assert "memory_over_model_ode_steps" not in figures  # one comparable point is no line
+        found = made.content({"model.ode.steps": steps})
+        found["point"] = {"name": str(steps), "identity": {}, "side_by_side": 1 if steps == 20 else 2}
+        made.write(tmp_path / str(steps), found)
+    _, collection = drawn(tmp_path)
+    assert "memory_over_model_ode_steps" not in figures  # one undisturbed point is no line
+    assert "vram_duration_over_model_ode_steps" not in figures
     assert "perplexity_over_model_ode_steps" in figures
+    assert "2 points ran beside others of their sweep: plots of time leave them out" in collection.notes
+
+
+def test_predictions_made_beside_others_are_as_good(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10):
+        found = predicted(made.content({"model.ode.steps": steps}), "GB")
+        found["point"] = {"name": str(steps), "identity": {}, "side_by_side": 2}
+        made.write(tmp_path / str(steps), found)
+    drawn(tmp_path)
+    assert set(legend(figures["memory_over_model_ode_steps"])) == {f"{arm}, predicted" for arm in ARMS}
+
+
+def test_points_on_another_text_are_lines_of_their_own(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10):
+        for text in ("a", "b"):
+            found = made.content({"model.ode.steps": steps}, {"ppl.ppl_ratio": 0.9 if text == "a" else 0.8})
+            found["data"]["fingerprint"] = text * 64
+            made.write(tmp_path / f"{steps}{text}", found)
+    drawn(tmp_path)
+    assert legend(figures["ppl_ratio_over_model_ode_steps"]) == ["a" * 12, "b" * 12]
 
 
 def test_many_settings_are_cut_but_every_arm_stays(tmp_path: Path, figures: Drawn) -> None:
     for steps in (5, 10):
         for hidden in range(100, 1100, 100):
-            made.write(tmp_path / f"{steps}-{hidden}", made.content({"model.ode.steps": steps, "model.hidden": hidden}))
+            peaks = {f"vram.{arm}_peak_gb": 1.0 + hidden for arm in ARMS}
+            found = made.content({"model.ode.steps": steps, "model.hidden": hidden}, peaks)
+            made.write(tmp_path / f"{steps}-{hidden}", found)
     points = collect([tmp_path]).points
     (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name == "memory_over_model_ode_steps")
     assert legend(figures["memory_over_model_ode_steps"]) == [f"{arm}, hidden 100" for arm in ARMS]
@@ -204,8 +223,8 @@ def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.Mon
     collection = collect([tmp_path])
     list(traces.energy_traces(collection, []))
     drift, mean = (kept[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
-    assert [list(line.get_xdata()) for line in drift] == [[50, 100]] * 2  # the first seed's layers
-    assert list(mean[0].get_xdata()) == [0, 50, 100]
+    assert [list(line.get_xdata()) for line in drift] == [[5, 10]] * 2  # the first seed's layers; dt is 0.1
+    assert list(mean[0].get_xdata()) == [0, 5, 10]
 
 
 def test_one_point_has_its_traces_only(tmp_path: Path) -> None:
@@ -252,3 +271,33 @@ def test_a_picture_is_of_paper_width() -> None:
     panels[0].plot([0, 1], [0, 1])
     found = picture("x", "A line.", made_figure)
     assert int.from_bytes(found.files["png"][16:20], "big") == round(5.5 * 160)
+
+
+def test_a_series_that_no_setting_changes_is_one_line(tmp_path: Path, figures: Drawn) -> None:
+    for steps in (5, 10):
+        for dt in (0.1, 0.2):
+            found = made.content(
+                {"model.ode.steps": steps, "model.ode.dt": dt}, {"ppl.candidate_ppl": 60.0 + steps + dt}
+            )
+            found["stage2_ppl"] = 60.0 + steps + dt
+            made.write(tmp_path / f"{steps}-{dt}", found)
+    drawn(tmp_path)
+    expected = ["model, steps 5", "model, steps 10", "baseline"]
+    assert sorted(legend(figures["perplexity_over_model_ode_dt"])) == sorted(expected)
+
+
+def test_in_float64_the_order_is_fitted_far_below_the_rounding_of_float32(tmp_path: Path, figures: Drawn) -> None:
+    for i, path in enumerate(made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4"])):
+        found = json.loads(path.read_text())
+        found["config"]["bench"]["energy"]["precision"] = "fp64"
+        made.write(tmp_path / str(i), made.consistent(found))
+    points = collect([tmp_path]).points
+    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("drift"))
+    assert legend(figures["drift_over_bench_energy_dt"])[1] == "yoshida4, order 4.00 ± 0.00 (4 points)"
+    assert "rounding to float64" in caption
+
+
+def test_a_picture_is_small(tmp_path: Path) -> None:
+    made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4", "suzuki4", "blanes_moan4"])
+    found, _ = drawn(tmp_path)
+    assert max(len(picture.files["png"]) for picture in found.values()) < 100_000

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+import made
 from phasebench.report.table import number, render
 from phasebench.results import BenchResult, Gate, Metric, ResultsFile
 
@@ -163,3 +164,25 @@ def test_number(value: Any, text: str) -> None:
 def test_reading_results_needs_no_torch() -> None:
     code = "import sys, phasebench.report.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_of_many_is_a_line_a_bench_and_what_was_not_measured() -> None:
+    found = made.content(passed={"energy.max_drift": False, "vram.vram_symplectic_gb": None})
+    found["benches"]["energy"]["notices"] = ["a notice"]
+    stream = io.StringIO()
+    render(found, Console(file=stream, width=200), "here", brief=True)
+    lines = stream.getvalue().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["ppl", "energy", "vram", "vram", "results", "INCOMPLETE"]
+    assert "max drift 8.991e-06 FAIL" in lines[1]
+    assert "not measured: vram_symplectic_gb: it was left out" in lines[3]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_numbers_of_a_bench_s_table_are_never_broken(width: int) -> None:
+    columns = ["method", "integrator", "forces", "steps", "W x", "err state", "err W", "recon", "kB"]
+    row = ["adjoint_exact", "blanes_moan4", "fp32", 1000, 1.0, 4.1e-08, 1.3e-07, 0.0, 100708]
+    found = made.content()
+    found["benches"]["energy"]["details"]["table"] = {"columns": columns, "rows": [row]}
+    stream = io.StringIO()
+    render(found, Console(file=stream, width=width))
+    assert {"1000", "4.1e-08", "1.3e-07", "100708"} <= set(stream.getvalue().split())

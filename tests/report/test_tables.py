@@ -72,11 +72,21 @@ def test_the_terminal_shows_every_value_and_no_line_is_wider(swept_table: Table,
     text = printed(swept_table, width)
     assert max(map(cell_len, text.splitlines())) <= width
     words = text.split()
-    for column in swept_table.columns[:-1]:
-        i = swept_table.columns.index(column)
-        for row in swept_table.rows:
+    narrow = swept_table.narrow()
+    assert len(narrow.columns) == len(swept_table.columns) - 2  # the values tell the points apart, their names need not
+    for i, column in enumerate(narrow.columns):
+        for row in narrow.rows:
             assert set(row[i].text(column).split()) <= set(words)
-    assert "5: CUDA out of memory" in " ".join(words)
+    assert "dt 0.8: CUDA out of memory" in " ".join(words)
+
+
+def test_points_that_no_value_tells_apart_keep_their_names(swept_table: Table) -> None:
+    columns = [swept_table.columns[0], *swept_table.columns[2:]]
+    twice = Table(columns, [[row[0], *row[2:]] for row in swept_table.rows])
+    assert [column.role for column in twice.narrow().columns].count("point") == 1
+    text = printed(twice, 80)
+    assert "5: CUDA out of memory" in text
+    assert {row[0].value for row in twice.rows} <= {line.split()[0] for line in text.splitlines() if line.split()}
 
 
 def test_a_wide_terminal_gets_one_table(swept_table: Table) -> None:

@@ -84,23 +84,27 @@ def end(process: subprocess.Popen[str], number: int) -> None:
     process.communicate(timeout=30)
 
 
-def test_killed_at_random_moments_it_loses_and_repeats_nothing(sweep: Sweep) -> None:
-    """SIGKILL of the sweep alone: its job must notice. Grids follow each other until there were enough kills."""
+@pytest.mark.parametrize(("benches", "wanted"), [("[grad,vram]", KILLS), ("[ppl,energy]", KILLS // 2)])
+def test_killed_at_random_moments_it_loses_and_repeats_nothing(sweep: Sweep, benches: str, wanted: int) -> None:
+    """SIGKILL of the sweep alone: its job must notice. Grids follow each other until there were enough kills.
+
+    The points of the second kind share a process.
+    """
     chance, kills, grids = random.Random(6), 0, 0
-    while kills < KILLS:
+    while kills < wanted:
         grids += 1
-        words = ("model.ode.steps=range(1,6)", f"sweep_name=grid{grids}")
+        words = ("model.ode.steps=range(1,6)", f"sweep_name=grid{grids}", f"bench={benches}")
         finished: dict[str, str] = {}
         while len(finished) < 5:
             process = sweep.start(*words)
             try:
-                process.communicate(timeout=chance.uniform(0.3, 2.5) if kills < KILLS else 240)
+                process.communicate(timeout=chance.uniform(0.3, 2.5) if kills < wanted else 240)
                 assert process.returncode == 0
             except subprocess.TimeoutExpired:
                 kills += 1
                 end(process, signal.SIGKILL)
             finished = unharmed(sweep, finished, f"grid{grids}")
-    assert kills == KILLS
+    assert kills == wanted
     valid(sweep)
     assert {results["status"] for results in sweep.results().values()} == {"ok"}
     done = Counter(sweep.logged("done"))  # by the point's name, which is the same in every grid

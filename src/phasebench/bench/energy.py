@@ -3,7 +3,8 @@
 `phasebench.measure.energy` says what drift and exchange are; max_drift, mean_drift: over layers, tokens and steps, and
 over the seeds whose weights are measured.  An accurate flow's drift is small beside its exchange; in a flow that stands
 still both are.  The mean energy of a batch drifts far less than its tokens do, and is reported beside them.  States and
-forces are float32, energies float64.  docs/energy.md describes the series in the results' details.
+forces are float32 unless bench.energy.precision is fp64, energies float64.  docs/energy.md describes the series in the
+results' details.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from phasebench import evaluation
-from phasebench.bench.energy_compare import compare, grid, orders, seconds, table
+from phasebench.bench.energy_compare import DTYPES, compare, grid, orders, seconds, table
 from phasebench.bench.energy_layer import Layer, row, thinning
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import force_evaluations
@@ -66,12 +67,16 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
             result.details |= {"compare": rows, "orders": orders(rows), "table": table(rows)}
     result.details |= {"weights": models[0].trained.origin, "seeds": [model.seed for model in models]}
     result.notices += [notice for model in models for notice in model.trained.notices]
+    if config.precision == "fp64":
+        result.notices.append("states and forces were float64, in which no model runs: rounding is left out")
     return result
 
 
 def _flows(workbench: Workbench, config: EnergyConfig, seed: int, trained: Trained) -> _Flows:
     tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq].view(config.batch, config.seq)
-    return _Flows(seed, trained, flow_starts(trained.model, tokens.to(workbench.device)))
+    starts = flow_starts(trained.model, tokens.to(workbench.device))
+    dtype = DTYPES[config.precision]
+    return _Flows(seed, trained, [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts])
 
 
 def _layers(model: _Flows, config: EnergyConfig) -> list[Layer]:
@@ -89,7 +94,7 @@ def _judge(config: EnergyConfig, layers: list[Layer], integrator: str) -> BenchR
     top = {key: metrics[key].value for key in ("mean_energy", "max_drift", "mean_drift", "monotonic_violation")}
     every = thinning(config.steps, len(layers))
     details = {
-        "integrator": integrator, "steps": config.steps, "dt": config.dt, "every": every,
+        "integrator": integrator, "steps": config.steps, "dt": config.dt, "precision": config.precision, "every": every,
         "layers": [row(layer, every) for layer in layers],
     }  # fmt: skip
     return BenchResult(metrics=metrics, gates=_gates(config, layers), details=details, top=top)

@@ -20,7 +20,7 @@ from phasebench.measure.energy import Start, energies
 from phasebench.measure.regression import linear_regression
 from phasebench.measure.trend import trend
 
-_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 _NOISE = {"fp32": 2e-6, "fp64": 1e-13}  # mean drifts below are rounding, at least in part, and have no order
 _LONG = 1000  # steps, beyond which a flow is timed once
 _MIN_STEPS = 8  # for the trend
@@ -46,7 +46,7 @@ def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.
     """A row for each integrator, dt and precision; a drift that is not finite is infinite."""
     rows = []
     for precision in config.precisions:
-        dtype = _DTYPES[precision]
+        dtype = DTYPES[precision]
         cast = [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts]
         for name, dt, steps in grid(config):
             integrator = name or starts[0][0].integrator

@@ -61,7 +61,7 @@ def swept(points: Sequence[Point]) -> list[Axis]:
     keys = dict.fromkeys(key for values in known for key in values)
     columns = {key: [values.get(key) for values in known] for key in keys}
     differing = {key: column for key, column in columns.items() if len({_same(v) for v in column if v is not None}) > 1}
-    named = {text.partition("=")[0].lstrip("+~") for point in points for text in point.overrides}
+    named = list(dict.fromkeys(text.partition("=")[0].lstrip("+~") for point in points for text in point.overrides))
     groups: dict[tuple[int, ...], list[str]] = {}
     for key, column in differing.items():
         groups.setdefault(_partition(column), []).append(key)
@@ -69,7 +69,7 @@ def swept(points: Sequence[Point]) -> list[Axis]:
     for together in groups.values():
         first, *others = sorted(together, key=lambda key: _rank(key, named))
         found.append(Axis(first, tuple(differing[first]), tuple(others)))
-    return sorted(found, key=lambda axis: (axis.key == SEED, axis.key.partition(".")[0] not in named, axis.key))
+    return sorted(found, key=lambda axis: (axis.key == SEED, *_place(axis.key, named), axis.key))
 
 
 def settings(point: Point) -> dict[str, Any]:
@@ -133,7 +133,13 @@ def _same(value: Any) -> str:
     return repr(float(value)) if number else json.dumps(value)
 
 
-def _rank(key: str, named: set[str]) -> tuple[Any, ...]:
+def _place(key: str, named: Sequence[str]) -> tuple[bool, int]:
+    """Keys that were given come first, in the order in which they were given."""
+    word = key if key in named else key.removesuffix(".name")
+    return word not in named, named.index(word) if word in named else 0
+
+
+def _rank(key: str, named: Sequence[str]) -> tuple[Any, ...]:
     given = key in named or key.removesuffix(".name") in named
     return (not given, key.startswith("scale."), " " in key, key.count("."), key)
 

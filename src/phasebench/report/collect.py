@@ -13,7 +13,6 @@ from phasebench.entries import Metric
 from phasebench.report.read import Bench, Broken, Run, read
 
 RESULTS, SWEEP = "results.json", "sweep.json"
-NOT_COMPARABLE = "not comparable"  # the status of a point whose time and memory were taken beside another's
 _VERDICTS = {0: "pass", 1: "fail", 2: "not measured"}
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from phasebench.entries import Metric
 from phasebench.measure.regression import linear_regression
@@ -81,12 +82,42 @@ def lines(
         metric = find(point)
         if metric is None or not is_number(metric.value) or not is_number(x.values[i]):
             continue
-        setting = (
-            f"{names[a.key].rpartition('.')[2]} {number(a.values[i])}" for a in others if a.values[i] is not None
-        )
+        setting = (said(names[a.key], a.values[i]) for a in others if a.values[i] is not None)
         key = (", ".join(setting), metric.kind == "predicted")
         groups.setdefault(key, {}).setdefault(float(x.values[i]), []).append(metric)
     return [Line(series, text, _dots(found), predicted) for (text, predicted), found in groups.items()]
+
+
+def said(key: str, value: Any) -> str:
+    """A setting for people: a name says by itself what it is a name of, a number does not.
+
+    Example:
+        >>> said("ode.dt", 0.1), said("ode.integrator", "leapfrog"), said("energy.dts", "null")
+        ('dt 0.1', 'leapfrog', 'dts null')
+    """
+    named = isinstance(value, str) and value != "null" and value[:1].isalpha()
+    return value if named else f"{key.rpartition('.')[2]} {number(value)}"
+
+
+def merged(found: Sequence[Line]) -> list[Line]:
+    """The lines, where a series is the same at every setting as one line without a setting.
+
+    Example:
+        >>> dots = (Dot(0.1, 3, 3, 3), Dot(0.2, 3, 3, 3))
+        >>> [line.label for line in merged([Line("baseline", "steps 2", dots), Line("baseline", "steps 5", dots)])]
+        ['baseline']
+    """
+    groups: dict[tuple[str, bool], list[Line]] = {}
+    for line in found:
+        groups.setdefault((line.series, line.predicted), []).append(line)
+    same = {key for key, group in groups.items() if len(group) > 1 and len({line.dots for line in group}) == 1}
+    kept: dict[tuple[Any, ...], Line] = {}
+    for line in found:
+        key = line.series, line.predicted
+        kept.setdefault(
+            key if key in same else (*key, line.setting), replace(line, setting="") if key in same else line
+        )
+    return list(kept.values())
 
 
 def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:

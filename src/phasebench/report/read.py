@@ -44,6 +44,7 @@ class Run:
         data: fingerprint of the text in use, None where none was.
         device: name of the GPU, or of the CPU where none was used.
         weights: file names of the weights whose training history the file has.
+        side_by_side: jobs of its sweep that may have run at one time on its machine.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Run:
     environment: dict[str, Any]
     benches: dict[str, Bench]
     weights: tuple[str, ...]
+    side_by_side: int = 1
 
     @property
     def verdict(self) -> int:
@@ -97,7 +99,7 @@ def _run(path: Path, digest: str, found: Mapping[str, Any]) -> Run:
     run = Run(
         path, digest, _is(found["timestamp"], str, "timestamp"), _is(found["status"], str, "status"),
         _is(found["seed"], int, "seed"), tuple(_texts(found["overrides"], "overrides")), config, _fingerprint(found),
-        _device(found, environment), environment, benches, _weights(found["benches"]),
+        _device(found, environment), environment, benches, _weights(found["benches"]), _side_by_side(found),
     )  # fmt: skip
     _unedited(found, run)
     for name, bench in benches.items():
@@ -168,6 +170,12 @@ def _device(found: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
 
 def _weights(benches: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found["file"] for found in histories(benches)))
+
+
+def _side_by_side(found: Mapping[str, Any]) -> int:
+    """Of a run that is no point of a sweep: 1."""
+    point = _is(found.get("point", {}), dict, "point")
+    return _is(point.get("side_by_side", 1), int, "point.side_by_side")
 
 
 def histories(benches: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -62,6 +62,14 @@ class Table:
     columns: list[Column]
     rows: list[list[Cell]]
 
+    def narrow(self) -> Table:
+        """The same without the points' names, where the swept values tell the points apart, and without reasons."""
+        axes = [i for i, column in enumerate(self.columns) if column.role == "axis"]
+        settings = {tuple(str(row[i].value) for i in axes) for row in self.rows}
+        left_out = {"reason", "point"} if len(settings) == len(self.rows) > 1 else {"reason"}
+        kept = [i for i, column in enumerate(self.columns) if column.key not in left_out]
+        return Table([self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows])
+
 
 def table(points: Sequence[Point], axes: Sequence[Axis], *, everything: bool = False) -> Table:
     """The swept keys, the main metrics and gates (or all of them), and how each point ended."""

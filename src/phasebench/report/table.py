@@ -20,19 +20,35 @@ _NO_GATE = {"failed": "failed", "pending": "not run", "running": "running", "ok"
 Benches = Mapping[str, Mapping[str, Any]]
 
 
-def render(results: Mapping[str, Any], console: Console | None = None, path: Path | str | None = None) -> None:
-    """Print the summary of a results.json's content, at the console's width; `path`, if given, as where it is."""
+def render(
+    results: Mapping[str, Any], console: Console | None = None, path: Path | str | None = None, *, brief: bool = False
+) -> None:
+    """Print the summary of a results.json's content, at the console's width; `path`, if given, as where it is.
+
+    `brief`, for one of many: gates a line a bench, and why something was not measured; the sweep's report has the rest.
+    """
     console = console or Console(highlight=False)
     benches = {name: _complete(bench or {}) for name, bench in (results.get("benches") or {}).items()}
-    for bench in benches.values():
-        if table := bench["details"].get("table"):
-            console.print(_rows(table))
-    console.print(_gates(benches))
-    for text in (*_recorded(results, benches), *_conditions(results), *_remarks(benches)):
+    texts = _in_short(benches) if brief else _in_full(results, benches)
+    for text in (*texts, *_remarks(benches, notices=not brief)):
         console.print(text)
     if path is not None:
         console.print(_line("results: ", str(path)))
     console.print(_verdict(benches))
+
+
+def _in_full(results: Mapping[str, Any], benches: Benches) -> Iterator[Table | Text]:
+    tables = (bench["details"].get("table") for bench in benches.values())
+    yield from (_rows(table) for table in tables if table)
+    yield _gates(benches)
+    yield from _recorded(results, benches)
+    yield from _conditions(results)
+
+
+def _in_short(benches: Benches) -> Iterator[Text]:
+    for name, bench in benches.items():
+        gates = [f"{_quantity(g)} {number(g['value'])}{_label(g)} {_VERDICTS[g['passed']][0]}" for g in bench["gates"]]
+        yield _line(f"{clean(name)}: ", ", ".join(gates) or _NO_GATE.get(bench["status"], "not measured"))
 
 
 def _complete(bench: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +98,8 @@ def _rows(content: Mapping[str, Any]) -> Table:
     """A table that a bench brings: its columns' names and its rows."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for i, heading in enumerate(content["columns"]):
-        table.add_column(clean(str(heading)), overflow="fold", justify="left" if i < 3 else "right")
+        words = i < 3  # which can be broken; a number cannot
+        table.add_column(clean(str(heading)), overflow="fold", no_wrap=not words, justify="left" if words else "right")
     for row in content["rows"]:
         table.add_row(*(Text(number(cell)) for cell in row))
     return table
@@ -128,12 +145,12 @@ def _conditions(results: Mapping[str, Any]) -> Iterator[Text]:
         yield _line("scale: ", f"all {len(conditions)} seed conditions met")
 
 
-def _remarks(benches: Benches) -> Iterator[Text]:
+def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:
     for name, bench in benches.items():
         for gate in bench["gates"]:
             if gate["passed"] is None:
                 yield _line(f"{clean(name)}: not measured: ", f"{gate['name']}: {gate['reason']}", "yellow")
-        for notice in bench["notices"]:
+        for notice in bench["notices"] if notices else ():
             yield _line(f"{clean(name)}: notice: ", str(notice), "yellow")
         if error := bench["error"]:
             yield _line(f"{clean(name)}: ", f"{error.get('type')}: {error.get('message')}", "bold red")

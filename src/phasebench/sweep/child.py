@@ -1,8 +1,10 @@
-"""The process of one point: ``python -m phasebench.sweep.child FOLDER``, started by `phasebench.sweep.isolate`."""
+"""The process of points: ``python -m phasebench.sweep.child FOLDER PIPE``, started by `phasebench.sweep.isolate`."""
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -20,20 +22,60 @@ from phasebench.sweep.state import state
 Execute = Callable[[Point, Path], int]
 
 
-def main(folder: Path, execute: Execute | None = None) -> int:
+def main(folder: Path, execute: Execute | None = None, ready: int | None = None) -> int:
     """Run the folder's point, unless another process has finished it meanwhile; the exit code is a run's.
 
-    One process at a time works in a folder. A job of an earlier sweep that still runs, as a cluster's does after the
-    sweep was killed, is waited for.
+    Then, if it ended well and may share its process with others, say so on the pipe `ready`, and run those whose
+    folders come on standard input. One process at a time works in a folder: a job of an earlier sweep that still
+    runs, as a cluster's does after the sweep was killed, is waited for.
     """
-    _end_with_parent()
-    with _only_one(folder):
+    orders = _Orders()
+    if ready is not None:
+        os.set_inheritable(ready, False)  # its end tells that this process has ended, whatever it has started
+    while True:
         point = Point.load(folder)
-        found = state(folder, point)
-        if found.status == "ok" and found.exit_code is not None and not point.rerun:
-            print(f"{point.name}: another process has finished it", flush=True)
-            return found.exit_code
-        return _run(folder, point, execute or _execute)
+        with _only_one(folder):
+            code = _run(folder, point, execute or _execute)
+        if ready is None or not point.may_share or state(folder, point).status != "ok":
+            return code
+        following = orders.next(ready)
+        if following is None:
+            return code
+        folder = following
+
+
+class _Orders:
+    """What comes on standard input, the parent's pipe: folders, as JSON, one a line.
+
+    As soon as it is closed, this process and those that it started are killed, unless it waits for a folder.
+    """
+
+    def __init__(self) -> None:
+        self.folders: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self.busy = threading.Event()
+        self.busy.set()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def next(self, ready: int) -> Path | None:
+        """Say that this process waits, and wait for a folder; None where there are no more."""
+        self.busy.clear()
+        try:
+            os.write(ready, b".")
+        except BrokenPipeError:
+            return None
+        return self.folders.get()
+
+    def _listen(self) -> None:
+        with os.fdopen(0, "rb", closefd=False) as stream:
+            for line in stream:
+                self.busy.set()
+                self.folders.put(Path(json.loads(line)))
+        if not self.busy.is_set():
+            self.folders.put(None)
+            return
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(2)
 
 
 def _execute(point: Point, folder: Path) -> int:
@@ -44,6 +86,10 @@ def _execute(point: Point, folder: Path) -> int:
 
 
 def _run(folder: Path, point: Point, execute: Execute) -> int:
+    found = state(folder, point)
+    if found.status == "ok" and found.exit_code is not None and not point.rerun:
+        print(f"{point.name}: another process has finished it", flush=True)
+        return found.exit_code
     try:
         return execute(point, folder)
     except Exception as error:
@@ -64,18 +110,5 @@ def _only_one(folder: Path) -> AcquireReturnProxy:
         return lock.acquire()
 
 
-def _end_with_parent() -> None:
-    """Kill this process and those that it started as soon as standard input, the parent's pipe, is closed."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-        os._exit(2)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), ready=int(sys.argv[2])))

@@ -23,6 +23,7 @@ FILE = "point.json"
 _NOT_MEASURING = ("sweep/", "report/", "track/", "run.py", "sweeper.py", "cli.py", "__main__.py",
                   "usage.py", "gpus.py", "handling.py", "compare")  # fmt: skip
 _FILES = ("path", "checkpoint")  # last words of the keys that name files to read
+_SHARING = {"ppl", "energy"}  # benches that leave nothing behind
 _NAME = 80  # characters of a folder's name before the hash
 
 
@@ -62,6 +63,14 @@ class Point:
         parts = [f"{key.rpartition('.')[2]}-{value}" for key, _, value in (o.partition("=") for o in self.swept)]
         words = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_NAME]
         return f"{words}_{self.digits}".lstrip("_")
+
+    @property
+    def may_share(self) -> bool:
+        """Whether other points may run in its process before and after it: none measures memory, nor other times."""
+        config = self.config
+        return (
+            isinstance(config, Config) and set(config.bench) <= _SHARING and not config.track and self.side_by_side == 1
+        )
 
     @property
     def digits(self) -> str:

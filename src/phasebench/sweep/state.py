@@ -22,7 +22,7 @@ _NO_HOST_MEMORY = ("can't allocate memory", "not enough memory")  # what torch's
 
 @dataclass(frozen=True)
 class State:
-    """A point's status, the reason where it is not ok, and its exit code where it has one."""
+    """A point's status, the reason where not all is well, and its exit code where it has one."""
 
     status: Status
     reason: str | None = None
@@ -62,7 +62,7 @@ def ended(results: Mapping[str, Any]) -> State:
         return State("missing", "did not end")
     code = exit_code(results)
     if results["status"] == "ok":
-        return State("ok", None, code)
+        return State("ok", _missed(results), code)
     errors = {name: bench["error"] for name, bench in results["benches"].items() if bench["error"]}
     if not errors:
         return State("failed", "no benchmark says why", code)
@@ -70,6 +70,17 @@ def ended(results: Mapping[str, Any]) -> State:
     special: list[Status] = [ending for ending in map(_ending, errors.values()) if ending != "failed"]
     reason = f"{name}: {error['type']}: {error['message'].partition(chr(10))[0]}"
     return State(special[0] if special else "failed", reason, code)
+
+
+def _missed(results: Mapping[str, Any]) -> str | None:
+    """The gates that failed, or could not be judged."""
+    gates = [
+        (f"{name} {gate['name']}", gate["passed"]) for name, b in results["benches"].items() for gate in b["gates"]
+    ]
+    words = {False: "gate failed", None: "not measured"}
+    said = [f"{how}: {', '.join(found)}" for passed, how in words.items()
+            if (found := [name for name, verdict in gates if verdict is passed])]  # fmt: skip
+    return "; ".join(said) or None
 
 
 def _ending(error: Mapping[str, Any]) -> Status:

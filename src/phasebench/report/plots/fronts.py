@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
+from phasebench.report.curves import said
 from phasebench.report.pareto import Trade, front, trades
 from phasebench.report.plots.style import (
     HEIGHT,
@@ -29,7 +30,6 @@ from phasebench.report.plots.style import (
     x_log,
     y_log,
 )
-from phasebench.report.table import number
 
 _EVALUATIONS = "force evaluations a layer and unit of time"
 _DRIFT = "max drift |H(t) - H(0)| / E_ref"
@@ -113,6 +113,6 @@ def setting_names(points: Sequence[Point], axes: Sequence[Axis]) -> dict[str, st
     names = short(axis.key for axis in axes)
     found = {}
     for i, point in enumerate(points):
-        words = (f"{names[a.key].rpartition('.')[2]} {number(a.values[i])}" for a in axes if a.values[i] is not None)
+        words = (said(names[a.key], a.values[i]) for a in axes if a.values[i] is not None)
         found[point.name] = ", ".join(words) or point.name
     return found

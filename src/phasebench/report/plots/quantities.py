@@ -9,14 +9,16 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
+from phasebench.entries import Metric
 from phasebench.measure.trend import ROUNDING
 from phasebench.report.axes import SEED, Axis
-from phasebench.report.collect import NOT_COMPARABLE, Point
-from phasebench.report.curves import Fit, Line, fit, lines
+from phasebench.report.collect import Point
+from phasebench.report.curves import Fit, Line, fit, lines, merged
 from phasebench.report.derived import DURATION
 from phasebench.report.plots.style import RC, Picture, figure, label, legend, look, picture, x_scale, y_log
 
-FLOOR = 2 * ROUNDING  # drift that rounding alone makes of a float32 trajectory: dots below tell nothing of the order
+# drift that rounding alone makes of a trajectory: dots below tell nothing of the order
+FLOORS = {"fp32": 2 * ROUNDING, "fp64": 1e-13}
 SHOWN = 7  # lines in one picture
 
 
@@ -30,7 +32,7 @@ class Quantity:
     title: str  # of the y axis, with unit
     log: bool = False
     ordered: bool = False  # with a fitted order
-    timed: bool = False  # time or memory: not of points that ran beside others
+    timed: bool = False  # time or memory: if measured, not of points that ran beside others
 
 
 QUANTITIES = (
@@ -53,25 +55,40 @@ _NOT_AN_ARM = ("ode_stack_median_ms",)
 
 def over_axes(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
     """A picture of each quantity over each numeric axis that it can depend on and along which it was measured."""
+    floor = _floor(points)
     for quantity in QUANTITIES:
         for axis in axes:
             if axis.numeric and axis.key != SEED and axis.concerns(quantity.bench):
-                found = _lines(quantity, points, axes, axis)
+                found = merged(_lines(quantity, points, axes, axis))
                 if any(len(line.dots) > 1 for line in found):
-                    yield _drawn(quantity, axis.key, found)
+                    yield _drawn(quantity, axis.key, found, floor)
+
+
+def _floor(points: Sequence[Point]) -> tuple[str, float]:
+    """The lowest precision of the drifts and what its rounding makes of them."""
+    of_energy = [p.run.config["bench"]["energy"] for p in points if p.run and "energy" in p.run.benches]
+    exact = bool(of_energy) and all(config.get("precision") == "fp64" for config in of_energy)
+    return ("float64", FLOORS["fp64"]) if exact else ("float32", FLOORS["fp32"])
 
 
 def _lines(quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x: Axis) -> list[Line]:
-    usable = [i for i, p in enumerate(points) if p.run and not (quantity.timed and p.status == NOT_COMPARABLE)]
+    usable = [i for i, p in enumerate(points) if p.run]
     kept = [points[i] for i in usable]
     cut = {axis.key: Axis(axis.key, tuple(axis.values[i] for i in usable), axis.moves) for axis in axes}
     found = []
-    for name in _metrics(quantity, kept):
-        found += lines(
-            kept, list(cut.values()), cut[x.key], quantity.bench,
-            lambda point, name=name: point.metric(quantity.bench, name), _series(quantity, name),
-        )  # fmt: skip
+    for metric in _metrics(quantity, kept):
+
+        def find(point: Point, metric: str = metric) -> Metric | None:
+            value = point.metric(quantity.bench, metric)
+            return None if value and value.kind == "measured" and quantity.timed and disturbed(point) else value
+
+        found += lines(kept, list(cut.values()), cut[x.key], quantity.bench, find, _series(quantity, metric))
     return found
+
+
+def disturbed(point: Point) -> bool:
+    """Whether other jobs of its sweep may have run at the same time on the same machine."""
+    return point.run is not None and point.run.side_by_side > 1
 
 
 def _metrics(quantity: Quantity, points: Sequence[Point]) -> list[str]:
@@ -97,30 +114,32 @@ def _series(quantity: Quantity, metric: str) -> str:
     return _arm(pattern, metric) or ""
 
 
-def _drawn(quantity: Quantity, key: str, found: list[Line]) -> Picture:
+def _drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, float]) -> Picture:
     shown = _selected(found)
     with rc_context(RC):
         made, panels = figure(height=3.0 + 0.17 * len(shown))
         panel = panels[0]
         looks = {place: i for i, place in enumerate(dict.fromkeys(map(_place, shown)))}
         for line in shown:
-            _line(panel, line, looks[_place(line)], _fitted(quantity, key, line), _ORDERED.get(_last(key), ""))
+            _line(panel, line, looks[_place(line)], _fitted(quantity, key, line, floor), _ORDERED.get(_last(key), ""))
         if quantity.log and all(dot.low > 0 for line in shown for dot in line.dots):
             y_log(panel)
             low, high = panel.get_ylim()
-            if quantity.ordered and low < FLOOR:
-                panel.axhspan(low, min(FLOOR, high), color="0.92", zorder=0)
+            if quantity.ordered and low < floor[1]:
+                panel.axhspan(low, min(floor[1], high), color="0.92", zorder=0)
                 panel.set_ylim(low, high)
+        else:
+            panel.ticklabel_format(axis="y", useOffset=False)  # a tick is the value, not its distance from another
         x_scale(panel, [dot.x for line in shown for dot in line.dots])
-        panel.set_xlabel(label(key))
+        panel.set_xlabel(label(key) + (" (units of H's time)" if _last(key) == "dt" else ""))
         panel.set_ylabel(quantity.title)
         legend(made, panel)
-    return picture(f"{quantity.name}_over_{_file(key)}", _caption(quantity, key, found, shown), made)
+    return picture(f"{quantity.name}_over_{_file(key)}", _caption(quantity, key, found, shown, floor), made)
 
 
-def _fitted(quantity: Quantity, key: str, line: Line) -> Fit | None:
+def _fitted(quantity: Quantity, key: str, line: Line, floor: tuple[str, float]) -> Fit | None:
     """The order, over the step size or the number of steps."""
-    return fit(line.dots, FLOOR) if quantity.ordered and _last(key) in _ORDERED else None
+    return fit(line.dots, floor[1]) if quantity.ordered and _last(key) in _ORDERED else None
 
 
 def _last(key: str) -> str:
@@ -141,7 +160,7 @@ def _line(panel: Axes, line: Line, i: int, fitted: Fit | None, word: str) -> Non
         panel.plot(ends, [fitted.at(x) for x in ends], color=style["color"], ls=":", lw=0.8)
 
 
-def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line]) -> str:
+def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line], floor: tuple[str, float]) -> str:
     parts = [f"{quantity.title[0].upper()}{quantity.title[1:]} over {key}."]
     if len(shown) < len(found):
         parts.append(f"{len(shown)} of {len(found)} lines are shown; the table has all.")
@@ -151,9 +170,9 @@ def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line])
         parts.append("Dashed: predicted, not measured.")
     if any(dot.at_least for line in shown for dot in line.dots):
         parts.append("Open triangles: only a lower bound is known.")
-    if any(_fitted(quantity, key, line) for line in shown):
+    if any(_fitted(quantity, key, line, floor) for line in shown):
         parts.append(f"The {_ORDERED[_last(key)]} is that of log drift over log {key} with its standard error, of the "
-                     f"dots above {FLOOR:g}; below (grey), rounding to float32 decides.")  # fmt: skip
+                     f"dots above {floor[1]:g}; below (grey), rounding to {floor[0]} decides.")  # fmt: skip
     if quantity.metrics == (DURATION,):
         parts.append("Of points whose weights were not trained in that run.")
     return " ".join(parts)
@@ -166,6 +185,8 @@ def _place(line: Line) -> tuple[str, str]:
 
 def _selected(found: list[Line]) -> list[Line]:
     """Lines of at most `SHOWN` looks: every series (an arm, say) at as many of the settings as there is room for."""
+    if len(set(map(_place, found))) <= SHOWN:
+        return found
     settings, series = list(dict.fromkeys(line.setting for line in found)), {line.series for line in found}
     count = min(len(settings), max(1, SHOWN // len(series)))
     kept = {settings[round(i * (len(settings) - 1) / max(1, count - 1))] for i in range(count)}

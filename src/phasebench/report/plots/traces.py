@@ -30,10 +30,10 @@ _SERIES = {
 
 @dataclass(frozen=True)
 class Trace:
-    """The layers' series of one point, which have a value every so many steps."""
+    """The layers' series of one point, which have a value every so often, in units of H's time."""
 
     name: str
-    every: int
+    every: float
     layers: list[dict[str, Any]]
 
 
@@ -63,7 +63,7 @@ def _panels(found: list[Trace], series: str, title: str) -> Figure:
             panel.set_visible(False)
         if series == "max_drift_at_step" and all(min(layer[series]) > 0 for t in found for layer in t.layers):
             y_log(panels[0])
-        made.supxlabel("integrator step", fontsize=9)
+        made.supxlabel("time along the flow (units of H's time)", fontsize=9)
         made.supylabel(title, fontsize=9)
     return made
 
@@ -74,8 +74,8 @@ def _lines(panel: Axes, trace: Trace, series: str) -> None:
     for i, layer in enumerate(trace.layers):
         values = layer[series]
         first = 0 if series == "drift_of_batch_mean" else 1  # the drift of step 0 is 0 by definition
-        steps = [trace.every * (first + j) for j in range(len(values))]
-        panel.plot(steps, values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
+        times = [trace.every * (first + j) for j in range(len(values))]
+        panel.plot(times, values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
     if series == "drift_of_batch_mean":
         panel.ticklabel_format(axis="y", scilimits=(0, 0))
     panel.set_title(label(trace.name), fontsize=7, loc="right")
@@ -95,7 +95,7 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
             for series in _SERIES:
                 if not layer[series] or not all(map(math.isfinite, layer[series])):
                     raise ValueError(f"{series} is empty, or has a value that is not finite")
-        return Trace(name, int(details.get("every", 1)), layers)
+        return Trace(name, int(details.get("every", 1)) * float(found["config"]["bench"]["energy"]["dt"]), layers)
     except (Broken, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         collection.notes.append(f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}")
         return None

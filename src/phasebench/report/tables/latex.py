@@ -24,6 +24,7 @@ def latex_text(table: Table) -> str:
 
     Headings and units fill as many rows as they need; the number of a failed gate is bold.
     """
+    table = table.narrow()
     benches = dict.fromkeys(_bench(column) for column in table.columns if column.role == "metric")
     parts = [
         _tabular(table, [i for i, c in enumerate(table.columns) if _belongs(c, bench)]) for bench in benches or [""]
@@ -36,7 +37,7 @@ def _bench(column: Column) -> str:
 
 
 def _belongs(column: Column, bench: str) -> bool:
-    return _bench(column) == bench if column.role == "metric" else column.key != "reason"
+    return column.role != "metric" or _bench(column) == bench
 
 
 def _tabular(table: Table, shown: list[int]) -> str:

@@ -20,17 +20,19 @@ _STYLES = {"pass": "green", "FAIL": "bold red", "not measured": "bold yellow"}
 
 def show(table: Table, console: Console, *, elsewhere: str = "") -> None:
     """Print the table at the console's width; no line is wider. `elsewhere` says where the other rows are."""
-    rows = table.rows[:ROWS]
-    head = [i for i, column in enumerate(table.columns) if column.role in ("point", "axis")]
-    rest = [
-        i for i, column in enumerate(table.columns) if column.role not in ("point", "axis") and column.key != "reason"
-    ]
-    widths = [_width(column, [row[i] for row in rows]) for i, column in enumerate(table.columns)]
+    narrow = table.narrow()
+    rows = narrow.rows[:ROWS]
+    head = [i for i, column in enumerate(narrow.columns) if column.role in ("point", "axis")]
+    rest = [i for i, column in enumerate(narrow.columns) if column.role not in ("point", "axis")]
+    widths = [_width(column, [row[i] for row in rows]) for i, column in enumerate(narrow.columns)]
     for piece in _pieces(widths, head, rest, console.width):
-        console.print(_piece(table, rows, {i: widths[i] for i in piece}))
-    for row in rows:
+        console.print(_piece(narrow, rows, {i: widths[i] for i in piece}))
+    for row, shown in zip(table.rows, rows, strict=False):
         if row[-1].value:
-            console.print(Text(clean(f"{row[0].value}: {row[-1].value}"), "yellow", overflow="fold"))
+            known = [i for i in head if shown[i].value is not None]
+            words = [f"{narrow.columns[i].heading} {shown[i].text(narrow.columns[i])}" for i in known]
+            name = row[0].value if narrow.columns[0].role == "point" else ", ".join(words)
+            console.print(Text(clean(f"{name}: {row[-1].value}"), "yellow", overflow="fold"))
     if len(table.rows) > ROWS:
         console.print(Text(f"{len(table.rows) - ROWS} more points {elsewhere}".rstrip(), overflow="fold"))
 
