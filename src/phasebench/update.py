@@ -50,7 +50,7 @@ class Updater:
 
     def __init__(self, model: Trainable, recipe: TrainConfig, seed: int, device: torch.device) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
-        if recipe.compile:
+        if recipe.compile and device.type == "cuda":
             model.compile_training()
         self.parameters = [parameter for _, parameter in model.named_parameters()]
         self.recorded = recipe.graph and device.type == "cuda"

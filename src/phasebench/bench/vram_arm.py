@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from phasebench import evaluation
-from phasebench.config import DropoutConfig, ModelConfig, OdeConfig, TrainConfig
+from phasebench.config import DropoutConfig, ModelConfig, OdeConfig, TrainConfig, TrainedOdeConfig
 from phasebench.dynamics import as_on_gpu, refused
 from phasebench.measure.gpu import Gpu
 from phasebench.measure.memory import CudaMeter, NotTold, process_bytes
@@ -52,7 +52,8 @@ class ArmRequest:
     def from_json(values: dict[str, Any]) -> ArmRequest:
         """The inverse of `dataclasses.asdict`."""
         model = values["model"]
-        groups = {"dropout": DropoutConfig(**model["dropout"]), "ode": OdeConfig(**model["ode"])}
+        kinds = {"dropout": DropoutConfig, "ode": OdeConfig, "trained_ode": TrainedOdeConfig}
+        groups = {name: kind(**model[name]) for name, kind in kinds.items()}
         return ArmRequest(**{**values, "model": ModelConfig(**{**model, **groups})})
 
 

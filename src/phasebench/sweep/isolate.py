@@ -40,8 +40,8 @@ class _Child:
         self.ready, theirs = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [*CHILD, str(folder), str(theirs)], stdin=subprocess.PIPE, env=child_environment(), start_new_session=True,
-                pass_fds=[theirs],
+                [*CHILD, str(folder), str(theirs)], stdin=subprocess.PIPE, env=child_environment(),
+                start_new_session=True, pass_fds=[theirs],
             )  # fmt: skip
         except BaseException:
             os.close(self.ready)
