@@ -15,9 +15,9 @@ from jaxtyping import install_import_hook
 
 from paths import ROOT
 
-_MATH = (ROOT / "src/phasebench/dynamics").glob("[a-z]*.py")  # whose Triton kernels are no Python functions
-_CHECKED = [f"phasebench.dynamics.{path.stem}" for path in _MATH if path.stem != "kernels"]
-install_import_hook(["phasebench.nn", "phasebench.models", *_CHECKED], "beartype.beartype")
+_MATH = [path for package in ("dynamics", "nn") for path in (ROOT / "src/phasebench" / package).glob("[a-z]*.py")]
+_CHECKED = [f"phasebench.{p.parent.name}.{p.stem}" for p in _MATH if "kernels" not in p.stem]  # Triton's are no Python
+install_import_hook(["phasebench.models", *_CHECKED], "beartype.beartype")
 
 import pytest  # noqa: E402
 

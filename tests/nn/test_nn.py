@@ -19,6 +19,7 @@ from phasebench.nn import (
     linear_cross_entropy,
     rotary_phases,
 )
+from phasebench.nn.layers import BLANK
 
 
 def as_complex(z: Tensor) -> Tensor:
@@ -66,11 +67,13 @@ def test_modrelu_cuts_small_moduli_and_keeps_phases() -> None:
     torch.testing.assert_close(as_complex(layer(z)), torch.tensor([[0j, (3 + 4j) * 4.9 / 5]]), atol=1e-5, rtol=0)
 
 
-def test_modrelu_is_differentiable_at_zero() -> None:
-    z = torch.zeros(1, 4, requires_grad=True)
-    ModReLU(2)(z).sum().backward()
+@pytest.mark.parametrize("b", [-0.1, 0.5])
+def test_modrelu_is_differentiable_at_zero(b: float) -> None:
+    layer, z = ModReLU(2), torch.zeros(1, 4, requires_grad=True)
+    layer.b.data.fill_(b)
+    layer(z).sum().backward()
     assert z.grad is not None
-    assert z.grad.isfinite().all()
+    assert z.grad.abs().max() <= max(0.0, b) * 1.01e3
 
 
 def test_rotary_scores_depend_on_the_distance_only() -> None:
@@ -102,8 +105,12 @@ def test_dropout_drops_both_parts_of_a_channel() -> None:
 def test_embedding_dropout_drops_word_types() -> None:
     z = ComplexEmbedding(10, 4, rate=0.5)(torch.arange(10).repeat(3, 1))
     assert torch.equal(z[0], z[1])
-    dropped = (z[0] == 0).all(-1)
+    dropped = (z[0] == BLANK).all(-1)
     assert 0 < dropped.sum() < 10
+    kept = [i for i in range(10) if not dropped[i]]
+    layer = ComplexEmbedding(10, 4, rate=0.5)
+    assert all((z[0, i] != BLANK).any() for i in kept)
+    assert torch.equal(layer.eval()(torch.arange(10)[None])[0], layer.weight)
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.booleans())

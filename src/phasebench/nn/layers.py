@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from phasebench.nn.tied import Deferred, lookup
 
+BLANK = 0.02  # every coordinate of a dropped row: as large as those of a fresh table
+
 
 class ComplexLinear(nn.Module):
     """z -> (A + i B) z, without bias: one real product with the block matrix [[A, -B], [B, A]].
@@ -48,7 +50,7 @@ class ModReLU(nn.Module):
 
     def forward(self, z: Float[Tensor, "... dim2"]) -> Float[Tensor, "... dim2"]:
         x, y = z.float().chunk(2, -1)
-        modulus = (x * x + y * y + 1e-12).sqrt()
+        modulus = (x * x + y * y + 1e-6).sqrt()  # bounds the derivative at zero, b / 1e-3, where b is positive
         scale = F.relu(modulus + self.b) / modulus
         return torch.cat((x * scale, y * scale), -1).to(z.dtype)
 
@@ -105,7 +107,9 @@ class LockedDropout(nn.Module):
 class ComplexEmbedding(nn.Module):
     """A complex table e of shape (V, D); in training whole rows are dropped with probability `rate`.
 
-    Row dropout is the embedding dropout of Gal & Ghahramani (2016).  `weight` is also the tied head's:
+    Row dropout is the embedding dropout of Gal & Ghahramani (2016), but a dropped row is read as `BLANK`, and the
+    others as they are.  Zero would stay zero in every layer for the first token of a sequence, and each norm there
+    multiplies the gradient by 1 / sqrt(eps): after some layers it is infinite.  `weight` is also the tied head's:
     logit_v = Re<e_v, z> = [Re e_v | Im e_v] . [Re z | Im z].
     """
 
@@ -128,4 +132,4 @@ class ComplexEmbedding(nn.Module):
         if not self.training or self.rate == 0.0:
             return z
         keep = F.dropout(self.weight.new_ones(self.weight.shape[0], 1), self.rate)
-        return z * F.embedding(tokens, keep)
+        return torch.where(F.embedding(tokens, keep) > 0, z, BLANK)
