@@ -112,7 +112,7 @@ def test_the_seeds_are_the_seeds(recipe: Any) -> None:
 
 
 def test_a_model_of_its_own_learning_rate(recipe: Any) -> None:
-    words = ["bench=ppl", "bench.ppl.reference=null", "bench.ppl.seeds=null", "bench.ppl.baseline.lr=5e-4"]
+    words = ["bench=ppl", "bench.ppl.reference=null", "bench.ppl.seeds=null", "bench.ppl.baseline.lr=1e-3"]
     _, results = recipe("wikitext2_word", *words)
     assert list(results["benches"]) == ["ppl"]  # the experiment's values for bench.energy are for runs that choose it
     rates = {

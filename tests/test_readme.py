@@ -17,7 +17,7 @@ from phasebench.validation import keys_at, to_config
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.partition(" #")[0].strip() for line in TEXT.splitlines() if line.startswith("python runner.py")]
-REFERENCE = ROOT / "outputs" / "reference" / "h100" / "seed" / "results.json"
+REFERENCE = ROOT / "outputs" / "reference" / "h100"
 
 
 def test_it_fits_its_size() -> None:
@@ -57,8 +57,9 @@ def test_links_lead_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_figures_are_those_of_the_reference_run() -> None:
-    results = json.loads(REFERENCE.read_text())
+def test_figures_are_those_of_the_reference_runs() -> None:
+    seed, vram = (json.loads((REFERENCE / name / "results.json").read_text()) for name in ("seed", "vram"))
+    results = seed | {key: value for key, value in vram.items() if key.startswith("vram_")}
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| \*\*([^*]+)\*\* \|", TEXT, re.MULTILINE))
     assert set(rows) >= {
         "stage1_ppl",
@@ -70,14 +71,18 @@ def test_figures_are_those_of_the_reference_run() -> None:
     }
     for key, shown in rows.items():
         assert f"{results[key]:.4g}" == shown, key
-    assert results["all_pass"] is True
-    assert all(condition["met"] for condition in results["conditions"])
+    for run in (seed, vram):
+        assert run["all_pass"] is True
+        assert all(condition["met"] for condition in run["conditions"])
 
 
 def test_the_reference_runs_keep_their_configuration_and_command() -> None:
     for results in (ROOT / "outputs" / "reference").rglob("results.json"):
-        kept = {file.name for file in results.parent.iterdir()}
-        assert {"config.yaml", "overrides.yaml", "log.txt"} <= kept, results.parent
+        folder, wanted = results.parent, {"config.yaml", "overrides.yaml", "log.txt"}
+        if (folder.parent / "sweep.json").exists():  # a point, whose results hold its resolved configuration
+            assert json.loads(results.read_text())["config"], folder
+            folder, wanted = folder.parent, {"command.txt", "log.txt", "report.html"}
+        assert wanted <= {file.name for file in folder.iterdir()}, folder
 
 
 def test_ci_runs_the_test_command() -> None:
