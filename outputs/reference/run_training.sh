@@ -6,8 +6,8 @@
 # there). Then, with all weights in the cache, everything that needs them, into RESULTS_FOLDER: perplexities, leak test,
 # drift, integrators side by side (training/), and 10,000 steps (long/). Weights stay behind. Otherwise it exits with the
 # worst code of the runs (1: a gate failed, 2: something could not be measured).
-# Estimated for one H100, 44 epochs, eager: 110 s a Stage 1, 200 s a Stage 2, 100 s a GPT alone on the GPU, so 7 minutes
-# a seed; side by side less. Measuring: about 4 minutes for three seeds.
+# Estimated for one H100, 40 epochs, from timed steps: 85 s a Stage 1, 210 s a Stage 2, 120 s a GPT, so 7 minutes a seed, and
+# some 20 s each to start, which two JOBS side by side hide. Measuring: about 3 minutes for three seeds.
 set -uo pipefail
 wikitext=$1 out=$2 seeds=$3 budget=$4 jobs=$5 worst=0
 shift 5
