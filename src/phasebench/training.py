@@ -33,13 +33,17 @@ BEST = "best/"
 
 
 class TrainingDiverged(ArithmeticError):
-    """A loss or gradient is NaN or infinite. `checkpoint` is the last one from before, or None."""
+    """A loss or gradient is NaN or infinite. `checkpoint` is the last one from before, or None.
 
-    def __init__(self, step: int, checkpoint: Path | None) -> None:
+    Where steps are `recorded`, a flow that leaves its lattice cannot say so itself.
+    """
+
+    def __init__(self, step: int, checkpoint: Path | None, *, recorded: bool = False) -> None:
         self.step, self.checkpoint = step, checkpoint
         kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint from before"
+        cause = "; train.graph=false tells whether a flow left its lattice" if recorded else ""
         super().__init__(f"training diverged at step {step}: its loss or gradient is not finite; {kept}\n"
-                         "  fix: lower train.lr, or train.precision=bf16 or fp32")  # fmt: skip
+                         f"  fix: lower train.lr, or train.precision=bf16 or fp32{cause}")  # fmt: skip
 
 
 @dataclass
@@ -149,7 +153,8 @@ class _Trainer:
             raise self._diverged(step)
 
     def _diverged(self, step: int) -> TrainingDiverged:
-        return TrainingDiverged(step, self.task.partial if self.task.partial.exists() else None)
+        partial = self.task.partial
+        return TrainingDiverged(step, partial if partial.exists() else None, recorded=self.update.recorded)
 
     def _log(self, loss: Tensor, norm: Tensor) -> None:
         self._check()
