@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ class Sweep:
         return subprocess.Popen(
             line, cwd=self.folder, env=env | ({"REAL": "1"} if real else {}), text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background jobs
         )  # fmt: skip
 
     def run(self, *words: str, **how: Any) -> tuple[int, str]:
