@@ -85,6 +85,12 @@ def test_a_checkpoint_must_be_of_the_ode_that_is_named(command: Command, tmp_pat
     refuses(command(ENERGY, *TINY, OTHERWISE, TRAINED, given, "model.trained_ode.dt=0.25"), "model.ode.dt is 0.5")
 
 
+def test_the_fix_of_a_checkpoint_of_another_ode_names_the_keys(command: Command, tmp_path: Path) -> None:
+    command(ENERGY, *TINY, AS_TRAINED)
+    given = f"model.checkpoint={weights(tmp_path)}"
+    refuses(command(ENERGY, *TINY, OTHERWISE, given), "fix: ", "model.trained_ode", "model.checkpoint=null")
+
+
 # of every key that acts on Stage 2's weights, a value that is no default
 CHANGED = {
     "dim": 24, "blocks": 3, "heads": 3, "hidden": 40, "rope_base": 99.0, "embedding_scale": 2.0, "lr": 0.01,
