@@ -109,3 +109,29 @@ def test_a_process_that_waits_ends_with_its_pipe(folders: list[Path]) -> None:
     isolate.release()
     assert waiting.process.returncode == 0
     assert isolate._idle == []
+
+
+@pytest.mark.parametrize("changes", ["directory", "environment"])
+def test_a_process_that_began_elsewhere_is_replaced(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str
+) -> None:
+    isolate.run_point(folders[0], None)
+    isolate.run_point(folders[1], None)
+    if changes == "directory":  # as hydra.job.chdir does
+        monkeypatch.chdir(tmp_path)
+    else:  # as hydra.job.env_set does
+        monkeypatch.setenv("OF_THIS_JOB", "1")
+    isolate.run_point(folders[2], None)
+    isolate.release()
+    first, second, third = ran(folders)
+    assert first == second != third
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolate, "_END_S", 0.2)
+    isolate.run_point(folders[0], None)
+    (waiting,) = isolate._idle
+    os.kill(waiting.process.pid, signal.SIGSTOP)
+    isolate.release()
+    assert waiting.process.returncode == -signal.SIGKILL
+    assert ran(folders[:1])
