@@ -29,13 +29,15 @@ class Sweep:
         self.folder, self.log = folder, folder / "log.txt"
         self.program = ROOT / ("tests/sweeping.py" if fake else "runner.py")
 
-    def start(self, *words: str, faults: dict[str, str] | None = None, real: bool = False) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, faults: dict[str, str] | None = None, real: bool = False, stderr: int = subprocess.STDOUT
+    ) -> subprocess.Popen[str]:
         paths = os.pathsep.join(str(ROOT / part) for part in ("src", "tests", "."))
         env = os.environ | {"PYTHONPATH": paths, "LOG": str(self.log), "FAULTS": json.dumps(faults or {})}
         line = [sys.executable, str(self.program), "-m", *(GRAD if real else FAKE), *words]
         return subprocess.Popen(
             line, cwd=self.folder, env=env | ({"REAL": "1"} if real else {}), text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=stderr,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background jobs
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from phasebench import checkpoint, data, workbench
 from phasebench.config import ConfigError, DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainedOdeConfig
@@ -82,6 +83,41 @@ def test_a_checkpoint_must_be_of_the_ode_that_is_named(command: Command, tmp_pat
     assert results["benches"]["energy"]["details"]["weights"]["trained_ode"]["steps"] == 2
     refuses(command(ENERGY, *TINY, OTHERWISE, given), "model.checkpoint", "model.ode.steps is 2 in the file, 4 here")
     refuses(command(ENERGY, *TINY, OTHERWISE, TRAINED, given, "model.trained_ode.dt=0.25"), "model.ode.dt is 0.5")
+
+
+def test_the_fix_of_a_checkpoint_of_another_ode_names_the_keys(command: Command, tmp_path: Path) -> None:
+    command(ENERGY, *TINY, AS_TRAINED)
+    given = f"model.checkpoint={weights(tmp_path)}"
+    refuses(command(ENERGY, *TINY, OTHERWISE, given), "fix: ", "model.trained_ode", "model.checkpoint=null")
+
+
+# of every key that acts on Stage 2's weights, a value that is no default
+CHANGED = {
+    "dim": 24, "blocks": 3, "heads": 3, "hidden": 40, "rope_base": 99.0, "embedding_scale": 2.0, "lr": 0.01,
+    "dropout.embedding": 0.1, "dropout.input": 0.2, "dropout.block": 0.3, "dropout.output": 0.4,
+    "dropout.attention": 0.5, "dropout.locked": True, "ode.gradient": "backprop", "ode.on_overflow": "checkpoint",
+    "ode.potential": "gelu", "ode.coupling": 0.5, "ode.omega": 0.25, "recompute": ["head"], "checkpoint": "FILE",
+}  # fmt: skip
+
+
+def test_the_baseline_of_the_sweep_has_the_weights_of_its_model(command: Command) -> None:
+    words = [f"model.{key}={str(value).translate({39: None})}" for key, value in CHANGED.items()]  # no quotes
+    tree = yaml.safe_load(command("+sweep=discretisation scale=laptop", *words, "--cfg job --resolve").out)
+    model, baseline = leaves(tree["model"]), leaves(tree["bench"]["ppl"]["baseline"])
+    assert {key: model[key] for key in CHANGED} == CHANGED
+    given = {key.removeprefix("trained_"): value for key, value in model.items() if key.startswith("trained_ode.")}
+    assert set(model) == {*CHANGED, *given, *(f"trained_{key}" for key in given), "name"}
+    assert {key: baseline[key] for key in CHANGED} == CHANGED
+    assert given == {"ode.steps": 5, "ode.dt": 0.2, "ode.integrator": "leapfrog"}
+    assert {key: baseline[key] for key in given} == given
+
+
+def leaves(tree: dict[str, Any], at: str = "") -> dict[str, Any]:
+    """Values by dotted key; the learned positions are GPT-2's."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, f"{at}{key}.") if isinstance(value, dict) else {f"{at}{key}": value}
+    return {key: value for key, value in found.items() if key != "positions"}
 
 
 def test_the_ode_of_training_is_the_own_one_where_nothing_is_named() -> None:

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # One set of trained weights of experiment=wikitext2_word, its flow integrated by six integrators at four step sizes
 # (conf/sweep/discretisation.yaml): perplexity and drift of each, with a report.
-#   PHASEBENCH_COMMIT=$(git rev-parse HEAD) bash outputs/reference/run_sweep.sh FOLDER_OF_WIKITEXT RESULTS_FOLDER CHECKPOINT [OVERRIDES...]
+#   export PHASEBENCH_COMMIT=$(git rev-parse HEAD)
+#   bash outputs/reference/run_sweep.sh FOLDER_OF_WIKITEXT RESULTS_FOLDER CHECKPOINT [OVERRIDES...]
 # CHECKPOINT: Stage 2's weights of that experiment, as run_training.sh leaves them in outputs/cache/weights; "" takes them
 # from there, or trains them (minutes). The test split is scored without overlap of contexts, in TF32, to fit the time.
 # Estimated for one H100 with given weights: 24 points in one process, 60 to 90 s in all. Run again it does what is missing.
 # Kept are the points' results.json (each with its resolved configuration; two series a layer that no report reads are left
-# out), the command, the log, tables and plots (PNG): about 1.4 MB, and sweep.tgz with all of it. Exits with the sweep's code: 1 is usual, since coarse steps miss the gate on drift; 2: not measured.
+# out), the command, the log, tables and plots (PNG): about 1.4 MB, and sweep.tgz with all of it. Exits with the sweep's
+# code: 1 is usual, since coarse steps miss the gate on drift; 2: not measured.
 set -uo pipefail
 wikitext=$1 out=$2 checkpoint=$3
 shift 3

@@ -94,6 +94,8 @@ def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
             raise point.config
         print(point.label, flush=True)
         run_point(folder, point.config.job_timeout_s)
+    except BrokenPipeError:  # whoever read our output has gone, which ends the sweep
+        raise
     except Exception as error:  # the other points go on
         return refuse(error)
     return 2 if (code := state(folder, point).exit_code) is None else code

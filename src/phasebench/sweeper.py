@@ -137,6 +137,8 @@ class GridSweep:
             batch = ready[first : first + size]
             try:
                 self._launch(batch, first)
+            except BrokenPipeError:  # whoever read our output has gone
+                raise
             except Exception as error:  # of a launcher, or a disk that is full: the other points go on
                 _tell_error(error)
                 run.ended(2)
@@ -151,7 +153,8 @@ class GridSweep:
             [*point.overrides, f"hydra.sweep.dir={place}", f"hydra.sweep.subdir={_quoted(point.name)}"]
             for point in points
         ]
-        self.launcher.launch(jobs, initial_job_idx=first)
+        for job in self.launcher.launch(jobs, initial_job_idx=first):
+            _ = job.return_value  # raises what the job raised
 
     def _look(self, ledger: Ledger, points: Sequence[Point]) -> None:
         for point in points:

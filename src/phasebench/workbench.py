@@ -152,7 +152,9 @@ class Workbench:
     def _given(self, config: ModelConfig, key: str) -> Trained:
         model = self._fresh(config, self.config.seed)
         path = Path(str(config.checkpoint)).expanduser()
-        metadata = checkpoint.load_weights(model, path, expected=shape(config, self.corpus), key=f"{key}.checkpoint")
+        metadata = checkpoint.load_weights(
+            model, path, expected=shape(config, self.corpus), key=f"{key}.checkpoint", fix=_fix(config, key)
+        )
         done, wanted = int(metadata.get("step", 0)), self.recipe(config).steps
         unfinished = [f"{path.name} is of an unfinished training: {done} steps"] if "scaler" in metadata else []
         origin = {"origin": "given", "file": path.name, "steps_done": done, "steps_of_recipe": wanted}
@@ -254,6 +256,12 @@ def require_ode(config: Config) -> None:
     """Raise `ConfigError` for a model without an ODE."""
     if config.model.name != "stage2":
         raise ConfigError("model", config.model.name, "has no ODE (Hamiltonian flow) to measure", "model=stage2")
+
+
+def _fix(config: ModelConfig, key: str) -> str:
+    """What to do about a given checkpoint that is of other weights than the model's."""
+    trained = f", {key}.trained_ode (steps, dt, integrator) as they were trained" if config.name == "stage2" else ""
+    return f"give the weights of this model and data{trained}, or {key}.checkpoint=null to train them"
 
 
 def _labelled(trained: Trained, config: ModelConfig) -> Trained:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from paths import ROOT
-from phasebench.sweep import isolate
+from phasebench import job
+from phasebench.config import Config
+from phasebench.sweep import child, isolate
 from phasebench.sweep.point import Point
 from phasebench.sweep.state import state
 from sweeping import Sweep
@@ -109,3 +112,54 @@ def test_a_process_that_waits_ends_with_its_pipe(folders: list[Path]) -> None:
     isolate.release()
     assert waiting.process.returncode == 0
     assert isolate._idle == []
+
+
+@pytest.mark.parametrize("changes", ["directory", "environment"])
+def test_a_process_that_began_elsewhere_is_replaced(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str
+) -> None:
+    isolate.run_point(folders[0], None)
+    isolate.run_point(folders[1], None)
+    if changes == "directory":  # as hydra.job.chdir does
+        monkeypatch.chdir(tmp_path)
+    else:  # as hydra.job.env_set does
+        monkeypatch.setenv("OF_THIS_JOB", "1")
+    isolate.run_point(folders[2], None)
+    isolate.release()
+    first, second, third = ran(folders)
+    assert first == second != third
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolate, "_END_S", 0.2)
+    isolate.run_point(folders[0], None)
+    (waiting,) = isolate._idle
+    os.kill(waiting.process.pid, signal.SIGSTOP)
+    isolate.release()
+    assert waiting.process.returncode == -signal.SIGKILL
+    assert ran(folders[:1])
+
+
+def test_what_earlier_points_compiled_keeps_no_later_one_from_compiling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = []
+
+    def compiles(config: Config, *_: Any, **__: Any) -> int:
+        def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+            graphs.append(config.seed)
+            return graph.forward
+
+        torch.compile(twice, backend=backend, dynamic=False)(torch.ones(config.seed + 2))
+        return 0
+
+    monkeypatch.setattr(job, "execute", compiles)
+    seeds = range(torch._dynamo.config.recompile_limit + 3)
+    for seed in seeds:
+        tree = {"device": "cpu", "bench": {"ppl": {}}, "seed": seed, "train": {"compile": True}}
+        assert child._execute(Point(tree, ()), tmp_path) == 0
+    assert graphs == list(seeds)
+
+
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x + x

@@ -157,6 +157,22 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_a_sweep_ends_when_nobody_reads_it_any_more(sweep: Sweep) -> None:
+    process = sweep.start(STEPS, "sweep_name=a", stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stderr
+    assert "points to run" in process.stdout.readline()
+    process.stdout.close()  # as `| head -1` does
+    with process.stderr:
+        errors = process.stderr.read()
+    assert process.wait(timeout=60) == 2
+    assert "Traceback" not in errors
+    assert "bug" not in errors
+    assert len(sweep.logged("start")) < len(sweep.points("a"))
+    code, out = sweep.run(STEPS, "sweep_name=a")
+    assert code == 0, out
+
+
 def test_a_second_sweep_into_the_same_folder_is_refused(sweep: Sweep) -> None:
     first = sweep.start(STEPS, "sweep_name=a", faults={"steps-2": "hang"})
     wait_for_start(sweep, "steps-2")

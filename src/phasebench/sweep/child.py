@@ -82,7 +82,12 @@ def _execute(point: Point, folder: Path) -> int:
     from phasebench.job import execute  # imports torch
     from phasebench.validation import to_config
 
-    return execute(to_config(point.tree), folder, list(point.overrides), point=point.facts())
+    config = to_config(point.tree)
+    if config.train.compile:
+        import torch
+
+        torch.compiler.reset()  # what earlier points compiled counts towards a limit, beyond which torch runs eagerly
+    return execute(config, folder, list(point.overrides), point=point.facts())
 
 
 def _run(folder: Path, point: Point, execute: Execute) -> int:

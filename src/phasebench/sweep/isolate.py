@@ -26,6 +26,7 @@ from phasebench.sweep.point import Point
 
 CHILD = [sys.executable, "-m", "phasebench.sweep.child"]  # is given the first point's folder, and where to say ready
 _LOOK_S = 1.0  # between two looks at whether a silent process still lives
+_END_S = 10.0  # that a process may take to end which has nothing left to do
 
 
 class _Child:
@@ -36,7 +37,7 @@ class _Child:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.code = code_hash()  # of the modules that it imports
+        self.code, self.place = code_hash(), _place()  # of the modules that it imports; where it runs
         self.ready, theirs = os.pipe()
         try:
             self.process = subprocess.Popen(
@@ -72,8 +73,15 @@ class _Child:
         if kill:
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(self.process.pid, signal.SIGKILL)
-        with contextlib.suppress(OSError), self.process:  # closes its standard input and waits for it
-            os.close(self.ready)
+        os.close(self.ready)
+        assert self.process.stdin
+        with contextlib.suppress(OSError):  # of what it did not read
+            self.process.stdin.close()
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:  # stopped, or stuck on its way out
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 _idle: list[_Child] = []  # the one that waits for a point, if any
@@ -111,18 +119,23 @@ atexit.register(release)
 
 
 def _given(folder: Path) -> _Child | None:
-    """The waiting process, with the point's folder, if it may run the point: it holds the code that is on disk now."""
+    """The waiting process, with the point's folder, if it may run the point and began as a new one would."""
     child = _idle.pop() if _idle else None
     if child is None:
         return None
     try:
-        if child.code == code_hash() and Point.load(folder).may_share:
+        if (child.code, child.place) == (code_hash(), _place()) and Point.load(folder).may_share:
             child.send(folder)
             return child
     except OSError:  # it was killed while it waited
         pass
     child.close()
     return None
+
+
+def _place() -> tuple[str, dict[str, str]]:
+    """Working directory and environment, which hydra.job.chdir and hydra.job.env_set change from job to job."""
+    return os.getcwd(), child_environment()
 
 
 def _ending(code: int) -> tuple[str, str]:
