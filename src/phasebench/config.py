@@ -158,9 +158,7 @@ class TrainConfig:
     track_energy: bool = spec(False)  # drift of every layer at each validation, into the history (Stage 2)
     patience: int | None = spec(None, low=1)  # validations without improvement before an early stop; null: never
     checkpoint_every: int = spec(250, low=1)  # steps
-    compile: bool = spec(
-        False
-    )  # on a GPU: torch.compile of both stages' blocks, in training only: half a minute, then faster
+    compile: bool = spec(False)  # on a GPU: torch.compile of both stages' blocks, in training only; small steps gain
     graph: bool = spec(False)  # on a GPU: record an optimizer step as a CUDA graph and replay it; small steps gain
     tensorboard: bool = spec(False)  # write scalars beside the results
 

@@ -8,12 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 
 import made
+from phasebench.measure.trend import NOISE
 from phasebench.report.axes import Axis, swept
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.plots import quantities, traces
 from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
-from phasebench.report.plots.quantities import FLOORS, QUANTITIES, over_axes
+from phasebench.report.plots.quantities import QUANTITIES, over_axes
 from phasebench.report.plots.style import Picture, figure, label, picture, spread, y_log
 
 Drawn = dict[str, Figure]
@@ -88,12 +89,12 @@ def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(tmp_path: Path
     drift = figures["drift_over_bench_energy_dt"]
     assert drift.axes[0].get_xscale() == drift.axes[0].get_yscale() == "log"
     # 1e-3 x 0.02^2 lies below the floor of rounding, as do 1e-2 x 0.02^4 and 0.1^4
-    assert 1e-3 * 0.02**2 < FLOORS["fp32"] < 1e-2 * 0.2**4
+    assert 1e-3 * 0.02**2 < NOISE["fp32"] < 1e-2 * 0.2**4
     assert legend(drift) == [
         "leapfrog, order 2.00 ± 0.00 (3 points)",
         "yoshida4, order 4.00 (2 points)",
     ]
-    assert f"{FLOORS['fp32']:g}" in caption
+    assert f"{NOISE['fp32']:g}" in caption
 
 
 def test_no_order_over_what_has_none(tmp_path: Path, figures: Drawn) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from phasebench import evaluation
-from phasebench.bench.energy_compare import DTYPES, compare, grid, orders, seconds, table
+from phasebench.bench.energy_compare import cast, compare, grid, orders, seconds, table
 from phasebench.bench.energy_layer import Layer, row, thinning
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import force_evaluations
@@ -75,8 +75,7 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
 def _flows(workbench: Workbench, config: EnergyConfig, seed: int, trained: Trained) -> _Flows:
     tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq].view(config.batch, config.seq)
     starts = flow_starts(trained.model, tokens.to(workbench.device))
-    dtype = DTYPES[config.precision]
-    return _Flows(seed, trained, [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts])
+    return _Flows(seed, trained, cast(starts, config.precision))
 
 
 def _layers(model: _Flows, config: EnergyConfig) -> list[Layer]:

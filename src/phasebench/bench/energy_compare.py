@@ -18,10 +18,9 @@ from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, in
 from phasebench.measure.clock import interleaved
 from phasebench.measure.energy import Start, energies
 from phasebench.measure.regression import linear_regression
-from phasebench.measure.trend import trend
+from phasebench.measure.trend import NOISE, trend
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
-_NOISE = {"fp32": 2e-6, "fp64": 1e-13}  # mean drifts below are rounding, at least in part, and have no order
+_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 _LONG = 1000  # steps, beyond which a flow is timed once
 _MIN_STEPS = 8  # for the trend
 
@@ -42,19 +41,24 @@ def grid(config: EnergyConfig) -> list[tuple[str | None, float, int]]:
     return found
 
 
+def cast(starts: list[Start], precision: str) -> list[Start]:
+    """The same states in fp32 or fp64: forces follow them."""
+    dtype = _DTYPES[precision]
+    return [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts]
+
+
 def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.device) -> list[dict[str, Any]]:
     """A row for each integrator, dt and precision; a drift that is not finite is infinite."""
     rows = []
     for precision in config.precisions:
-        dtype = DTYPES[precision]
-        cast = [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts]
+        own = cast(starts, precision)
         for name, dt, steps in grid(config):
             integrator = name or starts[0][0].integrator
             rows.append(
                 {"seed": seed, "integrator": integrator, "dt": dt, "steps": steps, "precision": precision}
-                | _drift(cast, integrator, dt, steps)
+                | _drift(own, integrator, dt, steps)
                 | {"force_evaluations": force_evaluations(integrator, steps)}
-                | {"seconds": seconds(cast, {"flow": integrator}, steps, dt, device)["flow"]}
+                | {"seconds": seconds(own, {"flow": integrator}, steps, dt, device)["flow"]}
             )
     return rows
 
@@ -79,7 +83,7 @@ def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for found in rows:
         points = groups.setdefault((found["integrator"], found["precision"]), [])
-        if found["mean_drift"] is not None and found["mean_drift"] > _NOISE[found["precision"]]:
+        if found["mean_drift"] is not None and found["mean_drift"] > NOISE[found["precision"]]:
             points.append((math.log(found["dt"]), math.log(found["mean_drift"])))
     return [
         {"integrator": name, "precision": precision, "points": len(points)} | _order(points)

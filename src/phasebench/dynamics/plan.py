@@ -11,7 +11,6 @@ plan serves every layer of the same sizes.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from phasebench.dynamics.hamiltonian import POTENTIALS, Sigma
 from phasebench.dynamics.integrators import Shear
 from phasebench.dynamics.lattice import LIMITS
+from phasebench.nn import gpu
 
 LIMIT = LIMITS[torch.int32]
 KINDS = {POTENTIALS["logcosh"]: 0, POTENTIALS["gelu"]: 1, POTENTIALS["softplus"]: 2}
@@ -30,15 +30,9 @@ BLOCK = 1024  # numbers a program of an elementwise kernel
 GROUP, GROUP_ROWS, COLUMNS = 16, 4, 128  # of the kernel that sums over tokens
 
 
-@functools.cache
-def _kernels() -> Any:
-    return importlib.import_module("phasebench.dynamics.kernels")
-
-
 def launch(name: str, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
-    """Run a kernel of `kernels` on a grid; of tensors without values, whose memory is predicted, nothing."""
-    if not isinstance(args[0], FakeTensor):
-        getattr(_kernels(), name)[grid](*args, **constants, enable_fp_fusion=False)
+    """Run a kernel of `kernels` on a grid, as its arithmetic must be."""
+    gpu.launch("phasebench.dynamics.kernels", name, grid, *args, **constants, enable_fp_fusion=False)
 
 
 def blocks(X: Tensor) -> tuple[int, ...]:

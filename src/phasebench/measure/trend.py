@@ -16,6 +16,7 @@ from phasebench.measure.regression import linear_regression
 from phasebench.measure.student import quantile
 
 ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of itself in 100 steps
+NOISE = {"fp32": 2 * ROUNDING, "fp64": 1e-13}  # drifts below are rounding, at least in part, and have no order
 RANK_LIMIT = 0.9
 POINTS = 300
 BLOCKS = 20

@@ -1,4 +1,4 @@
-"""Where kernels of our own run, and how a machine without a GPU pretends that they do."""
+"""Where Triton kernels of our own run, their launch, and how a machine without a GPU pretends that they do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 INTERPRETED = False  # kernels also run on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
 
@@ -25,14 +28,9 @@ def pretended() -> Iterator[None]:
         _pretending.reset(token)
 
 
-def pretending() -> bool:
-    """Whether within `pretended`."""
-    return _pretending.get()
-
-
 def no_kernels(device: torch.device) -> str | None:
     """Why Triton's kernels cannot run on that device, or None."""
-    if pretending():
+    if _pretending.get():
         return None
     if device.type != "cuda" and not INTERPRETED:
         return f"need a GPU, not {device.type}"
@@ -46,3 +44,14 @@ def _missing() -> str | None:
     except ImportError as error:
         return f"need Triton: {error}"
     return None
+
+
+def launch(module: str, name: str, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+    """Run a kernel of that module on a grid; of tensors without values, whose memory is predicted, nothing."""
+    if not isinstance(args[0], FakeTensor):
+        getattr(_module(module), name)[grid](*args, **constants)
+
+
+@functools.cache
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(name)

@@ -2,21 +2,20 @@
 
 Legend: y logits (n, width) in the precision of the products, of whose columns the first V are words and the others
 padding; t targets (n, 1), words all of them; c = ln sum_v e^{y_v} (n, 1); w weights (n, 1).  Arithmetic is in float32
-or better.  Both functions use y up.  On a GPU each is one pass over y by a kernel of `loss_kernels`.
+or better.  Both functions use y up; columns must be contiguous.  On a GPU each is one pass over y by a kernel of
+`loss_kernels`.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
-from phasebench.nn.gpu import no_kernels
+from phasebench.nn.gpu import launch, no_kernels
 
 BLOCK = 4096  # logits at a time
 
@@ -40,7 +39,7 @@ def gradients(
     """w (e^{y - c} - onehot(t)), in y's precision; zero in the padding."""
     if _fused(y):
         grid = len(y), -(-y.shape[1] // BLOCK)
-        _launch("gradients", grid, y, t.contiguous(), c.contiguous(), w.contiguous(), V, y.shape[1], y.stride(0))
+        _launch("gradients", grid, y, t, c, w, V, y.shape[1], y.stride(0))
         return y
     dy = _accurate(y, V).sub_(c).exp_()
     dy.scatter_(1, t, dy.gather(1, t) - 1)
@@ -58,8 +57,5 @@ def _accurate(y: Tensor, V: int) -> Tensor:
 
 
 def _launch(name: str, grid: tuple[int, ...], y: Tensor, *args: Any) -> None:
-    """Run a kernel; on tensors without values, whose memory is predicted, nothing."""
-    if not isinstance(y, FakeTensor):
-        with torch.cuda.device_of(y):  # which Triton takes to be the current one
-            kernels = importlib.import_module("phasebench.nn.loss_kernels")
-            getattr(kernels, name)[grid](y, *args, BLOCK=BLOCK, num_warps=8)
+    with torch.cuda.device_of(y):  # which Triton takes to be the current one
+        launch("phasebench.nn.loss_kernels", name, grid, y, *args, BLOCK=BLOCK, num_warps=8)

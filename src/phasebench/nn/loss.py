@@ -99,7 +99,7 @@ def _logit_gradients(
     targets = targets.clamp(min=0)[:, None]
     for part in _chunks(z, chunk):
         y = F.linear(z[part].to(head.dtype), head)
-        dy = gradients(y, targets[part], c[part], weights[part].to(c.dtype), vocab)
+        dy = gradients(y, targets[part], c[part], weights[part], vocab)
         del y
         yield part, dy
         del dy

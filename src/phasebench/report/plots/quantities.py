@@ -10,15 +10,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from phasebench.entries import Metric
-from phasebench.measure.trend import ROUNDING
+from phasebench.measure.trend import NOISE
 from phasebench.report.axes import SEED, Axis
 from phasebench.report.collect import Point
 from phasebench.report.curves import Fit, Line, fit, lines, merged
 from phasebench.report.derived import DURATION
 from phasebench.report.plots.style import RC, Picture, figure, label, legend, look, picture, x_scale, y_log
 
-# drift that rounding alone makes of a trajectory: dots below tell nothing of the order
-FLOORS = {"fp32": 2 * ROUNDING, "fp64": 1e-13}
 SHOWN = 7  # lines in one picture
 
 
@@ -68,7 +66,7 @@ def _floor(points: Sequence[Point]) -> tuple[str, float]:
     """The lowest precision of the drifts and what its rounding makes of them."""
     of_energy = [p.run.config["bench"]["energy"] for p in points if p.run and "energy" in p.run.benches]
     exact = bool(of_energy) and all(config.get("precision") == "fp64" for config in of_energy)
-    return ("float64", FLOORS["fp64"]) if exact else ("float32", FLOORS["fp32"])
+    return ("float64", NOISE["fp64"]) if exact else ("float32", NOISE["fp32"])
 
 
 def _lines(quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x: Axis) -> list[Line]:
