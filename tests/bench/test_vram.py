@@ -323,7 +323,11 @@ def test_what_is_found_fits_and_the_next_value_does_not(axis: str) -> None:
     metric = result.metrics[f"backprop_fits_{axis}"]
     assert (metric.value, metric.kind) == (best, "predicted")
     assert result.metrics[f"backprop_fits_{axis}_confirmed"].reason == "needs a GPU"
-    asked = dataclasses.replace(request("backprop"), loss_chunk=10**5, limit_bytes=int(1e9 * LIMIT))
+    plain = request("backprop")
+    asked = dataclasses.replace(
+        plain, loss_chunk=10**5, limit_bytes=int(vram_find.USED * int(1e9 * LIMIT)),
+        model=dataclasses.replace(plain.model, recompute=config.recompute),
+    )  # fmt: skip
     grid = vram_find.GRIDS[axis]
     if fits["arms"]["backprop"]["capped"]:
         assert best == grid[-1]
