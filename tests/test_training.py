@@ -194,7 +194,7 @@ def test_the_state_of_an_updater_decides_its_next_steps() -> None:
 
 def test_weight_decay_is_for_matrices_only() -> None:
     model = tiny_model(tied=False)
-    optimizer = adamw(model.named_parameters(), recipe(weight_decay=0.3), model.decays)
+    optimizer = adamw(model.named_parameters(), recipe(weight_decay=0.3), model.decay)
     decay = {name: group["weight_decay"] for group in optimizer.param_groups for name in group["param_names"]}
     assert decay == {
         "hidden.weight": 0.3, "head.weight": 0.3, "embedding.weight": 0.0, "hidden.bias": 0.0, "head.bias": 0.0,
@@ -203,7 +203,7 @@ def test_weight_decay_is_for_matrices_only() -> None:
 
 def test_tables_have_a_weight_decay_of_their_own() -> None:
     model = tiny_model(tied=False)
-    optimizer = adamw(model.named_parameters(), recipe(weight_decay=0.3, embedding_decay=0.02), model.decays)
+    optimizer = adamw(model.named_parameters(), recipe(weight_decay=0.3, embedding_decay=0.02), model.decay)
     decay = {name: group["weight_decay"] for group in optimizer.param_groups for name in group["param_names"]}
     assert decay == {
         "hidden.weight": 0.3, "head.weight": 0.3, "embedding.weight": 0.02, "hidden.bias": 0.0, "head.bias": 0.0,
@@ -213,12 +213,12 @@ def test_tables_have_a_weight_decay_of_their_own() -> None:
 def test_decay_shrinks_what_it_is_for() -> None:
     model = tiny_model(tied=False)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = adamw(model.named_parameters(), recipe(lr=0.1, weight_decay=0.5), model.decays)
+    optimizer = adamw(model.named_parameters(), recipe(lr=0.1, weight_decay=0.5), model.decay)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     for name, parameter in model.named_parameters():
-        factor = 0.95 if model.decays(name, parameter) else 1.0
+        factor = 0.95 if model.decay(name, parameter) == "weight_decay" else 1.0
         torch.testing.assert_close(parameter.detach(), factor * start[name])
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phasebench.config import TrainConfig
+from phasebench.config import Decay, TrainConfig
 from phasebench.training import History, train
 
 CPU = torch.device("cpu")
@@ -41,8 +41,10 @@ class TinyModel(nn.Module):
     def compile_training(self) -> None:
         raise AssertionError("nobody asked for it")
 
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        return parameter.ndim >= 2 and not name.startswith("embedding.")
+    def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
+        if parameter.ndim < 2:
+            return None
+        return "embedding_decay" if name.startswith("embedding.") else "weight_decay"
 
 
 def tiny_model(seed: int = 0, **options: Any) -> TinyModel:

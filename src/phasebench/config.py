@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from phasebench.fields import ConfigError, spec
 from phasebench.handling import Handling
@@ -20,7 +20,7 @@ INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "yoshida6",
                "blanes_moan6")  # fmt: skip
 CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
 GRADIENTS = ("adjoint_exact", "adjoint", "adjoint_exact_eager", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
-POTENTIALS = ("logcosh", "gelu", "softplus")
+POTENTIALS = ("logcosh", "gelu", "softplus", "gelu_integral")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
@@ -33,6 +33,7 @@ FINDABLE = ("seq", "batch", "steps")
 ARMS = ("autograd", "backprop", "checkpoint", "checkpoint_sqrt", "adjoint", "adjoint_exact")
 RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
 BENCHES = ("ppl", "energy", "vram", "grad", "speed")
+Decay = Literal["weight_decay", "embedding_decay"]  # keys of TrainConfig, one of which applies to a parameter, or none
 
 
 @dataclass
@@ -143,7 +144,7 @@ class TrainConfig:
     lr: float = spec(1e-3, above=0.0)  # peak learning rate of AdamW
     final_lr: float = spec(0.1, low=0.0, high=1.0)  # at the end of the cosine, as a fraction of lr
     warmup: int = spec(100, low=0)  # steps of linear warm-up
-    weight_decay: float = spec(0.1, low=0.0)  # on matrices; never on biases, gains and embeddings
+    weight_decay: float = spec(0.1, low=0.0)  # on matrices; never on biases, gains, embeddings and potentials
     embedding_decay: float = spec(0.0, low=0.0)  # on the embedding's table and on learned positions
     beta1: float = spec(0.9, low=0.0, high=0.9999)  # of AdamW: decay of the mean gradient
     beta2: float = spec(0.95, low=0.0, high=0.9999)  # of AdamW: decay of the mean square

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import AdamW
 
-from phasebench.config import TrainConfig
+from phasebench.config import Decay, TrainConfig
 
 PREFIX = "optimizer/"
 
@@ -32,19 +32,18 @@ def learning_rate(step: int, recipe: TrainConfig) -> float:
 def adamw(
     named: Iterable[tuple[str, Parameter]],
     recipe: TrainConfig,
-    decays: Callable[[str, Parameter], bool],
+    decay: Callable[[str, Parameter], Decay | None],
     *,
     recorded: bool = False,
 ) -> AdamW:
     """AdamW in torch's fused kernels; if recorded, as a CUDA graph, its learning rate is a tensor on the GPU.
 
-    Weight decay on those parameters for which decays(name, parameter) is true, and `embedding_decay` on the other
-    matrices, which are tables.
+    decay(name, parameter) is the recipe's key with the parameter's weight decay; None: it has none.
     """
     groups: dict[float, list[tuple[str, Parameter]]] = {}
     for name, parameter in named:
-        table_decay = recipe.embedding_decay if parameter.ndim >= 2 else 0.0
-        weight_decay = recipe.weight_decay if decays(name, parameter) else table_decay
+        key = decay(name, parameter)
+        weight_decay = 0.0 if key is None else getattr(recipe, key)
         groups.setdefault(weight_decay, []).append((name, parameter))
     return AdamW(
         [{"params": parameters, "weight_decay": weight_decay} for weight_decay, parameters in groups.items()],

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
 from phasebench.checkpoint import Stateful
-from phasebench.config import TrainConfig
+from phasebench.config import Decay, TrainConfig
 from phasebench.dynamics import settle
 from phasebench.evaluation import Batch, Scorable, autocast
 from phasebench.nn.loss import IGNORED
@@ -36,8 +36,8 @@ class Trainable(Scorable, Stateful, Protocol):
         """From now on run what torch.compile makes faster by it while training."""
         ...
 
-    def decays(self, name: str, parameter: Parameter, /) -> bool:
-        """Whether weight decay applies to a parameter."""
+    def decay(self, name: str, parameter: Parameter, /) -> Decay | None:
+        """Which of the recipe's weight decays applies to a parameter."""
         ...
 
 
@@ -54,7 +54,7 @@ class Updater:
             model.compile_training()
         self.parameters = [parameter for _, parameter in model.named_parameters()]
         self.recorded = recipe.graph and device.type == "cuda"
-        self.optimizer = adamw(model.named_parameters(), recipe, model.decays, recorded=self.recorded)
+        self.optimizer = adamw(model.named_parameters(), recipe, model.decay, recorded=self.recorded)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps in a row, by the fp16 scaler

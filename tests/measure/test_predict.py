@@ -57,7 +57,7 @@ def counted_peak(
 ) -> int:
     """Peak of a real step: live bytes before it, plus what torch's CPU allocator reports while it runs."""
     made, tokens = make(vocab, 2, 256, model)
-    optimizer = adamw(made.named_parameters(), TrainConfig(), made.decays)
+    optimizer = adamw(made.named_parameters(), TrainConfig(), made.decay)
     loss(made, tokens, precision, chunk).backward()
     if update:
         optimizer.step()

@@ -94,11 +94,12 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert silent == []
 
 
-def test_weight_decay_spares_embedding_gains_and_biases() -> None:
+def test_weight_decay_spares_potentials_gains_and_biases() -> None:
     model = small("stage2")
-    decayed = {n.rpartition(".")[2] for n, p in model.named_parameters() if model.decays(n, p)}
-    assert decayed == {"weight", "W"}
-    assert not model.decays("embedding.weight", model.embedding.weight)
+    decays = {name: model.decay(name, p) for name, p in model.named_parameters()}
+    assert decays.pop("embedding.weight") == "embedding_decay"
+    assert {name.rpartition(".")[2] for name, key in decays.items() if key} == {"weight"}
+    assert {name.rpartition(".")[2] for name, key in decays.items() if not key} >= {"W", "a", "b", "c1", "c2", "g"}
 
 
 def test_more_ode_steps_cost_flops_but_no_parameters() -> None:
@@ -143,9 +144,8 @@ def test_gpt_is_gpt2_s_body_under_the_same_head() -> None:
     torch.testing.assert_close(model(tokens), whole(tokens).logits)
     counted = sum(p.numel() for p in whole.parameters())
     assert model.parameter_counts() == {"total": counted, "blocks": counted - VOCAB * 32}
-    assert not any(
-        model.decays(name, p) for name, p in model.named_parameters() if "embedding" in name or "wpe" in name
-    )
+    tables = {model.decay(name, p) for name, p in model.named_parameters() if "embedding" in name or "wpe" in name}
+    assert tables == {"embedding_decay"}
 
 
 def test_gpt_refuses_more_tokens_than_positions() -> None:

@@ -121,7 +121,7 @@ def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, 
 
 
 def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
-    return adamw(model.named_parameters(), TrainConfig(), model.decays) if request.optimizer == "adamw" else None
+    return adamw(model.named_parameters(), TrainConfig(), model.decay) if request.optimizer == "adamw" else None
 
 
 def _make_state(model: LanguageModel, optimizer: AdamW) -> None:

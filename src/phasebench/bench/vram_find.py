@@ -1,9 +1,9 @@
 """The largest sequence, batch or number of steps that fits into a given memory: predicted, and on a GPU confirmed.
 
-A value fits by prediction if the simulated allocator never needs to reserve more than `USED` of the limit.  Memory grows
-with each of the three, so the largest value of a grid is found by bisection.  It begins a little below where the secant
-method has the peak meet the limit: what is cut up and cannot be used (fragmentation) takes up to a tenth, and makes a
-value now and then fit although a smaller one does not.
+A value fits by prediction if the simulated allocator never needs to reserve more than `USED` of the limit.  Memory
+grows with each of the three, so the largest value of a grid is found by bisection.  It begins a little below where the
+secant method has the peak meet the limit: what is cut up and cannot be used (fragmentation) takes up to a tenth, and
+makes a value now and then fit although a smaller one does not.
 
 On a GPU the value found is run under `torch.cuda.set_per_process_memory_fraction`, and where that runs out of memory,
 smaller ones until one fits: both are reported.  The CUDA context is no part of the limit.

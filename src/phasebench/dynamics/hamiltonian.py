@@ -39,13 +39,31 @@ def _logcosh_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
     return t, 1 - t * t
 
 
+def _density(z: Tensor) -> Tensor:
+    return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
 def _gelu_slope(z: Tensor) -> Tensor:
     return _gelu_slopes(z)[0]  # not written out: the reversal of a flow needs the same bits from both
 
 
 def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
-    density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    density = _density(z)
     return torch.special.ndtr(z) + z * density, density * (2 - z * z)
+
+
+def _gelu_integral(z: Tensor) -> Tensor:
+    """The antiderivative of z Phi(z), by parts: ((z^2 - 1) Phi(z) + z phi(z)) / 2."""
+    return ((z * z - 1) * torch.special.ndtr(z) + z * _density(z)) / 2
+
+
+def _gelu_integral_slope(z: Tensor) -> Tensor:
+    return z * torch.special.ndtr(z)  # as `_gelu_integral_slopes` has it, not F.gelu: the same bits from both
+
+
+def _gelu_integral_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
+    below = torch.special.ndtr(z)
+    return z * below, below + z * _density(z)
 
 
 def _softplus_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,6 +75,7 @@ POTENTIALS: dict[str, Sigma] = {
     "logcosh": Sigma(_logcosh, torch.tanh, _logcosh_slopes),
     "gelu": Sigma(F.gelu, _gelu_slope, _gelu_slopes),
     "softplus": Sigma(F.softplus, torch.sigmoid, _softplus_slopes),
+    "gelu_integral": Sigma(_gelu_integral, _gelu_integral_slope, _gelu_integral_slopes),
 }
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LOGCOSH, GELU, SOFTPLUS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (tl.constexpr(i) for i in range(4))
 
 
 @triton.jit
@@ -28,6 +28,11 @@ def _rint(x):
 
 
 @triton.jit
+def _gelu_slope(z):
+    return 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)) + z * (0.3989422804014327 * tl.exp(-0.5 * z * z))
+
+
+@triton.jit
 def _slope(z, KIND: tl.constexpr):
     """sigma'(z)"""
     if KIND == LOGCOSH:
@@ -35,7 +40,9 @@ def _slope(z, KIND: tl.constexpr):
         t = (1.0 - e) / (1.0 + e)
         return tl.where(z < 0, -t, t)
     if KIND == GELU:
-        return 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)) + z * (0.3989422804014327 * tl.exp(-0.5 * z * z))
+        return _gelu_slope(z)
+    if KIND == GELU_INTEGRAL:
+        return z * (0.5 * (1.0 + tl.erf(z * 0.7071067811865476)))
     e = tl.exp(-tl.abs(z))
     return tl.where(z < 0, e / (1.0 + e), 1.0 / (1.0 + e))
 
@@ -47,6 +54,8 @@ def _curvature(z, slope, KIND: tl.constexpr):
         return 1.0 - slope * slope
     if KIND == GELU:
         return 0.3989422804014327 * tl.exp(-0.5 * z * z) * (2.0 - z * z)
+    if KIND == GELU_INTEGRAL:
+        return _gelu_slope(z)
     return slope * (1.0 - slope)
 
 

@@ -20,9 +20,11 @@ class Block(nn.Module, ABC):
 
     Attributes:
         OPAQUE: names of submodules that `compiled` leaves as they are: their kernels are their own.
+        NOT_DECAYED: names of matrices that weight decay spares.
     """
 
     OPAQUE: tuple[str, ...] = ()
+    NOT_DECAYED: tuple[str, ...] = ()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ class GptLanguageModel(LanguageModel):
     Raises `ConfigError` where transformers is missing, and for more tokens than there are positions.
     """
 
-    NOT_DECAYED = ("embedding.", "body.wte.", "body.wpe.")
+    TABLES = ("embedding.", "body.wte.", "body.wpe.")
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from phasebench.config import ModelConfig
+from phasebench.config import Decay, ModelConfig
 from phasebench.models.block import Block
 from phasebench.nn import (
     ComplexDropout,
@@ -37,7 +37,7 @@ class LanguageModel(nn.Module, ABC):
 
     embedding: ComplexEmbedding  # registered before all else, so that its table has the name `embedding.weight`
     recompute: frozenset[str] = frozenset()
-    NOT_DECAYED: tuple[str, ...] = ("embedding.",)  # beginnings of the names of tables
+    TABLES: tuple[str, ...] = ("embedding.",)  # beginnings of the names of tables
 
     @abstractmethod
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
@@ -79,9 +79,11 @@ class LanguageModel(nn.Module, ABC):
             total = linear_cross_entropy(z, W, targets.flatten(), chunk)
         return total, (targets != IGNORED).sum()
 
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Whether weight decay applies: to matrices, not to gains, biases and tables."""
-        return parameter.ndim >= 2 and not name.startswith(self.NOT_DECAYED)
+    def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
+        """Which of a recipe's weight decays applies: matrices and tables have one each, gains and biases none."""
+        if parameter.ndim < 2:
+            return None
+        return "embedding_decay" if name.startswith(self.TABLES) else "weight_decay"
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of real parameters: in all, and without the embedding."""
@@ -107,6 +109,11 @@ class ComplexLanguageModel(LanguageModel):
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
         self.recompute = frozenset(config.recompute)
         self.compiled: list[Callable[..., Tensor]] = []
+        self.spared = {f"blocks.{i}.{name}" for i, b in enumerate(self.blocks) for name in b.NOT_DECAYED}  # type: ignore[union-attr]
+
+    def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
+        """As of every model, but that a block may spare matrices of its own."""
+        return None if name in self.spared else super().decay(name, parameter)
 
     def compile_training(self) -> None:
         """The blocks, all but their flows."""

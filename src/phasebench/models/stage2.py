@@ -34,6 +34,7 @@ class Stage2Block(Block):
     """
 
     OPAQUE = ("ode",)
+    NOT_DECAYED = ("ode.W",)  # its size is the scale over which V bends: decay would flatten V (docs/recipes.md)
     GAIN = 0.2  # root mean square of the mixer's kick at initialisation, beside states of mean square modulus one
 
     def __init__(self, config: ModelConfig) -> None:
