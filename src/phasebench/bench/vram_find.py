@@ -38,9 +38,7 @@ GRIDS = {
 GRID_TEXTS = {"seq": "multiples of 64, from 8,192 on of 512", "batch": "every number", "steps": "every number"}
 PARALLEL = 2  # processes, from which on arms are searched side by side
 TRIES = 12  # of smaller values, where the predicted one does not fit
-# of the limit: what the simulation does not foresee of fragmentation. With all of it, 4 of 6 arms ran on an H100 under
-# 8 GB, and the others with 3.2 and 7.2 % less (outputs/reference/h100/vram_8gb, docs/memory.md)
-USED = 0.9
+USED = 0.9  # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
 _STEP_DOWN = 0.02
 _SECANTS, _NEAR, _USABLE = 3, 0.05, 0.95  # at most so many; two so near are near enough; what fragmentation leaves
 
