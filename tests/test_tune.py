@@ -14,7 +14,7 @@ from paths import ROOT
 
 TUNE = ROOT / "outputs" / "reference" / "tune.py"
 STANDIN = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 told = dict(word.split("=", 1) for word in sys.argv[1:])
 print("stage2: step 10/40, loss 5.0, 9 tokens/s, 0:01 left, valid ppl 123.4", flush=True)
 if told["does"] == "fails":
@@ -22,7 +22,8 @@ if told["does"] == "fails":
 time.sleep(float(told.get("takes", 0)))
 folder = pathlib.Path(told["hydra.run.dir"])
 folder.mkdir(parents=True, exist_ok=True)
-weights = {"seconds": 7.0, "validations": [{"step": 40, "perplexity": 99.0}]}
+steps = [{"loss": float(len(os.environ.get("CUDA_VISIBLE_DEVICES", "none")))}]
+weights = {"seconds": 7.0, "validations": [{"step": 40, "perplexity": 99.0}], "steps": steps}
 ppl = {"metrics": {"candidate_ppl": {"value": float(told["ppl"])}}, "details": {"candidate": {"weights": weights}}}
 (folder / "results.json").write_text(json.dumps({"status": "ok", "benches": {"ppl": ppl}}))
 """
@@ -33,9 +34,9 @@ def tune(tmp_path: Path):
     standin = tmp_path / "standin.py"
     standin.write_text(STANDIN)
 
-    def call(lines: str, budget: float = 30.0) -> tuple[int, list[dict]]:
+    def call(lines: str, budget: float = 30.0, *more: str) -> tuple[int, list[dict]]:
         (tmp_path / "lines.txt").write_text(lines)
-        options = ["--budget", str(budget), "--runner", str(standin), "--", "does=finish"]
+        options = ["--budget", str(budget), *more, "--runner", str(standin), "--", "does=finish"]
         line = [sys.executable, str(TUNE), str(tmp_path / "lines.txt"), str(tmp_path / "out"), *options]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         assert "Traceback" not in done.stderr, done.stderr
@@ -62,6 +63,12 @@ def test_what_the_budget_cuts_off_is_said_and_goes_on(tune) -> None:
         ("ok", "10/40", 123.4), ("cut off", "10/40", 123.4),
     ]  # fmt: skip
     assert tune("ppl=95\nppl=90\n")[0] == 0
+
+
+def test_jobs_are_spread_over_gpus(tune) -> None:
+    code, rows = tune("".join(f"ppl={i} takes=1\n" for i in range(1, 5)), 30.0, "--jobs", "1", "--gpus", "0,GPU-1")
+    assert code == 0
+    assert {row["loss"] for row in rows} == {1.0, 5.0}  # the lengths of "0" and "GPU-1"
 
 
 def test_a_failure_is_not_hidden(tune) -> None:
