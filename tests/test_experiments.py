@@ -21,7 +21,7 @@ import runner
 SMALL = (
     "device=cpu data=synthetic data.tokenizer={tokenizer} data.vocab_size=300 data.synthetic.rows=60 "
     "scale.model.dim=8 scale.model.blocks=1 scale.model.heads=2 "
-    "scale.model.hidden_stage1=8 scale.model.hidden_stage2=32 scale.model.hidden_gpt=16 "
+    "scale.model.hidden_stage1=16 scale.model.hidden_stage2=32 scale.model.hidden_gpt=32 "
     "train.epochs=0.3 train.batch=4 train.seq=16 train.warmup=2 train.precision=fp32 train.checkpoint_every=4 "
     "train.validate_every=5 train.validate_tokens=64"
 )

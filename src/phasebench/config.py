@@ -20,6 +20,7 @@ INTEGRATORS = ("leapfrog", "leapfrog_dkd", "mclachlan2", "yoshida4", "yoshida6",
                "blanes_moan6")  # fmt: skip
 CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
 GRADIENTS = ("adjoint_exact", "adjoint", "adjoint_exact_eager", "backprop", "autograd", "checkpoint", "checkpoint_sqrt")
+COORDINATES = ("state", "learned")
 POTENTIALS = ("logcosh", "gelu", "softplus", "gelu_integral")
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
@@ -84,6 +85,7 @@ class ModelConfig:
     hidden: int = spec(2048, low=1)  # complex units of the Stage 1 mixer; terms of V in Stage 2; units of GPT-2's
     rope_base: float = spec(10000.0, above=1.0)  # base of the rotary frequencies; not of gpt
     embedding_scale: float = spec(1.0, above=0.0)  # of embedded tokens; the head reads the table as it is; not of gpt
+    coordinates: str = spec("state", choices=COORDINATES)  # of Stage 2's flow: Re and Im of a state, or learned ones
     positions: int = spec(1024, low=2)  # of gpt only: learned positions, so tokens a sequence at most
     lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
     dropout: DropoutConfig = field(default_factory=DropoutConfig)

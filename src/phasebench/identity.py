@@ -28,6 +28,7 @@ def shape(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     config = config.as_trained()
     used = ["name", "dim", "blocks", "heads", "hidden"]
     used += ["positions"] if config.name == "gpt" else ["rope_base", "embedding_scale"]
+    used += ["coordinates"] if config.name == "stage2" else []
     found = {f"model.{key}": str(getattr(config, key)) for key in used}
     if config.name == "stage2":
         ode = dataclasses.asdict(config.ode)
@@ -54,8 +55,8 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
     of_others = {
-        "stage1": {"ode", "positions"},
+        "stage1": {"ode", "coordinates", "positions"},
         "stage2": {"positions"},
-        "gpt": {"ode", "rope_base", "embedding_scale"},
+        "gpt": {"ode", "coordinates", "rope_base", "embedding_scale"},
     }
     return {"lr", "trained_ode"} | of_others[config.name]

@@ -185,6 +185,13 @@ def test_prediction_holds_whatever_is_computed_again(recompute: list[str]) -> No
     assert predicted(model, vocab=3000).peak == pytest.approx(counted_peak(model, vocab=3000), rel=0.03)
 
 
+@pytest.mark.parametrize("recompute", [[], list(RECOMPUTE)], ids="+".join)
+@pytest.mark.parametrize("gradient", ["backprop", "adjoint_exact"])
+def test_prediction_holds_for_learned_coordinates(gradient: str, recompute: list[str]) -> None:
+    model = dataclasses.replace(config(gradient, steps=3), recompute=recompute, coordinates="learned")
+    assert predicted(model).peak == pytest.approx(counted_peak(model), rel=0.03)
+
+
 def test_prediction_holds_for_a_plain_head() -> None:
     model = config("adjoint", steps=2)
     found = predicted(model, vocab=3000, chunk=None)

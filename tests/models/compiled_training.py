@@ -12,7 +12,9 @@ from phasebench.models import build_model
 
 def main(name: str) -> None:
     torch.manual_seed(0)
-    model = build_model(ModelConfig(name=name, dim=16, blocks=2, heads=2, hidden=32), 50)
+    name, _, coordinates = name.partition("-")  # as in tests/variants.py
+    config = ModelConfig(name=name, coordinates=coordinates or "state", dim=16, blocks=2, heads=2, hidden=32)
+    model = build_model(config, 50)
     tokens, targets = torch.randint(50, (2, 2, 12))
     model.eval()
     logits = model(tokens)

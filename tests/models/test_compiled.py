@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from variants import STAGES
+
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-@pytest.mark.parametrize("name", ["stage1", "stage2"])
+@pytest.mark.parametrize("name", STAGES)
 def test_compiled_training_is_the_eager_one(name: str) -> None:
     script = Path(__file__).with_name("compiled_training.py")  # alone: the type checks of tests cannot be compiled
     done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, timeout=300, check=False)

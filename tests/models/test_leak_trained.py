@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from phasebench.config import MODELS, DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainConfig
+from phasebench.config import DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainConfig
 from phasebench.data import Corpus, load_corpus, training_batch
 from phasebench.models import LanguageModel, build_model
 from phasebench.training import History, train
+from variants import VARIANTS, variant
 
 RECIPE = TrainConfig(steps=20, batch=4, seq=32, lr=0.01, warmup=2, precision="fp32", loss_chunk=64)
 
@@ -22,13 +23,13 @@ def trained(corpus: Corpus, model: LanguageModel, path: Path) -> History:
     return train(model, batches, None, RECIPE, seed=0, device=torch.device("cpu"), path=path, identity={})
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_trained_model_does_not_see_the_future(tmp_path: Path, name: str) -> None:
     """Changing token t leaves the logits before t bitwise as they were, and does change those at t; for every t."""
     corpus = load_corpus(DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40)), tmp_path)
     ode = OdeConfig(steps=3)
     model = build_model(
-        ModelConfig(name=name, dim=16, blocks=1, heads=2, hidden=32, positions=32, ode=ode), corpus.vocab_size
+        ModelConfig(**variant(name), dim=16, blocks=1, heads=2, hidden=32, positions=32, ode=ode), corpus.vocab_size
     )
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     history = trained(corpus, model, tmp_path / "weights.safetensors")

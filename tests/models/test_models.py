@@ -11,20 +11,22 @@ from phasebench.config import MODELS as NAMES
 from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig
 from phasebench.models import MODELS, LanguageModel, build_model, require
 from phasebench.models.language_model import flops_per_token
+from variants import LEARNED, VARIANTS, variant
 
 VOCAB = 50
 
 
 def small(name: str, **kwargs: object) -> LanguageModel:
     hidden = 16 if name == "stage1" else 64
-    return build_model(ModelConfig(name=name, dim=16, blocks=2, heads=2, hidden=hidden, **kwargs), VOCAB).eval()
+    config = ModelConfig(**variant(name), dim=16, blocks=2, heads=2, hidden=hidden, **kwargs)  # pyright: ignore
+    return build_model(config, VOCAB).eval()
 
 
 def test_the_configuration_offers_exactly_the_table() -> None:
     assert set(NAMES) == set(MODELS)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 @given(changed=st.integers(1, 23), seed=st.integers(0, 5))
 @settings(deadline=None, max_examples=25)
 def test_no_leak_from_the_future(name: str, changed: int, seed: int) -> None:
@@ -47,11 +49,12 @@ def test_a_leaking_model_fails_that_test() -> None:
     assert not torch.equal(model(tokens)[:, 0], model(other)[:, 0])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_dropped_first_word_leaves_finite_gradients(name: str) -> None:
     """Zero in its place would not: every layer leaves it zero, where norms, and a trained modReLU, are steepest."""
     hidden, drop = (16 if name == "stage1" else 64), DropoutConfig(embedding=0.9)
-    model = build_model(ModelConfig(name=name, dim=16, blocks=8, heads=2, hidden=hidden, dropout=drop), VOCAB).train()
+    config = ModelConfig(**variant(name), dim=16, blocks=8, heads=2, hidden=hidden, dropout=drop)  # pyright: ignore
+    model = build_model(config, VOCAB).train()
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("mixer.1.b"):
             parameter.data.fill_(0.5)
@@ -61,7 +64,7 @@ def test_a_dropped_first_word_leaves_finite_gradients(name: str) -> None:
     assert torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]) < 100
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_loss_is_the_cross_entropy_of_the_logits(name: str) -> None:
     model = small(name)
     tokens, targets = torch.randint(0, VOCAB, (2, 9)), torch.randint(0, VOCAB, (2, 9))
@@ -81,12 +84,29 @@ def test_the_stages_have_the_same_number_of_parameters() -> None:
     assert two == pytest.approx(one, rel=0.05)
 
 
+def test_learned_coordinates_are_two_complex_maps_a_block() -> None:
+    state, learned = (small(name).parameter_counts()["blocks"] for name in ("stage2", LEARNED))
+    assert learned - state == 2 * (2 * 2 * 16**2)
+
+
+def test_learned_coordinates_that_are_the_identity_are_the_state_s() -> None:
+    torch.manual_seed(0)
+    model, learned = small("stage2"), small(LEARNED)
+    missing = learned.load_state_dict(model.state_dict(), strict=False).missing_keys
+    for key in missing:
+        weight = learned.get_parameter(key)
+        weight.data.copy_(torch.stack((torch.eye(16), torch.zeros(16, 16))))
+    tokens = torch.randint(0, VOCAB, (2, 9))
+    assert len(missing) == 4
+    torch.testing.assert_close(learned(tokens), model(tokens))
+
+
 def test_the_energy_function_is_where_the_design_says() -> None:
     q, p = torch.randn(1, 3, 16), torch.randn(1, 3, 16)
     assert small("stage2").get_submodule("blocks.0.ode").h_func(q, p).shape == (1, 3)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model, tokens = small(name), torch.randint(0, VOCAB, (2, 12))
     model.loss(tokens, tokens.roll(-1, 1), 100)[0].backward()

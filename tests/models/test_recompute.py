@@ -12,13 +12,14 @@ from phasebench.config import GRADIENTS, RECOMPUTE, DropoutConfig, ModelConfig, 
 from phasebench.measure.predict import predicting
 from phasebench.measure.step import measure_step
 from phasebench.models import LanguageModel, build_model
+from variants import LEARNED, STAGES, variant
 
 SUBSETS = [list(s) for n in range(4) for s in itertools.combinations(RECOMPUTE, n)]
 
 
 def config(name: str, recompute: list[str], dropout: float = 0.2, **ode: object) -> ModelConfig:
     rates = DropoutConfig(dropout, dropout, dropout, dropout)
-    return ModelConfig(name=name, dim=16, blocks=3, heads=2, hidden=32, positions=64, dropout=rates,
+    return ModelConfig(**variant(name), dim=16, blocks=3, heads=2, hidden=32, positions=64, dropout=rates,
                        recompute=recompute, ode=OdeConfig(**{"steps": 3, **ode}))  # fmt: skip  # pyright: ignore
 
 
@@ -34,7 +35,7 @@ def gradients(made: ModelConfig, batch: int, precision: torch.dtype | None = Non
 
 
 @pytest.mark.parametrize("recompute", SUBSETS, ids="+".join)
-@pytest.mark.parametrize("name", ["stage1", "stage2"])
+@pytest.mark.parametrize("name", STAGES)
 def test_gradients_have_the_same_bits_with_dropout_too(name: str, recompute: list[str]) -> None:
     plain, found = gradients(config(name, []), 1), gradients(config(name, recompute), 1)
     assert plain.keys() == found.keys()
@@ -42,7 +43,7 @@ def test_gradients_have_the_same_bits_with_dropout_too(name: str, recompute: lis
 
 
 @pytest.mark.parametrize("batch", [2, 3])
-@pytest.mark.parametrize("name", ["stage1", "stage2"])
+@pytest.mark.parametrize("name", STAGES)
 def test_two_halves_of_a_batch_sum_to_the_whole_up_to_rounding(name: str, batch: int) -> None:
     plain, found = (gradients(config(name, parts, 0.0), batch) for parts in ([], list(RECOMPUTE)))
     for key, gradient in plain.items():
@@ -50,9 +51,10 @@ def test_two_halves_of_a_batch_sum_to_the_whole_up_to_rounding(name: str, batch:
         torch.testing.assert_close(found[key], gradient, rtol=1e-5, atol=2e-6 * scale + 1e-7)
 
 
+@pytest.mark.parametrize("name", ["stage2", LEARNED])
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_every_gradient_method_and_autocast_go_with_it(gradient: str) -> None:
-    made = [config("stage2", parts, 0.1, gradient=gradient) for parts in ([], list(RECOMPUTE))]
+def test_every_gradient_method_and_autocast_go_with_it(gradient: str, name: str) -> None:
+    made = [config(name, parts, 0.1, gradient=gradient) for parts in ([], list(RECOMPUTE))]
     plain, found = (gradients(each, 1, torch.bfloat16) for each in made)
     assert [key for key in plain if not torch.equal(plain[key], found[key])] == []
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from phasebench.config import ModelConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.models.block import Block
+from phasebench.nn import ComplexLinear
 
 
 def build_flow(config: ModelConfig) -> HamiltonianFlow:
@@ -23,14 +24,15 @@ def build_flow(config: ModelConfig) -> HamiltonianFlow:
 class Stage2Block(Block):
     """z += attention(norm(z)); z += mixer(norm(z)), on states (B, T, 2 D), with the mixer that follows.
 
-    From (q, p) = norm(z) the flow of duration t goes to (q', p').  What free motion would have done is set apart,
-    and what the force did is measured in units of its coupling:
+    From (q, p) the flow of duration t goes to (q', p').  What free motion would have done is set apart, and what the
+    force did is measured in units of its coupling:
 
-        mixer = (c1 t p, 0) + c2 (q' - q - t p, p' - p) GAIN / coupling
+        mixer = (c1 t Im n, 0) + leave(c2 (q' - q - t p, p' - p) GAIN / coupling),    n = norm(z), (q, p) = enter(n)
 
-    with learned c1 (D) and c2 (2 D).  A weak coupling then costs no expressive power, and the slow
-    dynamics that it makes are what an integrator follows accurately: the energy error of leapfrog is proportional to
-    it, the perplexity is not (README, "Results").
+    with learned c1 (D) and c2 (2 D); enter and leave are learned complex-linear maps, or for `coordinates: state` the
+    identity, where Im n is p.  A weak coupling then costs no expressive power, and the slow dynamics that it makes are
+    what an integrator follows accurately: the energy error of leapfrog is proportional to it, the perplexity is not
+    (README, "Results").
     """
 
     OPAQUE = ("ode",)
@@ -43,15 +45,28 @@ class Stage2Block(Block):
         self.gain = self.GAIN / config.ode.coupling
         self.c1 = nn.Parameter(torch.ones(config.dim))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
+        learned = config.coordinates == "learned"
+        self.enter = ComplexLinear(config.dim, config.dim) if learned else None
+        self.leave = ComplexLinear(config.dim, config.dim) if learned else None
+
+    def start(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, Tensor]:
+        """q and p, in the precision of z."""
+        n = self.norm2(z)
+        q, p = (n if self.enter is None else self.enter(n).to(z.dtype)).chunk(2, -1)
+        return q, p
 
     def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
-        """q' and p'."""
-        return self.ode(*self.norm2(z).chunk(2, -1))
+        """q' and p'; of learned coordinates also q and p, which a product computed once more might round otherwise."""
+        start = self.start(z)
+        end = self.ode(*start)
+        return end if self.enter is None else (*end, *start)
 
     def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
         """z + mixer."""
-        q1, p1 = mixed
-        q, p = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
-        free = self.ode.time * p
-        forced = self.gain * self.c2 * torch.cat((q1 - q - free, p1 - p), -1)
-        return z + self.drop(forced + torch.cat((self.c1 * free, torch.zeros_like(p)), -1))
+        q1, p1, *start = mixed
+        n = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
+        q, p = start or n
+        forced = self.gain * self.c2 * torch.cat((q1 - q - self.ode.time * p, p1 - p), -1)
+        if self.leave is not None:
+            forced = self.leave(forced)
+        return z + self.drop(forced + torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1))

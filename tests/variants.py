@@ -1,0 +1,12 @@
+"""Models by a name for tests: those of the configuration, and Stage 2 in learned coordinates."""
+
+from __future__ import annotations
+
+LEARNED = "stage2-learned"
+STAGES = ("stage1", "stage2", LEARNED)
+VARIANTS = (*STAGES, "gpt")
+
+
+def variant(name: str) -> dict[str, str]:
+    """The keys of `ModelConfig` that make it."""
+    return {"name": "stage2", "coordinates": "learned"} if name == LEARNED else {"name": name}
