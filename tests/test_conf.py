@@ -161,7 +161,7 @@ def test_the_compared_models_are_of_one_size(scale: str) -> None:
 
 @pytest.mark.parametrize("name", ["wikitext2_word", "wikitext2_bpe"])
 def test_a_recipe_s_models_are_of_one_size_and_one_recipe(name: str) -> None:
-    """Both stages within 1 %, the reference the larger one; the same dropout for all, and no rate but the reference's own."""
+    """Both stages within 1 %, the reference the larger one; one dropout for all; no rate but the reference's own."""
     config = typed(f"experiment={name}", "data.path=here")
     with torch.device("meta"):
         two, one, gpt = (build_model(model, 50).parameter_counts()["blocks"] for model in models(config))
