@@ -38,7 +38,7 @@ GRIDS = {
 GRID_TEXTS = {"seq": "multiples of 64, from 8,192 on of 512", "batch": "every number", "steps": "every number"}
 PARALLEL = 2  # processes, from which on arms are searched side by side
 TRIES = 12  # of smaller values, where the predicted one does not fit
-USED = 0.9  # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
+USED = 0.85  # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
 _STEP_DOWN = 0.02
 _SECANTS, _NEAR, _USABLE = 3, 0.05, 0.95  # at most so many; two so near are near enough; what fragmentation leaves
 
