@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (tl.constexpr(i) for i in range(4))
+LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (tl.constexpr(i) for i in range(4))  # in the order of `POTENTIALS`
 
 
 @triton.jit

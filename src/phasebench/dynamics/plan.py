@@ -25,7 +25,7 @@ from phasebench.dynamics.lattice import LIMITS
 from phasebench.nn import gpu
 
 LIMIT = LIMITS[torch.int32]
-KINDS = {POTENTIALS["logcosh"]: 0, POTENTIALS["gelu"]: 1, POTENTIALS["softplus"]: 2, POTENTIALS["gelu_integral"]: 3}
+KINDS = {sigma: kind for kind, sigma in enumerate(POTENTIALS.values())}
 BLOCK = 1024  # numbers a program of an elementwise kernel
 GROUP, GROUP_ROWS, COLUMNS = 16, 4, 128  # of the kernel that sums over tokens
 

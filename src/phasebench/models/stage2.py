@@ -45,21 +45,15 @@ class Stage2Block(Block):
         self.gain = self.GAIN / config.ode.coupling
         self.c1 = nn.Parameter(torch.ones(config.dim))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
-        learned = config.coordinates == "learned"
-        self.enter = ComplexLinear(config.dim, config.dim) if learned else None
-        self.leave = ComplexLinear(config.dim, config.dim) if learned else None
-
-    def start(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, Tensor]:
-        """q and p, in the precision of z."""
-        n = self.norm2(z)
-        q, p = (n if self.enter is None else self.enter(n).to(z.dtype)).chunk(2, -1)
-        return q, p
+        self.learned = config.coordinates == "learned"
+        self.enter = ComplexLinear(config.dim, config.dim) if self.learned else nn.Identity()
+        self.leave = ComplexLinear(config.dim, config.dim) if self.learned else nn.Identity()
 
     def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
         """q' and p'; of learned coordinates also q and p, which a product computed once more might round otherwise."""
-        start = self.start(z)
+        start = self.enter(self.norm2(z)).to(z.dtype).chunk(2, -1)
         end = self.ode(*start)
-        return end if self.enter is None else (*end, *start)
+        return (*end, *start) if self.learned else end
 
     def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
         """z + mixer."""
@@ -67,6 +61,5 @@ class Stage2Block(Block):
         n = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
         q, p = start or n
         forced = self.gain * self.c2 * torch.cat((q1 - q - self.ode.time * p, p1 - p), -1)
-        if self.leave is not None:
-            forced = self.leave(forced)
-        return z + self.drop(forced + torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1))
+        free = torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1)
+        return z + self.drop(self.leave(forced) + free)
