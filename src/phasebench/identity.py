@@ -55,8 +55,8 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
     of_others = {
-        "stage1": {"ode", "coordinates", "positions"},
+        "stage1": {"ode", "coordinates", "free_motion", "positions"},
         "stage2": {"positions"},
-        "gpt": {"ode", "coordinates", "rope_base", "embedding_scale"},
+        "gpt": {"ode", "coordinates", "free_motion", "rope_base", "embedding_scale"},
     }
     return {"lr", "trained_ode"} | of_others[config.name]

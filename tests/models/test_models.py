@@ -49,6 +49,20 @@ def test_a_leaking_model_fails_that_test() -> None:
     assert not torch.equal(model(tokens)[:, 0], model(other)[:, 0])
 
 
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("stage2")])
+def test_dropout_spares_free_motion(name: str) -> None:
+    block = small(name, free_motion=3.0, dropout=DropoutConfig(block=0.5)).train().get_submodule("blocks.0")
+    z = torch.randn(2, 6, 32)
+    with torch.no_grad():
+        kicked = [block.merge(z, *block.mix(z)) for _ in range(2)]
+        block.c2.zero_()
+        free = [block.merge(z, *block.mix(z)) for _ in range(2)]
+    assert not torch.equal(*kicked)
+    assert torch.equal(*free)
+    moved = torch.cat((3.0 * block.ode.time * block.norm2(z)[..., 16:], torch.zeros(2, 6, 16)), -1)
+    torch.testing.assert_close(free[0], z + moved)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_dropped_first_word_leaves_finite_gradients(name: str) -> None:
     """Zero in its place would not: every layer leaves it zero, where norms, and a trained modReLU, are steepest."""

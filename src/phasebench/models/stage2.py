@@ -29,10 +29,11 @@ class Stage2Block(Block):
 
         mixer = (c1 t Im n, 0) + leave(c2 (q' - q - t p, p' - p) GAIN / coupling),    n = norm(z), (q, p) = enter(n)
 
-    with learned c1 (D) and c2 (2 D); enter and leave are learned complex-linear maps, or for `coordinates: state` the
-    identity, where Im n is p.  A weak coupling then costs no expressive power, and the slow dynamics that it makes are
-    what an integrator follows accurately: the energy error of leapfrog is proportional to it, the perplexity is not
-    (README, "Results").
+    with c1 (D), which starts as `free_motion`, and c2 (2 D), both learned; enter and leave are learned complex-linear
+    maps, or for `coordinates: state` the identity, where Im n is p.  Dropout is of the second term only: the first
+    copies Im of a state to its Re, so that its masks were noise as large as the state (docs/recipes.md).  A weak
+    coupling then costs no expressive power, and the slow dynamics that it makes are what an integrator follows
+    accurately: the energy error of leapfrog is proportional to it, the perplexity is not (README, "Results").
     """
 
     OPAQUE = ("ode",)
@@ -43,7 +44,7 @@ class Stage2Block(Block):
         super().__init__(config)
         self.ode = build_flow(config)
         self.gain = self.GAIN / config.ode.coupling
-        self.c1 = nn.Parameter(torch.ones(config.dim))
+        self.c1 = nn.Parameter(torch.full((config.dim,), config.free_motion))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
         self.learned = config.coordinates == "learned"
         self.enter = ComplexLinear(config.dim, config.dim) if self.learned else nn.Identity()
@@ -62,4 +63,4 @@ class Stage2Block(Block):
         q, p = start or n
         forced = self.gain * self.c2 * torch.cat((q1 - q - self.ode.time * p, p1 - p), -1)
         free = torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1)
-        return z + self.drop(self.leave(forced) + free)
+        return z + free + self.drop(self.leave(forced))
