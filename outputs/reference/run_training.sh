@@ -7,8 +7,8 @@
 # drift, integrators side by side (training/), and 10,000 steps (long/). Weights stay behind. Otherwise it exits with the
 # worst code of the runs (1: a gate failed, 2: something could not be measured).
 # With MEASURE_BEFORE=S, seconds, a call whose trainings end later than that leaves the measuring to the next one (exit 3).
-# Estimated for one H100, 20 epochs, from timed steps: 45 s a Stage 1, 95 s a Stage 2, 60 s a GPT, so 3.5 minutes a seed, and
-# some 30 s each to start, which two JOBS side by side hide. Measuring: about 3 minutes for three seeds.
+# On one H100, 12 epochs, two JOBS: the first seed's three trainings took 3 minutes, those of the other two less than 6.
+# Measuring three seeds: estimated at 3 minutes; a run that also timed float64 flows had not ended after as much.
 set -uo pipefail
 wikitext=$1 out=$2 seeds=$3 budget=$4 jobs=$5 worst=0
 shift 5

@@ -52,28 +52,28 @@ def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.
 
     Only the first precision is timed: the others show what rounding hides, and no model runs in them.
     """
+    cells = [(name or starts[0][0].integrator, dt, steps) for name, dt, steps in grid(config)]
     rows = []
     for precision in config.precisions:
         own = cast(starts, precision)
-        found = []
-        for name, dt, steps in grid(config):
-            integrator = name or starts[0][0].integrator
-            found.append(
+        timed = {} if rows else _timed(own, cells, device)
+        for integrator, dt, steps in cells:
+            rows.append(
                 {"seed": seed, "integrator": integrator, "dt": dt, "steps": steps, "precision": precision}
                 | _drift(own, integrator, dt, steps)
-                | {"force_evaluations": force_evaluations(integrator, steps), "seconds": None}
+                | {"force_evaluations": force_evaluations(integrator, steps), "seconds": timed.get((integrator, dt))}
             )
-        rows += found if rows else _timed(found, own, device)
     return rows
 
 
-def _timed(rows: list[dict[str, Any]], starts: list[Start], device: torch.device) -> list[dict[str, Any]]:
-    """The rows with their seconds; integrators of one dt are timed in turn."""
-    found = []
-    for dt, steps in dict.fromkeys((row["dt"], row["steps"]) for row in rows):
-        names = {row["integrator"]: row["integrator"] for row in rows if row["dt"] == dt}
-        timed = seconds(starts, names, steps, dt, device)
-        found += [row | {"seconds": timed[row["integrator"]]} for row in rows if row["dt"] == dt]
+def _timed(
+    starts: list[Start], cells: list[tuple[str, float, int]], device: torch.device
+) -> dict[tuple[str, float], float]:
+    """Seconds of each integrator and dt; the integrators of one dt are timed in turn."""
+    found = {}
+    for dt, steps in dict.fromkeys((dt, steps) for _, dt, steps in cells):
+        names = {name: name for name, of, _ in cells if of == dt}
+        found |= {(name, dt): timed for name, timed in seconds(starts, names, steps, dt, device).items()}
     return found
 
 
@@ -118,7 +118,7 @@ def seconds(
 ) -> dict[str, float]:
     """Seconds of all layers' flows with kicks merged, for each name: the median of three, or one for a long flow.
 
-    Nothing is run to warm up: the kernels should have run before, as they have where energies were taken.
+    Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one slow start.
     """
     things = {key: lambda name=name: _flow(starts, name, dt, steps) for key, name in integrators.items()}
     timed = interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
