@@ -87,6 +87,7 @@ class ModelConfig:
     embedding_scale: float = spec(1.0, above=0.0)  # of embedded tokens; the head reads the table as it is; not of gpt
     coordinates: str = spec("state", choices=COORDINATES)  # of Stage 2's flow: Re and Im of a state, or learned ones
     free_motion: float = spec(1.0, low=0.0)  # of Stage 2's flow: what a block adds of it before training
+    shear: float = spec(0.0, low=0.0)  # of Stage 1, an ablation: how much of Im a block adds to Re before training
     positions: int = spec(1024, low=2)  # of gpt only: learned positions, so tokens a sequence at most
     lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
     dropout: DropoutConfig = field(default_factory=DropoutConfig)

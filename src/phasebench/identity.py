@@ -56,7 +56,7 @@ def _unused(config: ModelConfig) -> set[str]:
     """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
     of_others = {
         "stage1": {"ode", "coordinates", "free_motion", "positions"},
-        "stage2": {"positions"},
-        "gpt": {"ode", "coordinates", "free_motion", "rope_base", "embedding_scale"},
+        "stage2": {"positions", "shear"},
+        "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
     }
     return {"lr", "trained_ode"} | of_others[config.name]

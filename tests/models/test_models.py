@@ -63,6 +63,24 @@ def test_dropout_spares_free_motion(name: str) -> None:
     torch.testing.assert_close(free[0], z + moved)
 
 
+def test_the_shear_of_stage_1_is_free_motion_that_dropout_spares() -> None:
+    block = small("stage1", shear=3.0, dropout=DropoutConfig(block=0.5)).train().get_submodule("blocks.0")
+    z = torch.randn(2, 6, 32)
+    with torch.no_grad():
+        block.mixer[-1].weight.zero_()
+        moved = torch.cat((3.0 * block.norm2(z)[..., 16:], torch.zeros(2, 6, 16)), -1)
+        torch.testing.assert_close(block.merge(z, *block.mix(z)), z + moved)
+
+
+def test_a_shear_is_a_parameter_that_trains_and_none_is_none() -> None:
+    without, model, tokens = small("stage1"), small("stage1", shear=0.5), torch.randint(0, VOCAB, (2, 12))
+    model.loss(tokens, tokens.roll(-1, 1), 100)[0].backward()
+    more = dict(model.named_parameters()).keys() - dict(without.named_parameters()).keys()
+    assert more == {"blocks.0.c1", "blocks.1.c1"}
+    assert all(model.get_parameter(name).grad.abs().sum() > 0 for name in more)  # pyright: ignore
+    assert not any(model.decay(name, model.get_parameter(name)) for name in more)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_dropped_first_word_leaves_finite_gradients(name: str) -> None:
     """Zero in its place would not: every layer leaves it zero, where norms, and a trained modReLU, are steepest."""
