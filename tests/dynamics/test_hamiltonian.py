@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from phasebench.config import POTENTIALS as NAMES
-from phasebench.dynamics import POTENTIALS, HamiltonianFlow, Potential
+from phasebench.dynamics import POTENTIALS, HamiltonianFlow, Potential, force_evaluations, integrate, schedule
 
 
 def potential(name: str, omega: float = 0.7) -> Potential:
@@ -51,3 +51,20 @@ def test_trajectory_starts_at_the_state_and_ends_where_the_flow_does() -> None:
     assert len(states) == 7
     assert torch.equal(states[0][0], q)
     torch.testing.assert_close(states[-1], ode(q, p))
+
+
+@pytest.mark.parametrize("integrator", ["leapfrog", "leapfrog_dkd", "blanes_moan4", "euler", "rk4"])
+def test_a_trajectory_takes_the_forces_that_are_counted(integrator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its steps are, bit for bit, those that compute every force."""
+    ode, taken, force = HamiltonianFlow(4, 8, steps=6, dt=0.1, coupling=1.0), [], Potential.force
+    q, p = torch.randn(2, 2, 3, 4)
+    with torch.no_grad():
+        step = schedule("leapfrog", 0.1, 1)
+        wanted = [(q, p)]
+        for _ in range(6):
+            wanted.append(integrate(*wanted[-1], ode.potential(), step))
+        monkeypatch.setattr(Potential, "force", lambda V, q: taken.append(q) or force(V, q))
+        states = list(ode.trajectory(q, p, steps=6, dt=0.1, integrator=integrator))
+    assert len(taken) == force_evaluations(integrator, 6)
+    same = all(torch.equal(a, b) for pair in zip(states, wanted, strict=True) for a, b in zip(*pair, strict=True))
+    assert same == (integrator == "leapfrog")

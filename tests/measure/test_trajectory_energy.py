@@ -43,6 +43,25 @@ def test_the_mean_over_tokens_hides_what_the_tokens_do() -> None:
     assert series.mean.abs().max() < series.worst / 5
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 21, 100])
+def test_how_many_steps_are_taken_at_once_does_not_matter(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=1.0).double()
+    q, p = torch.randn(2, 2, 3, 8, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = [energies(ode, q[:, i : i + 1], p[:, i : i + 1], steps=20, dt=0.1) for i in range(3)]
+        monkeypatch.setattr("phasebench.measure.energy._BYTES", at_once * 8 * 6 * 32)
+        found = energies(ode, q, p, steps=20, dt=0.1)
+    assert found.reference == pytest.approx(sum(one.reference for one in wanted) / 3)
+    assert found.mean_energy == pytest.approx(sum(one.mean_energy for one in wanted) / 3)
+    worst = torch.stack([one.max_drift * one.reference for one in wanted]).amax(0)
+    torch.testing.assert_close(found.max_drift * found.reference, worst)
+    torch.testing.assert_close(found.max_q, torch.stack([one.max_q for one in wanted]).amax(0))
+    exchange = torch.stack([one.exchange.view(2) * one.reference for one in wanted], 1)
+    torch.testing.assert_close(found.exchange.view(2, 3) * found.reference, exchange)
+    assert found.exchange.shape == (6,)
+    assert found.free_q == pytest.approx(max(one.free_q for one in wanted))
+
+
 def test_a_better_integrator_drifts_less() -> None:
     ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=1.0).double()
     q, p = torch.randn(2, 1, 6, 8, dtype=torch.float64)

@@ -50,31 +50,25 @@ def cast(starts: list[Start], precision: str) -> list[Start]:
 def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.device) -> list[dict[str, Any]]:
     """A row for each integrator, dt and precision; drifts are None where they are not finite.
 
-    Only the first precision is timed: the others show what rounding hides, and no model runs in them.
+    Timed are the integrators beside each other at the first dt, in the first precision: at another dt their times are
+    as their force evaluations, and no model runs in another precision.
     """
     cells = [(name or starts[0][0].integrator, dt, steps) for name, dt, steps in grid(config)]
+    _, first, steps = cells[0]
+    names = {name: name for name, dt, _ in cells if dt == first}
+    timed = seconds(cast(starts, config.precisions[0]), names, steps, first, device)
     rows = []
     for precision in config.precisions:
         own = cast(starts, precision)
-        timed = {} if rows else _timed(own, cells, device)
         for integrator, dt, steps in cells:
+            is_timed = (precision, dt) == (config.precisions[0], first)
             rows.append(
                 {"seed": seed, "integrator": integrator, "dt": dt, "steps": steps, "precision": precision}
                 | _drift(own, integrator, dt, steps)
-                | {"force_evaluations": force_evaluations(integrator, steps), "seconds": timed.get((integrator, dt))}
+                | {"force_evaluations": force_evaluations(integrator, steps)}
+                | {"seconds": timed[integrator] if is_timed else None}
             )
     return rows
-
-
-def _timed(
-    starts: list[Start], cells: list[tuple[str, float, int]], device: torch.device
-) -> dict[tuple[str, float], float]:
-    """Seconds of each integrator and dt; the integrators of one dt are timed in turn."""
-    found = {}
-    for dt, steps in dict.fromkeys((dt, steps) for _, dt, steps in cells):
-        names = {name: name for name, of, _ in cells if of == dt}
-        found |= {(name, dt): timed for name, timed in seconds(starts, names, steps, dt, device).items()}
-    return found
 
 
 def _drift(starts: list[Start], integrator: str, dt: float, steps: int) -> dict[str, Any]:
