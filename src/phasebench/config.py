@@ -49,7 +49,7 @@ class OdeConfig:
         "error", choices=("error", "checkpoint")
     )  # of adjoint_exact, where a state leaves its lattice
     potential: str = spec("logcosh", choices=POTENTIALS)  # sigma in V(q) = a . sigma(W q + b)
-    coupling: float = spec(0.002, low=1e-4)  # strength of V; the mixer divides its effect by it
+    coupling: float = spec(0.002, low=1e-5)  # strength of V; the mixer divides its effect by it
     omega: float = spec(0.0, low=0.0)  # confinement: adds omega^2 |q|^2 / 2 to V
 
 

@@ -68,3 +68,15 @@ def test_a_trajectory_takes_the_forces_that_are_counted(integrator: str, monkeyp
     assert len(taken) == force_evaluations(integrator, 6)
     same = all(torch.equal(a, b) for pair in zip(states, wanted, strict=True) for a, b in zip(*pair, strict=True))
     assert same == (integrator == "leapfrog")
+
+
+@pytest.mark.parametrize("omega", [0.0, 0.7])
+@pytest.mark.parametrize("integrator", ["leapfrog", "leapfrog_dkd", "blanes_moan4"])
+def test_the_free_map_is_the_flow_without_its_terms(integrator: str, omega: float) -> None:
+    ode = HamiltonianFlow(4, 8, steps=6, dt=0.3, omega=omega, integrator=integrator).double()
+    torch.nn.init.zeros_(ode.a)
+    q, p = torch.randn(2, 2, 3, 4, dtype=torch.float64)
+    M0, M1, M2, M3 = ode.free_map()
+    torch.testing.assert_close(ode(q, p), (M0 * q + M1 * p, M2 * q + M3 * p))
+    assert pytest.approx(1.0) == M0 * M3 - M1 * M2
+    assert ((M0, M2, M3) == (1.0, 0.0, 1.0)) == (omega == 0)

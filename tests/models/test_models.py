@@ -63,6 +63,18 @@ def test_dropout_spares_free_motion(name: str) -> None:
     torch.testing.assert_close(free[0], z + moved)
 
 
+@pytest.mark.parametrize("name", ["stage2", LEARNED])
+def test_confinement_alone_does_nothing_to_a_state(name: str) -> None:
+    """What it does to (q, p) is set apart with the free motion: only the terms of V are a mixer."""
+    ode = OdeConfig(steps=5, dt=0.2, coupling=1.0, omega=0.5)
+    block = small(name, free_motion=0.0, ode=ode).get_submodule("blocks.0")
+    z = torch.randn(2, 6, 32)
+    with torch.no_grad():
+        assert not torch.allclose(block.merge(z, *block.mix(z)), z, atol=1e-3)
+        block.ode.a.zero_()
+        torch.testing.assert_close(block.merge(z, *block.mix(z)), z, atol=1e-5, rtol=0)
+
+
 def test_the_shear_of_stage_1_is_free_motion_that_dropout_spares() -> None:
     block = small("stage1", shear=3.0, dropout=DropoutConfig(block=0.5)).train().get_submodule("blocks.0")
     z = torch.randn(2, 6, 32)

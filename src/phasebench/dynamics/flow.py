@@ -92,6 +92,20 @@ class HamiltonianFlow(nn.Module):
         """How long the flow lasts, n dt."""
         return self.steps * self.dt
 
+    def free_map(self) -> tuple[float, float, float, float]:
+        """What the flow would do to every (q, p) if a were zero: M of (M0 q + M1 p, M2 q + M3 p).
+
+        Free motion, (1, n dt, 0, 1), or where omega > 0 the integrator's oscillation.
+        """
+        M0, M1, M2, M3 = 1.0, 0.0, 0.0, 1.0
+        for shear in schedule(self.integrator, self.dt, self.steps):
+            if shear.kind == "kick":
+                h = -shear.h * self.omega**2
+                M2, M3 = M2 + h * M0, M3 + h * M1
+            else:
+                M0, M1 = M0 + shear.h * M2, M1 + shear.h * M3
+        return M0, M1, M2, M3
+
     def h_func(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """The energy H(q, p) of each token, in the precision of q."""
         return self.potential().cast(q.dtype).energy(q, p)

@@ -30,10 +30,13 @@ class Stage2Block(Block):
         mixer = (c1 t Im n, 0) + leave(c2 (q' - q - t p, p' - p) GAIN / coupling),    n = norm(z), (q, p) = enter(n)
 
     with c1 (D), which starts as `free_motion`, and c2 (2 D), both learned; enter and leave are learned complex-linear
-    maps, or for `coordinates: state` the identity, where Im n is p.  Dropout is of the second term only: the first
-    copies Im of a state to its Re, so that its masks were noise as large as the state (docs/recipes.md).  A weak
-    coupling then costs no expressive power, and the slow dynamics that it makes are what an integrator follows
-    accurately: the energy error of leapfrog is proportional to it, the perplexity is not (README, "Results").
+    maps, or for `coordinates: state` the identity, where Im n is p.  Where omega > 0, the oscillation that it alone
+    would have made is set apart in place of free motion's (q + t p, p).
+
+    Dropout is of the second term only: the first copies Im of a state to its Re, so that its masks were noise as large
+    as the state (docs/recipes.md).  A weak coupling costs no expressive power, and the slow dynamics that it makes are
+    what an integrator follows accurately: the energy error of leapfrog is proportional to it, the perplexity is not
+    (README, "Results").
     """
 
     OPAQUE = ("ode",)
@@ -44,6 +47,7 @@ class Stage2Block(Block):
         super().__init__(config)
         self.ode = build_flow(config)
         self.gain = self.GAIN / config.ode.coupling
+        self.oscillation = self.ode.free_map() if self.ode.omega else None
         self.c1 = nn.Parameter(torch.full((config.dim,), config.free_motion))
         self.c2 = nn.Parameter(torch.ones(2 * config.dim))
         self.learned = config.coordinates == "learned"
@@ -61,6 +65,11 @@ class Stage2Block(Block):
         q1, p1, *start = mixed
         n = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
         q, p = start or n
-        forced = self.gain * self.c2 * torch.cat((q1 - q - self.ode.time * p, p1 - p), -1)
+        if self.oscillation is None:
+            q1, p1 = q1 - q - self.ode.time * p, p1 - p
+        else:
+            M0, M1, M2, M3 = self.oscillation
+            q1, p1 = q1 - M0 * q - M1 * p, p1 - M2 * q - M3 * p
+        forced = self.gain * self.c2 * torch.cat((q1, p1), -1)
         free = torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1)
         return z + free + self.drop(self.leave(forced))
