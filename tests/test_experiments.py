@@ -122,6 +122,16 @@ def test_a_model_of_its_own_learning_rate(recipe: Any) -> None:
     assert rates["candidate"] == pytest.approx(2 * rates["baseline"])
 
 
+@pytest.mark.parametrize(("decay", "found"), [("0.4", "cache"), ("0", "trained")])
+def test_a_model_of_its_own_weight_decay(recipe: Any, decay: str, found: str) -> None:
+    words = ["bench=ppl", "bench.ppl.baseline=null", "bench.ppl.reference=null", "bench.ppl.seeds=null"]
+    _, common = recipe("wikitext2_word", *words, "model.weight_decay=null")
+    _, own = recipe("wikitext2_word", *words, f"model.weight_decay={decay}")
+    weights = [results["benches"]["ppl"]["details"]["candidate"]["weights"] for results in (common, own)]
+    assert weights[1]["origin"] == found
+    assert (weights[0]["file"] == weights[1]["file"]) == (found == "cache")
+
+
 def test_a_long_flow_alone(recipe: Any) -> None:
     """As outputs/reference/run_training.sh does it, with the weights of the first run."""
     words = ["bench=energy", "bench.energy.steps=10000", "bench.energy.integrators=null", "bench.energy.dts=null"]

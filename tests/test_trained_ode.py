@@ -94,7 +94,7 @@ def test_the_fix_of_a_checkpoint_of_another_ode_names_the_keys(command: Command,
 # of every key that acts on Stage 2's weights, a value that is no default
 CHANGED = {
     "dim": 24, "blocks": 3, "heads": 3, "hidden": 40, "coordinates": "learned", "free_motion": 3.0,
-    "rope_base": 99.0, "embedding_scale": 2.0, "lr": 0.01,
+    "rope_base": 99.0, "embedding_scale": 2.0, "lr": 0.01, "weight_decay": 0.3,
     "dropout.embedding": 0.1, "dropout.input": 0.2, "dropout.block": 0.3, "dropout.output": 0.4,
     "dropout.attention": 0.5, "dropout.locked": True, "ode.gradient": "backprop", "ode.on_overflow": "checkpoint",
     "ode.potential": "gelu", "ode.coupling": 0.5, "ode.omega": 0.25, "recompute": ["head"], "checkpoint": "FILE",

@@ -6,9 +6,7 @@
 # there). Then, with all weights in the cache, everything that needs them, into RESULTS_FOLDER: perplexities, leak test,
 # drift, integrators side by side (training/), and 10,000 steps (long/). Weights stay behind. Otherwise it exits with the
 # worst code of the runs (1: a gate failed, 2: something could not be measured).
-# With MEASURE_BEFORE=S, seconds, a call whose trainings end later than that leaves the measuring to the next one (exit 3).
-# On one H100, 12 epochs, two JOBS: the first seed's three trainings took 3 minutes, those of the other two less than 6.
-# Measuring: perplexities 15 s a seed; energies of one seed had not ended after 75 s, and take a third of that since.
+# With MEASURE_BEFORE=S, a measuring run that would start later than S seconds is left to the next call (exit 3).
 set -uo pipefail
 wikitext=$1 out=$2 seeds=$3 budget=$4 jobs=$5 worst=0
 shift 5
@@ -29,15 +27,18 @@ python3 "$here/tune.py" "$work/lines.txt" "$work/models" --jobs "$jobs" --budget
   bench.ppl.leak_test=false bench.ppl.upper_target=null bench.ppl.max_ppl=null | tee "$out/trainings.txt"
 code=${PIPESTATUS[0]}
 if [ "$code" -ne 0 ]; then exit "$code"; fi
-if [ "$SECONDS" -gt "${MEASURE_BEFORE:-$budget}" ]; then exit 3; fi # too late to measure in this call
 
-keep() { # NAME OVERRIDES...: one run, its log, results and configuration
+keep() { # NAME OVERRIDES...: one run, its log, results and configuration; not again if it has ended
   local name=$1 run="$work/$1" code
   shift
-  mkdir -p "$out/$name"
-  COLUMNS=120 python3 runner.py "$@" hydra.run.dir="$run" 2>&1 | tee "$out/$name/log.txt"
-  code=${PIPESTATUS[0]}
-  cp "$run/results.json" "$run/.hydra/config.yaml" "$run/.hydra/overrides.yaml" "$out/$name/"
+  mkdir -p "$out/$name" "$run"
+  if [ ! -e "$run/exit_code" ]; then
+    if [ "$SECONDS" -gt "${MEASURE_BEFORE:-$budget}" ]; then exit 3; fi # too late to measure in this call
+    COLUMNS=120 python3 runner.py "$@" hydra.run.dir="$run" 2>&1 | tee "$run/log.txt"
+    echo "${PIPESTATUS[0]}" > "$run/exit_code"
+  fi
+  code=$(cat "$run/exit_code")
+  cp "$run/log.txt" "$run/results.json" "$run/.hydra/config.yaml" "$run/.hydra/overrides.yaml" "$out/$name/"
   if [ "$code" -gt "$worst" ]; then worst=$code; fi
 }
 

@@ -40,7 +40,7 @@ def shape(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
 def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed: int, device: torch.device) -> str:
     """Hash of everything that determines trained weights: model, recipe, text, seed, code, device, torch.
 
-    recipe is the model's own: with its learning rate, and with steps where the configuration says epochs.
+    recipe is the model's own: with its learning rate and decay, and with steps where the configuration says epochs.
     """
     config = config.as_trained()
     determines = {
@@ -53,10 +53,10 @@ def weights_hash(config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed:
 
 
 def _unused(config: ModelConfig) -> set[str]:
-    """Keys of a model that do not act on its weights; the learning rate acts through the recipe."""
+    """Keys of a model that do not act on its weights; learning rate and decay act through the recipe."""
     of_others = {
         "stage1": {"ode", "coordinates", "free_motion", "positions"},
         "stage2": {"positions", "shear"},
         "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
     }
-    return {"lr", "trained_ode"} | of_others[config.name]
+    return {"lr", "weight_decay", "trained_ode"} | of_others[config.name]

@@ -128,12 +128,13 @@ class Workbench:
                               "positions", f"{longest}={config.positions}, or more of both")  # fmt: skip
 
     def recipe(self, config: ModelConfig) -> TrainConfig:
-        """The recipe by which a model is trained: with its own learning rate, and with steps for train.epochs."""
+        """A model's own recipe: with its learning rate and weight decay, and with steps for train.epochs."""
         common, tokens = self.config.train, len(self.corpus.splits["train"].tokens)
         steps = common.steps
         if common.epochs is not None:
             steps = data.steps_of(common.epochs, tokens, batch=common.batch, seq=common.seq)
-        return dataclasses.replace(common, steps=steps, lr=config.lr or common.lr)
+        decay = common.weight_decay if config.weight_decay is None else config.weight_decay
+        return dataclasses.replace(common, steps=steps, lr=config.lr or common.lr, weight_decay=decay)
 
     def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
         """The model of config with trained weights: the given checkpoint's, cached ones, or newly trained.
