@@ -11,7 +11,7 @@ import made
 from phasebench.measure.trend import NOISE
 from phasebench.report.axes import Axis, swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.plots import quantities, traces
+from phasebench.report.plots import quantities, traces, training
 from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
 from phasebench.report.plots.quantities import QUANTITIES, over_axes
@@ -302,3 +302,73 @@ def test_a_picture_is_small(tmp_path: Path) -> None:
     made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4", "suzuki4", "blanes_moan4"])
     found, _ = drawn(tmp_path)
     assert max(len(picture.files["png"]) for picture in found.values()) < 100_000
+
+
+def compared(drift: object = None) -> dict:
+    """A run that compared two integrators of known order, in both precisions."""
+    found = made.content(benches=["energy"])
+    found["benches"]["energy"]["details"]["compare"] = [
+        {"integrator": name, "dt": dt, "steps": round(10 / dt), "precision": precision, "seconds": None, "seed": 0,
+         "max_drift": max(dt**order * 1e-4, floor) if drift is None else drift,
+         "force_evaluations": round(10 / dt) * cost}
+        for precision, floor in (("fp32", 1e-6), ("fp64", 0.0))
+        for name, order, cost in (("leapfrog", 2, 1), ("yoshida4", 4, 3))
+        for dt in (0.1, 0.2, 0.5)
+    ]  # fmt: skip
+    return found
+
+
+def test_the_integrators_that_a_run_compared(tmp_path: Path, figures: Drawn) -> None:
+    made.write(tmp_path, compared())
+    found, collection = drawn(tmp_path)
+    assert collection.notes == []
+    assert "rounding to float64" in found["integrators_over_bench_energy_dt"].caption
+    assert legend(figures["integrators_over_bench_energy_dt"]) == [
+        "leapfrog, order 2.00 ± 0.00 (3 points)",
+        "yoshida4, order 4.00 ± 0.00 (3 points)",
+    ]
+    # yoshida4 at dt 0.5 takes 6 evaluations for 6.25e-6, leapfrog at 0.2 takes 5 for 4e-6
+    assert found["integrators_front"].caption.startswith("Pareto front: the 5 of 6 points")
+    assert found["integrators_front"].caption.endswith("States and forces were float64.")
+
+
+@pytest.mark.parametrize("drift", ["much", [1], 1e300])
+def test_a_comparison_that_cannot_be_drawn_is_said(tmp_path: Path, drift: object) -> None:
+    made.write(tmp_path, compared(drift))
+    found, collection = drawn(tmp_path)
+    assert not any(name.startswith("integrators") for name in found)
+    assert any("comparison of integrators cannot be drawn" in note for note in collection.notes)
+
+
+def history(name: str, drift: float | None) -> dict:
+    return {
+        "file": f"{name}.safetensors", "origin": "cache",
+        "steps": [{"step": step, "loss": 10.0 if step == 1 else 5.0 - step / 100} for step in (1, 50, 100)],
+        "validations": [{"step": step, "nats_per_token": 5.0, "max_drift": drift and [drift, drift / 2]}
+                        for step in (50, 100)],
+    }  # fmt: skip
+
+
+def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: Drawn = {}
+    monkeypatch.setattr(
+        training, "picture", lambda name, caption, one: kept.setdefault(name, one) and Picture(name, caption, {})
+    )
+    found = made.content(benches=["ppl"])
+    for role, drift in (("candidate", 1e-6), ("baseline", None)):
+        own = found["benches"]["ppl"]["details"][role]
+        model = "stage2" if drift else "stage1"
+        own["seeds"] = [{"seed": i, "ppl": 80.0, "weights": history(f"{model}-{i}", drift)} for i in range(3)]
+        own["weights"] = own["seeds"][0]["weights"]
+    made.write(tmp_path, found)
+    pictures = {one.name: one for one in training.training_curves(collect([tmp_path]), [])}
+    assert "first losses lie above" in pictures["training"].caption
+    losses, drifts = kept["training"], kept["training_drift"]
+    assert legend(losses) == ["stage1, 3 seeds", "stage2, 3 seeds"]
+    assert len(losses.axes[0].lines) == 12
+    assert len({line.get_color() for line in losses.axes[0].lines}) == 2
+    assert losses.axes[0].get_ylim()[1] < 6
+    assert legend(drifts) == ["stage2, 3 seeds"]
+    assert [list(line.get_ydata()) for line in drifts.axes[0].lines] == [[1e-6, 1e-6]] * 3

@@ -43,7 +43,7 @@ class Run:
         digest: SHA-256 (hex) of the file.
         data: fingerprint of the text in use, None where none was.
         device: name of the GPU, or of the CPU where none was used.
-        weights: file names of the weights whose training history the file has.
+        weights: file names of the weights whose training history the file has; of a model's seeds, the first one's.
         side_by_side: jobs of its sweep that may have run at one time on its machine.
     """
 
@@ -169,7 +169,7 @@ def _device(found: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
 
 
 def _weights(benches: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found["file"] for found in histories(benches)))
+    return tuple(dict.fromkeys(found[0]["file"] for found in histories(benches)))
 
 
 def _side_by_side(found: Mapping[str, Any]) -> int:
@@ -178,13 +178,20 @@ def _side_by_side(found: Mapping[str, Any]) -> int:
     return _is(point.get("side_by_side", 1), int, "point.side_by_side")
 
 
-def histories(benches: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The weights that a results.json's benches name together with their training history."""
-    places = []
+def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The weights that benches name together with their training history; those of one model's seeds are one set."""
+    sets = []
     for entry in benches.values():
         details = entry["details"]
-        places += [details.get("weights"), *(d.get("weights") for d in details.values() if isinstance(d, dict))]
-    return [w for w in places if isinstance(w, dict) and w.get("steps") and isinstance(w.get("file"), str)]
+        for holder in (details, *(d for d in details.values() if isinstance(d, dict))):
+            rows = holder.get("seeds")
+            of_seeds = [row.get("weights") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+            sets.append([w for w in of_seeds or [holder.get("weights")] if _has_history(w)])
+    return [found for found in sets if found]
+
+
+def _has_history(weights: Any) -> bool:
+    return isinstance(weights, dict) and bool(weights.get("steps")) and isinstance(weights.get("file"), str)
 
 
 def _unedited(found: Mapping[str, Any], run: Run) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
 from phasebench.report.plots.fronts import pareto
+from phasebench.report.plots.integrators import compared_integrators
 from phasebench.report.plots.quantities import disturbed, over_axes
 from phasebench.report.plots.style import Picture
 from phasebench.report.plots.traces import energy_traces
@@ -19,5 +20,6 @@ def pictures(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
         collection.notes.append(f"{beside} points ran beside others of their sweep: plots of time leave them out")
     yield from over_axes(collection.points, axes)
     yield from pareto(collection.points, axes)
+    yield from compared_integrators(collection)
     yield from energy_traces(collection, axes)
     yield from training_curves(collection, axes)

@@ -40,18 +40,21 @@ NAMED = len(MARKERS)  # points of the front that have a marker of their own
 def pareto(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
     """The front, if at least two points have what it needs; without perplexities, drift over evaluations."""
     found = trades(points)
-    if len(found) < 2 or any(trade.drift <= 0 for trade in found):
-        return
+    if len(found) >= 2 and all(trade.drift > 0 for trade in found):
+        yield front_picture("pareto", found, setting_names(points, axes))
+
+
+def front_picture(name: str, found: list[Trade], names: dict[str, str], note: str = "") -> Picture:
+    """Perplexity over drift, with evaluations as colour; or drift over evaluations. names: of points, for people."""
     best = front([trade.costs for trade in found])
     kept = [trade for trade, is_best in zip(found, best, strict=True) if is_best]
     rest = [trade for trade, is_best in zip(found, best, strict=True) if not is_best]
-    names = setting_names(points, axes)
     with rc_context(RC):
         made, (panel,) = figure(height=HEIGHT + 0.17 * min(len(kept), NAMED))
         draw = _plane if found[0].perplexity is None else _space
         draw(made, panel, kept, rest, names)
         legend(made, panel)
-    yield picture("pareto", _caption(found, kept), made)
+    return picture(name, " ".join(filter(None, (_caption(found, kept), note))), made)
 
 
 def _caption(found: list[Trade], kept: list[Trade]) -> str:

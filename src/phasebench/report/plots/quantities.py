@@ -59,7 +59,7 @@ def over_axes(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture
             if axis.numeric and axis.key != SEED and axis.concerns(quantity.bench):
                 found = merged(_lines(quantity, points, axes, axis))
                 if any(len(line.dots) > 1 for line in found):
-                    yield _drawn(quantity, axis.key, found, floor)
+                    yield drawn(quantity, axis.key, found, floor)
 
 
 def _floor(points: Sequence[Point]) -> tuple[str, float]:
@@ -112,7 +112,8 @@ def _series(quantity: Quantity, metric: str) -> str:
     return _arm(pattern, metric) or ""
 
 
-def _drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, float]) -> Picture:
+def drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, float]) -> Picture:
+    """One quantity over the axis of that key; floor: the precision of drifts, and what its rounding makes of them."""
     shown = _selected(found)
     with rc_context(RC):
         made, panels = figure(height=3.0 + 0.17 * len(shown))

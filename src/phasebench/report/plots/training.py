@@ -1,24 +1,50 @@
-"""How the weights were trained: loss over steps, validation perplexity, one line for each different set of weights."""
+"""How the weights were trained: loss over steps, and drift where it was tracked; the seeds of a model look alike."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib import rc_context
 
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
-from phasebench.report.plots.style import MARKERS, RC, Picture, figure, label, legend, look, picture
+from phasebench.report.plots.style import MARKERS, RC, Picture, figure, label, legend, look, picture, y_log
 from phasebench.report.read import Broken, Run, content, histories
 from phasebench.report.table import number
 
 SHOWN = 7  # sets of weights
+_EARLY = 0.05  # of a training, whose loss may lie above the picture
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One training: recorded steps and losses, then the steps, losses and largest drifts of its validations."""
+
+    steps: list[float]
+    losses: list[float]
+    checks: list[float]
+    checked: list[float]
+    drifts: list[float]  # empty where it was not tracked
+
+    @classmethod
+    def of(cls, history: dict[str, Any]) -> Curves:
+        """Raises ValueError for a value that is not finite."""
+        steps, checks = history["steps"], history.get("validations", [])
+        curves = (
+            [float(s["step"]) for s in steps], [float(s["loss"]) for s in steps],
+            [float(v["step"]) for v in checks], [float(v["nats_per_token"]) for v in checks],
+            [max(map(float, v["max_drift"])) for v in checks] if all(v.get("max_drift") for v in checks) else [],
+        )  # fmt: skip
+        if not all(math.isfinite(value) for curve in curves for value in curve):
+            raise ValueError("a value is not finite")
+        return cls(*curves)
 
 
 def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
-    """Training and validation loss of the first few sets of weights whose history the results carry."""
+    """Training and validation loss of the first few sets of weights whose history the results carry; their drift."""
     users: dict[str, list[int]] = {}
     runs: dict[str, Run] = {}  # the first with those weights
     for i, point in enumerate(collection.points):
@@ -27,49 +53,76 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
                 users.setdefault(name, []).append(i)
                 runs.setdefault(name, run)
     names = sorted(users)
+    models = [_model(name) for name in names]
     found = {}
     for name in names[:SHOWN]:
         path = runs[name].path
         try:
-            history = next(h for h in histories(content(path)[0]["benches"]) if h["file"] == name)
-            found[_words(name, users[name], axes)] = _curves(history)
-        except (Broken, KeyError, TypeError, AttributeError, ValueError, OverflowError, StopIteration) as error:
+            every = [own for own in histories(content(path)[0]["benches"]) if own[0]["file"] == name]
+            seeds = max(every, key=len)
+            words = _words(name, users[name], axes, len(seeds), models.count(_model(name)) == 1)
+            found[words] = [Curves.of(history) for history in seeds]
+        except (Broken, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             collection.notes.append(f"{path}: the history of {name} cannot be drawn: {error}")
+    more = f" {len(found)} of {len(names)} sets of weights." if len(names) > len(found) else ""
     if found:
-        more = f" {len(found)} of {len(names)} sets of weights." if len(names) > len(found) else ""
-        yield _drawn(found, more)
+        yield _losses(found, more)
+    if drifts := {words: seeds for words, seeds in found.items() if any(one.drifts for one in seeds)}:
+        yield _drifts(drifts, more)
 
 
-def _words(name: str, users: Sequence[int], axes: Sequence[Axis]) -> str:
+def _model(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _words(name: str, users: Sequence[int], axes: Sequence[Axis], seeds: int, alone: bool) -> str:
     """The model and the swept values that all points with these weights share; short, but told from the others."""
     model, _, digest = name.removesuffix(".safetensors").partition("-")
     shared = [axis for axis in axes if len({str(axis.values[i]) for i in users}) == 1]
     setting = (f"{axis.key.rpartition('.')[2]} {number(axis.values[users[0]])}" for axis in shared)
-    return ", ".join([f"{model} {digest[:6]}".strip(), *setting])
+    several = [f"{seeds} seeds"] if seeds > 1 else []
+    return ", ".join([model if alone else f"{model} {digest[:6]}".strip(), *several, *setting])
 
 
-def _curves(history: dict[str, Any]) -> tuple[list[float], ...]:
-    """Steps and loss, then steps and loss of the validations."""
-    steps, checks = history["steps"], history.get("validations", [])
-    curves = (
-        [float(s["step"]) for s in steps], [float(s["loss"]) for s in steps],
-        [float(v["step"]) for v in checks], [float(v["nats_per_token"]) for v in checks],
-    )  # fmt: skip
-    if not all(math.isfinite(value) for curve in curves for value in curve):
-        raise ValueError("a value is not finite")
-    return curves
-
-
-def _drawn(found: dict[str, tuple[list[float], ...]], more: str) -> Picture:
+def _losses(found: dict[str, list[Curves]], more: str) -> Picture:
     with rc_context(RC):
         made, (panel,) = figure(height=3.0 + 0.17 * len(found))
-        for i, (name, (steps, losses, at, checked)) in enumerate(found.items()):
+        for i, (name, seeds) in enumerate(found.items()):
             colour = look(i)["color"]
-            panel.plot(steps, losses, color=colour, lw=0.8, alpha=0.7)
-            panel.plot(at, checked, color=colour, marker=MARKERS[i % len(MARKERS)], lw=1.5,
-                       label=label(name))  # fmt: skip
+            for j, one in enumerate(seeds):
+                panel.plot(one.steps, one.losses, color=colour, lw=0.8, alpha=0.7 / len(seeds))
+                panel.plot(one.checks, one.checked, color=colour, marker=MARKERS[i % len(MARKERS)],
+                           lw=1.5 if len(seeds) == 1 else 0.9, label=None if j else label(name))  # fmt: skip
+        highest = _cut([one for seeds in found.values() for one in seeds])
+        if highest:
+            panel.set_ylim(top=highest)
         panel.set_xlabel("optimizer steps")
         panel.set_ylabel("loss (nats per token)")
         legend(made, panel)
-    caption = f"Training (thin) and validation (markers).{more}"
-    return picture("training", caption, made)
+    above = " The first losses lie above." if highest else ""
+    return picture("training", f"Training (thin) and validation (markers).{above}{more}", made)
+
+
+def _cut(curves: list[Curves]) -> float | None:
+    """A limit above all losses but the earliest; None where those do not tower over the rest."""
+    last = max(max(one.steps) for one in curves)
+    late = [y for one in curves for x, y in zip(one.steps, one.losses, strict=True) if x >= _EARLY * last]
+    late += [y for one in curves for y in one.checked]
+    low, high, highest = min(late), max(late), max(y for one in curves for y in one.losses)
+    limit = high + 0.05 * (high - low)
+    return limit if highest - low > 1.25 * (limit - low) else None
+
+
+def _drifts(found: dict[str, list[Curves]], more: str) -> Picture:
+    with rc_context(RC):
+        made, (panel,) = figure(height=3.0 + 0.17 * len(found))
+        for i, (name, seeds) in enumerate(found.items()):
+            for j, one in enumerate(seeds):
+                if one.drifts:
+                    panel.plot(one.checks, one.drifts, **look(i), label=None if j else label(name))
+        if all(y > 0 for seeds in found.values() for one in seeds for y in one.drifts):
+            y_log(panel)
+        panel.set_xlabel("optimizer steps")
+        panel.set_ylabel("max drift |H(t) - H(0)| / E_ref")
+        legend(made, panel)
+    return picture("training_drift", f"Drift through the training: the largest over tokens and layers.{more}", made)
