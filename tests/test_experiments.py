@@ -26,10 +26,8 @@ SMALL = (
     "train.validate_every=5 train.validate_tokens=64"
 )
 PPL = "bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
-ENERGY = (
-    "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
-    "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] bench.energy.precisions=[fp64]"
-)
+ENERGY = "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
+COMPARISON = "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] bench.energy.precisions=[fp64]"
 
 
 @pytest.fixture
@@ -41,8 +39,10 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         before = set(tmp_path.rglob("results.json"))
         tokenizer = "bpe" if name.endswith("bpe") else "wordlevel"
         small = SMALL.format(tokenizer=tokenizer)
-        small += "" if "bench=energy" in words else " " + PPL
+        long = name.endswith("long")
+        small += "" if long or "bench=energy" in words else " " + PPL
         small += "" if "bench=ppl" in words else " " + ENERGY
+        small += "" if long or "bench=ppl" in words else COMPARISON
         line = ["runner.py", f"experiment={name}", *small.split(), *words]
         monkeypatch.setattr(sys, "argv", line)
         monkeypatch.setattr(run, "_exit_codes", [])
@@ -134,8 +134,7 @@ def test_a_model_of_its_own_weight_decay(recipe: Any, decay: str, found: str) ->
 
 def test_a_long_flow_alone(recipe: Any) -> None:
     """As outputs/reference/run_training.sh does it, with the weights of the first run."""
-    words = ["bench=energy", "bench.energy.steps=10000", "bench.energy.integrators=null", "bench.energy.dts=null"]
-    _, results = recipe("wikitext2_word", *words, "bench.energy.secular_target=5e-5", "bench.energy.seeds=[0]")
+    _, results = recipe("wikitext2_word_long", "bench.energy.seeds=[0]")
     assert list(results["benches"]) == ["energy"]
     energy = results["benches"]["energy"]
     assert {gate["name"]: gate["passed"] for gate in energy["gates"]}["secular_change"]
@@ -147,8 +146,7 @@ def test_a_long_flow_alone(recipe: Any) -> None:
 
 def test_without_confinement_that_flow_has_no_end(recipe: Any) -> None:
     """V of gelu_integral bends down like -q^2: what the recipe's omega is for."""
-    words = ["bench=energy", "bench.energy.steps=10000", "bench.energy.integrators=null", "bench.energy.dts=null"]
-    code, results = recipe("wikitext2_word", *words, "model.ode.omega=0", "bench.energy.seeds=[0]")
+    code, results = recipe("wikitext2_word_long", "model.ode.omega=0", "bench.energy.seeds=[0]")
     (layer,) = results["benches"]["energy"]["details"]["layers"]
     assert code == 1
     assert layer["max_q"] > 10 * layer["free_q"]
