@@ -65,11 +65,13 @@ class Stage2Block(Block):
         q1, p1, *start = mixed
         n = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
         q, p = start or n
-        if self.oscillation is None:
-            q1, p1 = q1 - q - self.ode.time * p, p1 - p
-        else:
-            M0, M1, M2, M3 = self.oscillation
-            q1, p1 = q1 - M0 * q - M1 * p, p1 - M2 * q - M3 * p
-        forced = self.gain * self.c2 * torch.cat((q1, p1), -1)
+        forced = self.gain * self.c2 * torch.cat(self._moved(q, p, q1, p1), -1)
         free = torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1)
         return z + free + self.drop(self.leave(forced))
+
+    def _moved(self, q: Tensor, p: Tensor, q1: Tensor, p1: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the potential's terms took (q, p), as temporaries: a name for them would hold them longer."""
+        if self.oscillation is None:
+            return q1 - q - self.ode.time * p, p1 - p
+        M0, M1, M2, M3 = self.oscillation
+        return q1 - M0 * q - M1 * p, p1 - M2 * q - M3 * p
