@@ -75,8 +75,8 @@ def test_figures_are_those_of_the_reference_runs() -> None:
             assert all(condition["met"] for condition in results["conditions"])
 
 
-def test_the_trained_models_meet_the_gates_that_the_recipe_sets() -> None:
-    """As strict as when they were run: a loosened gate would show."""
+def test_the_trained_models_met_the_gates_that_the_recipe_sets() -> None:
+    """As strict as when they were run: a gate that is loosened shows, here or in the recipe."""
     wanted = {
         "training": {"ppl_ratio": "<= 0.9", "ppl_ratio_high": "<= 0.95", "candidate_ppl": "<= 90",
                      "reference_ratio": "<= 1", "leak": "0, bitwise", "max_drift": "< 5e-05",
@@ -88,6 +88,22 @@ def test_the_trained_models_meet_the_gates_that_the_recipe_sets() -> None:
         gates = {gate["name"]: gate for bench in results["benches"].values() for gate in bench["gates"]}
         assert {name: gates[name]["target"] for name in targets} == targets
         assert all(gate["passed"] for gate in gates.values())
+    ppl, energy, long = (
+        gates_of("wikitext2_word", "ppl"),
+        gates_of("wikitext2_word", "energy"),
+        gates_of("wikitext2_word_long", "energy"),
+    )
+    assert (ppl["target"], ppl["upper_target"], ppl["reference_target"], ppl["max_ppl"]) == (0.9, 0.95, 1.0, 90.0)
+    assert ppl["leak_test"] is True
+    assert energy["target"] == long["target"] == long["secular_target"] == 5e-5
+
+
+def gates_of(experiment: str, bench: str) -> dict:
+    """The settings of a bench as the recipe composes today."""
+    _register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        tree = compose("config", overrides=[f"experiment={experiment}", "data.path=here"])
+    return OmegaConf.to_container(tree.bench[bench], resolve=False)  # type: ignore[return-value]
 
 
 def test_the_reference_runs_keep_their_configuration_and_command() -> None:

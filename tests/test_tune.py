@@ -75,3 +75,11 @@ def test_a_failure_is_not_hidden(tune) -> None:
     code, rows = tune("does=fails ppl=1\nppl=90\n")
     assert code == 2
     assert [row["status"] for row in rows] == ["failed", "ok"]
+
+
+def test_other_overrides_in_the_same_place_are_another_run(tune) -> None:
+    assert [row["ppl"] for row in tune("ppl=95\nppl=90\n")[1]] == [95.0, 90.0]
+    assert [row["ppl"] for row in tune("ppl=80\nppl=90\n")[1]] == [80.0, 90.0]
+    code, rows = tune("ppl=70\nppl=90\n", 0.0)
+    assert code == 3
+    assert [(row["status"], row["ppl"]) for row in rows] == [("unstarted", None), ("ok", 90.0)]

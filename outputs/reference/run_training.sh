@@ -7,7 +7,8 @@
 # drift, integrators side by side (training/), and 10,000 steps (long/). Weights stay behind. Otherwise it exits with the
 # worst code of the runs (1: a gate failed, 2: something could not be measured).
 # On one H100, two JOBS: the trainings take 6.5 minutes, training/ 2, long/ 1.7.
-# With MEASURE_BEFORE=S, a measuring run that would start later than S seconds is left to the next call (exit 3).
+# A measuring run that would start later than MEASURE_BEFORE seconds (if not set, BUDGET_S) is left to the next call (exit
+# 3); one that has ended with the same overrides and PHASEBENCH_COMMIT is not repeated.
 set -uo pipefail
 wikitext=$1 out=$2 seeds=$3 budget=$4 jobs=$5 worst=0
 shift 5
@@ -17,6 +18,7 @@ list="[${seeds// /,}]"
 experiment=(experiment=wikitext2_word "data.path=$wikitext" "$@")
 
 mkdir -p "$work" "$out"
+trap '(cd "$out" && tar czf ../training.tgz . && mv ../training.tgz .)' EXIT # one file, for machines that give back only a few
 : > "$work/lines.txt"
 for seed in $seeds; do
   for model in stage2 stage1 gpt; do
@@ -29,21 +31,28 @@ python3 "$here/tune.py" "$work/lines.txt" "$work/models" --jobs "$jobs" --budget
 code=${PIPESTATUS[0]}
 if [ "$code" -ne 0 ]; then exit "$code"; fi
 
-keep() { # NAME OVERRIDES...: one run, its log, results and configuration; not again if it has ended
-  local name=$1 run="$work/$1" code
+keep() { # NAME OVERRIDES...: one run, its log, results and configuration; not again if it has ended at this commit
+  local name=$1 run="$work/$1" said code file
   shift
-  mkdir -p "$out/$name" "$run"
-  if [ ! -e "$run/exit_code" ]; then
+  said="${PHASEBENCH_COMMIT:-} $*"
+  mkdir -p "$out/$name"
+  if [ "$(cat "$run/command.txt" 2> /dev/null)" = "$said" ]; then
+    code=$(cat "$run/exit_code")
+  else
     if [ "$SECONDS" -gt "${MEASURE_BEFORE:-$budget}" ]; then exit 3; fi # too late to measure in this call
+    rm -rf "$run"
+    mkdir -p "$run"
     COLUMNS=120 python3 runner.py "$@" hydra.run.dir="$run" 2>&1 | tee "$run/log.txt"
-    echo "${PIPESTATUS[0]}" > "$run/exit_code"
+    code=${PIPESTATUS[0]}
+    echo "$code" > "$run/exit_code"
+    if [ "$code" -le 1 ]; then echo "$said" > "$run/command.txt"; fi # what was not measured, or was killed, is run again
   fi
-  code=$(cat "$run/exit_code")
-  cp "$run/log.txt" "$run/results.json" "$run/.hydra/config.yaml" "$run/.hydra/overrides.yaml" "$out/$name/"
+  for file in "$run"/{log.txt,results.json,.hydra/config.yaml,.hydra/overrides.yaml}; do
+    if [ -e "$file" ]; then cp "$file" "$out/$name/"; fi
+  done
   if [ "$code" -gt "$worst" ]; then worst=$code; fi
 }
 
 keep training "${experiment[@]}" "bench.ppl.seeds=$list" "bench.energy.seeds=$list"
 keep long "${experiment[@]/#experiment=wikitext2_word/experiment=wikitext2_word_long}" "bench.energy.seeds=$list"
-(cd "$out" && tar czf ../training.tgz . && mv ../training.tgz .) # one file, for machines that give back only a few
 exit "$worst"

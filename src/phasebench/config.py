@@ -90,7 +90,7 @@ class ModelConfig:
     shear: float = spec(0.0, low=0.0)  # of Stage 1, an ablation: how much of Im a block adds to Re before training
     positions: int = spec(1024, low=2)  # of gpt only: learned positions, so tokens a sequence at most
     lr: float | None = spec(None, above=0.0)  # peak learning rate; null: train.lr
-    weight_decay: float | None = spec(None, low=0.0)  # null: train.weight_decay
+    weight_decay: float | None = spec(None, low=0.0)  # AdamW's, of matrices; null: train.weight_decay
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     ode: OdeConfig = field(default_factory=OdeConfig)  # used by Stage 2 only
     # the weights are trained with these, and their flow is then run by `ode`

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasebench.config import MODELS as NAMES
-from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig
+from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig, TrainedOdeConfig
 from phasebench.models import MODELS, LanguageModel, build_model, require
 from phasebench.models.language_model import flops_per_token
 from variants import LEARNED, VARIANTS, variant
@@ -73,6 +73,22 @@ def test_confinement_alone_does_nothing_to_a_state(name: str) -> None:
         assert not torch.allclose(block.merge(z, *block.mix(z)), z, atol=1e-3)
         block.ode.a.zero_()
         torch.testing.assert_close(block.merge(z, *block.mix(z)), z, atol=1e-5, rtol=0)
+
+
+def test_the_free_map_is_that_of_the_integrator_that_is_run() -> None:
+    """Weights of leapfrog steps run by other ones: their own oscillation is set apart, and the mixer stays."""
+    confined = {"coupling": 1e-3, "omega": 0.5}
+    leapfrog = OdeConfig(steps=5, dt=0.2, **confined)
+    finer = OdeConfig(steps=4, dt=0.25, integrator="blanes_moan4", **confined)
+    as_trained = TrainedOdeConfig(steps=5, dt=0.2, integrator="leapfrog")
+    models = [small(LEARNED, free_motion=0.0, ode=ode, trained_ode=as_trained) for ode in (leapfrog, finer)]
+    blocks = [model.double().get_submodule("blocks.0") for model in models]
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    z = torch.randn(2, 6, 32, dtype=torch.float64)
+    with torch.no_grad():
+        mixed = [block.merge(z, *block.mix(z)) - z for block in blocks]
+    assert mixed[0].norm() > 0.01 * z.norm()
+    torch.testing.assert_close(mixed[1], mixed[0], rtol=0.05, atol=0.05 * mixed[0].abs().mean().item())
 
 
 def test_the_shear_of_stage_1_is_free_motion_that_dropout_spares() -> None:

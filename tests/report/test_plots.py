@@ -16,6 +16,7 @@ from phasebench.report.plots.all import pictures
 from phasebench.report.plots.fronts import pareto
 from phasebench.report.plots.quantities import QUANTITIES, over_axes
 from phasebench.report.plots.style import Picture, figure, label, picture, spread, y_log
+from phasebench.report.read import histories
 
 Drawn = dict[str, Figure]
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
@@ -173,8 +174,11 @@ def test_many_settings_are_cut_but_every_arm_stays(tmp_path: Path, figures: Draw
             made.write(tmp_path / f"{steps}-{hidden}", found)
     points = collect([tmp_path]).points
     (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name == "memory_over_model_ode_steps")
-    assert legend(figures["memory_over_model_ode_steps"]) == [f"{arm}, hidden 100" for arm in ARMS]
-    assert "4 of 40 lines are shown" in caption
+    shown = legend(figures["memory_over_model_ode_steps"])
+    assert sorted(shown) == sorted(
+        f"{arm}, hidden {hidden}" for arm in ARMS for hidden in (100, 900)
+    )  # the first and the last folder
+    assert "8 of 40 lines are shown" in caption
 
 
 def test_series_that_cannot_be_drawn_are_said(tmp_path: Path) -> None:
@@ -304,12 +308,12 @@ def test_a_picture_is_small(tmp_path: Path) -> None:
     assert max(len(picture.files["png"]) for picture in found.values()) < 100_000
 
 
-def compared(drift: object = None) -> dict:
+def compared() -> dict:
     """A run that compared two integrators of known order, in both precisions."""
     found = made.content(benches=["energy"])
     found["benches"]["energy"]["details"]["compare"] = [
         {"integrator": name, "dt": dt, "steps": round(10 / dt), "precision": precision, "seconds": None, "seed": 0,
-         "max_drift": max(dt**order * 1e-4, floor) if drift is None else drift,
+         "max_drift": max(dt**order * 1e-4, floor),
          "force_evaluations": round(10 / dt) * cost}
         for precision, floor in (("fp32", 1e-6), ("fp64", 0.0))
         for name, order, cost in (("leapfrog", 2, 1), ("yoshida4", 4, 3))
@@ -329,15 +333,34 @@ def test_the_integrators_that_a_run_compared(tmp_path: Path, figures: Drawn) -> 
     ]
     # yoshida4 at dt 0.5 takes 6 evaluations for 6.25e-6, leapfrog at 0.2 takes 5 for 4e-6
     assert found["integrators_front"].caption.startswith("Pareto front: the 5 of 6 points")
-    assert found["integrators_front"].caption.endswith("States and forces were float64.")
+    assert found["integrators_front"].caption.endswith("seed 0, with states and forces in float64.")
 
 
-@pytest.mark.parametrize("drift", ["much", [1], 1e300])
-def test_a_comparison_that_cannot_be_drawn_is_said(tmp_path: Path, drift: object) -> None:
-    made.write(tmp_path, compared(drift))
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_drift", "much"), ("max_drift", [1]), ("max_drift", 1e300), ("dt", -0.1), ("steps", 0),
+     ("force_evaluations", 1e300), ("precision", "fp8")],
+)  # fmt: skip
+def test_a_comparison_that_cannot_be_drawn_is_said(tmp_path: Path, key: str, value: object) -> None:
+    content = compared()
+    for row in content["benches"]["energy"]["details"]["compare"]:
+        row[key] = value
+    made.write(tmp_path, content)
     found, collection = drawn(tmp_path)
     assert not any(name.startswith("integrators") for name in found)
     assert any("comparison of integrators cannot be drawn" in note for note in collection.notes)
+
+
+def test_eight_integrators_are_all_drawn_and_a_flow_without_drift_is_counted(tmp_path: Path, figures: Drawn) -> None:
+    content = compared()
+    rows = content["benches"]["energy"]["details"]["compare"]
+    names = [f"integrator{i}" for i in range(8)]
+    content["benches"]["energy"]["details"]["compare"] = [row | {"integrator": n} for n in names for row in rows[-3:]]
+    content["benches"]["energy"]["details"]["compare"][0]["max_drift"] = None
+    made.write(tmp_path, content)
+    caption = drawn(tmp_path)[0]["integrators_over_bench_energy_dt"].caption
+    assert [text.partition(",")[0] for text in legend(figures["integrators_over_bench_energy_dt"])] == names
+    assert "1 flows whose drift is zero or not finite" in caption
 
 
 def history(name: str, drift: float | None) -> dict:
@@ -349,26 +372,81 @@ def history(name: str, drift: float | None) -> dict:
     }  # fmt: skip
 
 
-def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def of_training(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """The figures behind the pictures of trainings, by name."""
     kept: Drawn = {}
-    monkeypatch.setattr(
-        training, "picture", lambda name, caption, one: kept.setdefault(name, one) and Picture(name, caption, {})
-    )
+
+    def keep(name: str, caption: str, made: Figure) -> Picture:
+        kept[name] = made
+        return Picture(name, caption, {})
+
+    monkeypatch.setattr(training, "picture", keep)
+    return kept
+
+
+def trained(**of_roles: list[dict]) -> dict:
+    """A run whose models have the histories of several seeds."""
     found = made.content(benches=["ppl"])
-    for role, drift in (("candidate", 1e-6), ("baseline", None)):
+    for role, weights in of_roles.items():
         own = found["benches"]["ppl"]["details"][role]
-        model = "stage2" if drift else "stage1"
-        own["seeds"] = [{"seed": i, "ppl": 80.0, "weights": history(f"{model}-{i}", drift)} for i in range(3)]
-        own["weights"] = own["seeds"][0]["weights"]
-    made.write(tmp_path, found)
+        own["seeds"] = [{"seed": i, "ppl": 80.0, "weights": one} for i, one in enumerate(weights)]
+        own["weights"] = weights[0]
+    return found
+
+
+def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(tmp_path: Path, of_training: Drawn) -> None:
+    ours, theirs = (
+        [history(f"{name}-{i}", drift) for i in range(3)] for name, drift in (("stage2", 1e-6), ("stage1", None))
+    )
+    made.write(tmp_path, trained(candidate=ours, baseline=theirs))
     pictures = {one.name: one for one in training.training_curves(collect([tmp_path]), [])}
     assert "first losses lie above" in pictures["training"].caption
-    losses, drifts = kept["training"], kept["training_drift"]
-    assert legend(losses) == ["stage1, 3 seeds", "stage2, 3 seeds"]
-    assert len(losses.axes[0].lines) == 12
-    assert len({line.get_color() for line in losses.axes[0].lines}) == 2
-    assert losses.axes[0].get_ylim()[1] < 6
-    assert legend(drifts) == ["stage2, 3 seeds"]
-    assert [list(line.get_ydata()) for line in drifts.axes[0].lines] == [[1e-6, 1e-6]] * 3
+    losses, drifts = (of_training[name].axes[0] for name in ("training", "training_drift"))
+    assert legend(of_training["training"]) == ["stage1, 3 seeds", "stage2, 3 seeds"]
+    assert len(losses.lines) == 12
+    assert len({line.get_color() for line in losses.lines}) == 2
+    assert losses.get_ylim()[1] < 6
+    assert legend(of_training["training_drift"]) == ["stage2, 3 seeds"]
+    assert [list(line.get_ydata()) for line in drifts.lines] == [[1e-6, 1e-6]] * 3
+    assert drifts.lines[0].get_color() == losses.lines[-1].get_color()  # a model looks alike in both
+
+
+def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, of_training: Drawn) -> None:
+    ours = [history(f"stage2-{i}", 1e-6) for i in range(2)]
+    ours[0]["validations"][0]["max_drift"] = [None, 1e-6]
+    made.write(tmp_path, trained(candidate=ours))
+    collection = collect([tmp_path])
+    list(training.training_curves(collection, []))
+    assert [list(line.get_xdata()) for line in of_training["training_drift"].axes[0].lines] == [[100], [50, 100]]
+    assert collection.notes == []
+
+
+def test_a_seed_that_cannot_be_drawn_leaves_the_others(tmp_path: Path, of_training: Drawn) -> None:
+    ours = [history(f"stage2-{i}", None) for i in range(3)]
+    ours[1]["steps"] = [{"step": -5, "loss": 5.0}]
+    made.write(tmp_path, trained(candidate=ours))
+    collection = collect([tmp_path])
+    list(training.training_curves(collection, []))
+    assert len(of_training["training"].axes[0].lines) == 2 * 2 + 2  # two seeds, and the baseline's one
+    assert ["stage2-1" in note for note in collection.notes] == [True]
+
+
+def test_a_short_training_beside_a_long_one_is_not_cut_off(tmp_path: Path, of_training: Drawn) -> None:
+    long, short = history("stage2-0", None), history("stage1-0", None)
+    for i, step in enumerate((1, 2500, 5000)):
+        long["steps"][i]["step"] = step
+    for one in short["steps"]:
+        one["loss"] = 9.0
+    made.write(tmp_path, trained(candidate=[long], baseline=[short]))
+    list(training.training_curves(collect([tmp_path]), []))
+    assert of_training["training"].axes[0].get_ylim()[1] > 9
+
+
+def test_weights_that_another_bench_uses_too_are_one_set(tmp_path: Path) -> None:
+    found = trained(candidate=[history(f"stage2-{i}", None) for i in range(3)])
+    found["benches"]["energy"] = made.content(benches=["energy"])["benches"]["energy"]
+    found["benches"]["energy"]["details"]["weights"] = history("stage2-1", None)
+    sets = histories(found["benches"])
+    assert [one["file"] for one in sets[0]] == [f"stage2-{i}.safetensors" for i in range(3)]
+    assert not any(own[0]["file"].startswith("stage2-1") for own in sets)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.
     """
     cells = [(name or starts[0][0].integrator, dt, steps) for name, dt, steps in grid(config)]
     _, first, steps = cells[0]
-    names = {name: name for name, dt, _ in cells if dt == first}
+    names = [name for name, dt, _ in cells if dt == first]
     timed = seconds(cast(starts, config.precisions[0]), names, steps, first, device)
     rows = []
     for precision in config.precisions:
@@ -108,13 +108,13 @@ def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
 
 
 def seconds(
-    starts: list[Start], integrators: Mapping[str, str], steps: int, dt: float, device: torch.device
+    starts: list[Start], integrators: Iterable[str], steps: int, dt: float, device: torch.device
 ) -> dict[str, float]:
-    """Seconds of all layers' flows with kicks merged, for each name: the median of three, or one for a long flow.
+    """Seconds of all layers' flows with kicks merged, by integrator: the median of three, or one for a long flow.
 
     Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one slow start.
     """
-    things = {key: lambda name=name: _flow(starts, name, dt, steps) for key, name in integrators.items()}
+    things = {name: lambda name=name: _flow(starts, name, dt, steps) for name in integrators}
     timed = interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
     return {key: found.median_s for key, found in timed.items()}
 

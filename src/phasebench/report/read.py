@@ -179,7 +179,10 @@ def _side_by_side(found: Mapping[str, Any]) -> int:
 
 
 def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """The weights that benches name together with their training history; those of one model's seeds are one set."""
+    """The weights that benches name together with their training history; those of one model's seeds are one set.
+
+    A bench that uses some of another's weights adds no set.
+    """
     sets = []
     for entry in benches.values():
         details = entry["details"]
@@ -187,7 +190,11 @@ def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
             rows = holder.get("seeds")
             of_seeds = [row.get("weights") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
             sets.append([w for w in of_seeds or [holder.get("weights")] if _has_history(w)])
-    return [found for found in sets if found]
+    files = [{w["file"] for w in found} for found in sets]
+    return [
+        found for i, found in enumerate(sets)
+        if found and not any(files[i] < other or (files[i] == other and j < i) for j, other in enumerate(files))
+    ]  # fmt: skip
 
 
 def _has_history(weights: Any) -> bool:

@@ -23,34 +23,38 @@ def compared_integrators(collection: Collection) -> Iterator[Picture]:
     """Two pictures of the first run with a comparison, of its most accurate precision, in which orders are seen."""
     for point in collection.points:
         try:
-            rows = _rows(point)
+            rows, left_out = _rows(point)
             if not rows:
                 continue
             precision = max(row["precision"] for row in rows)  # fp64 after fp32
             rows = [row for row in rows if row["precision"] == precision]
             lines, trades = _lines(rows), _trades(rows)
             floor = _NAMES[precision], NOISE[precision]
+            note = f"One set of weights, seed {rows[0]['seed']}, with states and forces in {floor[0]}."
+            note += f" {left_out} flows whose drift is zero or not finite are left out." if left_out else ""
         except (Broken, KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             words = f"its comparison of integrators cannot be drawn: {type(error).__name__}: {error}"
             collection.notes.append(f"{point.name}: {words}")
             return
         if any(len(line.dots) > 1 for line in lines):
-            yield drawn(_DRIFT, _KEY, lines, floor)
+            yield drawn(_DRIFT, _KEY, lines, floor, note)
         if len(trades) > 1:
             names = {trade.point.name: trade.point.name for trade in trades}
-            yield front_picture("integrators_front", trades, names, f"States and forces were {floor[0]}.")
+            yield front_picture("integrators_front", trades, names, note)
         return
 
 
-def _rows(point: Point) -> list[dict[str, Any]]:
-    """Those with a drift; none where there was no comparison."""
+def _rows(point: Point) -> tuple[list[dict[str, Any]], int]:
+    """Those with a drift that a logarithmic axis can show, and how many have none; no rows without a comparison."""
     if point.run is None or "energy" not in point.run.benches:
-        return []
+        return [], 0
     found = content(point.run.path)[0]["benches"]["energy"]["details"].get("compare") or []
-    rows = [row for row in found if row["max_drift"] is not None and row["max_drift"] > 0]
-    if any(row["max_drift"] > GREATEST for row in rows):
-        raise ValueError(f"a drift is larger than {GREATEST:g}")
-    return rows
+    rows = [row for row in found if row["max_drift"] is not None and row["max_drift"] != 0]
+    for row in rows:
+        for key in ("max_drift", "dt", "steps", "force_evaluations"):
+            if not 1 / GREATEST < row[key] < GREATEST:
+                raise ValueError(f"{key} is {row[key]}")
+    return rows, len(found) - len(rows)
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[Line]:

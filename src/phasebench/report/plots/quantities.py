@@ -17,7 +17,7 @@ from phasebench.report.curves import Fit, Line, fit, lines, merged
 from phasebench.report.derived import DURATION
 from phasebench.report.plots.style import RC, Picture, figure, label, legend, look, picture, x_scale, y_log
 
-SHOWN = 7  # lines in one picture
+SHOWN = 8  # lines in one picture
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _series(quantity: Quantity, metric: str) -> str:
     return _arm(pattern, metric) or ""
 
 
-def drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, float]) -> Picture:
+def drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, float], note: str = "") -> Picture:
     """One quantity over the axis of that key; floor: the precision of drifts, and what its rounding makes of them."""
     shown = _selected(found)
     with rc_context(RC):
@@ -133,7 +133,11 @@ def drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, flo
         panel.set_xlabel(label(key) + (" (units of H's time)" if _last(key) == "dt" else ""))
         panel.set_ylabel(quantity.title)
         legend(made, panel)
-    return picture(f"{quantity.name}_over_{_file(key)}", _caption(quantity, key, found, shown, floor), made)
+    return picture(
+        f"{quantity.name}_over_{_file(key)}",
+        " ".join(filter(None, (_caption(quantity, key, found, shown, floor), note))),
+        made,
+    )
 
 
 def _fitted(quantity: Quantity, key: str, line: Line, floor: tuple[str, float]) -> Fit | None:
@@ -162,7 +166,7 @@ def _line(panel: Axes, line: Line, i: int, fitted: Fit | None, word: str) -> Non
 def _caption(quantity: Quantity, key: str, found: list[Line], shown: list[Line], floor: tuple[str, float]) -> str:
     parts = [f"{quantity.title[0].upper()}{quantity.title[1:]} over {key}."]
     if len(shown) < len(found):
-        parts.append(f"{len(shown)} of {len(found)} lines are shown; the table has all.")
+        parts.append(f"{len(shown)} of {len(found)} lines are shown.")
     if any(dot.high > dot.low for line in shown for dot in line.dots):
         parts.append("Bars reach from the smallest to the largest of repeats.")
     if any(line.predicted for line in shown):

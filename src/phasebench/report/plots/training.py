@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,32 +14,34 @@ from phasebench.report.plots.style import MARKERS, RC, Picture, figure, label, l
 from phasebench.report.read import Broken, Run, content, histories
 from phasebench.report.table import number
 
-SHOWN = 7  # sets of weights
+SHOWN = 8  # sets of weights
 _EARLY = 0.05  # of a training, whose loss may lie above the picture
+_LARGEST = 1e12
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One training: recorded steps and losses, then the steps, losses and largest drifts of its validations."""
+    """One training: recorded steps and losses, steps and losses of its validations, and their largest drifts."""
 
     steps: list[float]
     losses: list[float]
     checks: list[float]
     checked: list[float]
-    drifts: list[float]  # empty where it was not tracked
+    drifts: list[tuple[float, float]]  # step and drift, where it was tracked and finite
 
     @classmethod
     def of(cls, history: dict[str, Any]) -> Curves:
-        """Raises ValueError for a value that is not finite."""
+        """Raises ValueError for a step before the first, or a loss that no training has."""
         steps, checks = history["steps"], history.get("validations", [])
         curves = (
             [float(s["step"]) for s in steps], [float(s["loss"]) for s in steps],
             [float(v["step"]) for v in checks], [float(v["nats_per_token"]) for v in checks],
-            [max(map(float, v["max_drift"])) for v in checks] if all(v.get("max_drift") for v in checks) else [],
         )  # fmt: skip
-        if not all(math.isfinite(value) for curve in curves for value in curve):
-            raise ValueError("a value is not finite")
-        return cls(*curves)
+        if not all(0 <= value < _LARGEST for curve in curves for value in curve):
+            raise ValueError(f"a value is not between 0 and {_LARGEST:g}")
+        tracked = [(float(v["step"]), v["max_drift"]) for v in checks if v.get("max_drift")]
+        drifts = [(step, max(map(float, layers))) for step, layers in tracked if None not in layers]
+        return cls(*curves, [(step, drift) for step, drift in drifts if 0 < drift < _LARGEST])
 
 
 def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
@@ -54,21 +55,26 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
                 runs.setdefault(name, run)
     names = sorted(users)
     models = [_model(name) for name in names]
-    found = {}
+    found: dict[str, list[Curves]] = {}
     for name in names[:SHOWN]:
         path = runs[name].path
         try:
-            every = [own for own in histories(content(path)[0]["benches"]) if own[0]["file"] == name]
-            seeds = max(every, key=len)
+            seeds = next(own for own in histories(content(path)[0]["benches"]) if own[0]["file"] == name)
             words = _words(name, users[name], axes, len(seeds), models.count(_model(name)) == 1)
-            found[words] = [Curves.of(history) for history in seeds]
-        except (Broken, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        except (Broken, KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
             collection.notes.append(f"{path}: the history of {name} cannot be drawn: {error}")
+            continue
+        for history in seeds:
+            try:
+                found.setdefault(words, []).append(Curves.of(history))
+            except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+                collection.notes.append(f"{path}: the history of {history['file']} cannot be drawn: {error}")
+    found = {words: curves for words, curves in found.items() if curves}
     more = f" {len(found)} of {len(names)} sets of weights." if len(names) > len(found) else ""
     if found:
         yield _losses(found, more)
-    if drifts := {words: seeds for words, seeds in found.items() if any(one.drifts for one in seeds)}:
-        yield _drifts(drifts, more)
+    if any(one.drifts for seeds in found.values() for one in seeds):
+        yield _drifts(found, more)
 
 
 def _model(name: str) -> str:
@@ -94,19 +100,18 @@ def _losses(found: dict[str, list[Curves]], more: str) -> Picture:
                 panel.plot(one.checks, one.checked, color=colour, marker=MARKERS[i % len(MARKERS)],
                            lw=1.5 if len(seeds) == 1 else 0.9, label=None if j else label(name))  # fmt: skip
         highest = _cut([one for seeds in found.values() for one in seeds])
-        if highest:
+        if highest is not None:
             panel.set_ylim(top=highest)
         panel.set_xlabel("optimizer steps")
         panel.set_ylabel("loss (nats per token)")
         legend(made, panel)
-    above = " The first losses lie above." if highest else ""
+    above = " The first losses lie above." if highest is not None else ""
     return picture("training", f"Training (thin) and validation (markers).{above}{more}", made)
 
 
 def _cut(curves: list[Curves]) -> float | None:
     """A limit above all losses but the earliest; None where those do not tower over the rest."""
-    last = max(max(one.steps) for one in curves)
-    late = [y for one in curves for x, y in zip(one.steps, one.losses, strict=True) if x >= _EARLY * last]
+    late = [y for one in curves for x, y in zip(one.steps, one.losses, strict=True) if x >= _EARLY * one.steps[-1]]
     late += [y for one in curves for y in one.checked]
     low, high, highest = min(late), max(late), max(y for one in curves for y in one.losses)
     limit = high + 0.05 * (high - low)
@@ -117,11 +122,9 @@ def _drifts(found: dict[str, list[Curves]], more: str) -> Picture:
     with rc_context(RC):
         made, (panel,) = figure(height=3.0 + 0.17 * len(found))
         for i, (name, seeds) in enumerate(found.items()):
-            for j, one in enumerate(seeds):
-                if one.drifts:
-                    panel.plot(one.checks, one.drifts, **look(i), label=None if j else label(name))
-        if all(y > 0 for seeds in found.values() for one in seeds for y in one.drifts):
-            y_log(panel)
+            for j, one in enumerate(one for one in seeds if one.drifts):
+                panel.plot(*zip(*one.drifts, strict=True), **look(i), label=None if j else label(name))
+        y_log(panel)
         panel.set_xlabel("optimizer steps")
         panel.set_ylabel("max drift |H(t) - H(0)| / E_ref")
         legend(made, panel)
