@@ -215,7 +215,7 @@ def test_strange_layers_are_said(tmp_path: Path, layers: object) -> None:
 def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: Drawn = {}
     monkeypatch.setattr(
-        traces, "picture", lambda name, caption, made: kept.update({name: made}) or Picture(name, "", {})
+        traces, "picture", lambda name, caption, made: kept.update({name: made}) or Picture(name, caption, {})
     )
     content = made.content(benches=["energy"])
     details = content["benches"]["energy"]["details"]
@@ -226,7 +226,8 @@ def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     made.write(tmp_path, content)
     collection = collect([tmp_path])
-    list(traces.energy_traces(collection, []))
+    captions = [found.caption for found in traces.energy_traces(collection, [])]
+    assert all(caption.endswith("the first one's.") for caption in captions)
     drift, mean = (kept[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
     assert [list(line.get_xdata()) for line in drift] == [[5, 10]] * 2  # the first seed's layers; dt is 0.1
     assert list(mean[0].get_xdata()) == [0, 5, 10]

@@ -35,6 +35,7 @@ class Trace:
     name: str
     every: float
     layers: list[dict[str, Any]]
+    is_all: bool  # of the run's layers; else those of the first seed
 
 
 def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
@@ -47,6 +48,8 @@ def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pict
         return
     for series, (name, title, words) in _SERIES.items():
         text = f"{words} along the flow, one line a layer (dark: first, light: last)."
+        if not all(trace.is_all for trace in found):
+            text += " Of runs with several seeds, the first one's."
         if len(measured) > len(found):
             text += f" {len(found)} of {len(measured)} points, from the smallest to the largest drift."
         yield picture(name, text, _panels(found, series, title))
@@ -78,7 +81,8 @@ def _lines(panel: Axes, trace: Trace, series: str) -> None:
         panel.plot(times, values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
     if series == "drift_of_batch_mean":
         panel.ticklabel_format(axis="y", scilimits=(0, 0))
-    panel.set_title(label(trace.name), fontsize=7, loc="right")
+    if trace.name != ".":  # the only run, in the folder that was asked for
+        panel.set_title(label(trace.name), fontsize=7, loc="right")
 
 
 def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
@@ -95,7 +99,8 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
             for series in _SERIES:
                 if not layer[series] or not all(map(math.isfinite, layer[series])):
                     raise ValueError(f"{series} is empty, or has a value that is not finite")
-        return Trace(name, int(details.get("every", 1)) * float(found["config"]["bench"]["energy"]["dt"]), layers)
+        every = int(details.get("every", 1)) * float(found["config"]["bench"]["energy"]["dt"])
+        return Trace(name, every, layers, len(layers) == len(details["layers"]))
     except (Broken, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         collection.notes.append(f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}")
         return None
