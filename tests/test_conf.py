@@ -168,10 +168,10 @@ def test_a_recipe_s_models_are_of_one_size_and_one_recipe(name: str) -> None:
     assert two == pytest.approx(one, rel=0.01)
     assert two < gpt
     rates = [(model.dropout.input, model.dropout.output) for model in models(config)]
-    assert rates == [(0.2, 0.3), (0.25, 0.35), (0.2, 0.3)]
-    assert {(model.dropout.embedding, model.dropout.block) for model in models(config)} == {(0.1, 0.2)}
+    assert rates == [(0.15, 0.25), (0.2, 0.3), (0.15, 0.25)]
+    assert {(model.dropout.embedding, model.dropout.block) for model in models(config)} == {(0.1, 0.15)}
     assert [model.lr for model in models(config)] == [None, None, 1e-3]
-    assert [model.weight_decay for model in models(config)] == [0.2, None, None]
+    assert [model.weight_decay for model in models(config)] == [None, None, None]
     ode = config.model.ode
     assert ode.steps * ode.dt == pytest.approx(1.0)
 
