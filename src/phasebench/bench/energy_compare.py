@@ -15,7 +15,7 @@ import torch
 
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
-from phasebench.measure.clock import interleaved
+from phasebench.measure.clock import Timed, interleaved
 from phasebench.measure.energy import Start, energies
 from phasebench.measure.regression import linear_regression
 from phasebench.measure.trend import NOISE, trend
@@ -66,9 +66,13 @@ def compare(starts: list[Start], config: EnergyConfig, seed: int, device: torch.
                 {"seed": seed, "integrator": integrator, "dt": dt, "steps": steps, "precision": precision}
                 | _drift(own, integrator, dt, steps)
                 | {"force_evaluations": force_evaluations(integrator, steps)}
-                | {"seconds": timed[integrator] if is_timed else None}
+                | _cost(timed[integrator] if is_timed else None)
             )
     return rows
+
+
+def _cost(timed: Timed | None) -> dict[str, Any]:
+    return {"seconds": timed and timed.median_s, "seconds_samples": timed and timed.seconds}
 
 
 def _drift(starts: list[Start], integrator: str, dt: float, steps: int) -> dict[str, Any]:
@@ -109,14 +113,13 @@ def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
 
 def seconds(
     starts: list[Start], integrators: Iterable[str], steps: int, dt: float, device: torch.device
-) -> dict[str, float]:
-    """Seconds of all layers' flows with kicks merged, by integrator: the median of three, or one for a long flow.
+) -> dict[str, Timed]:
+    """Seconds of all layers' flows with kicks merged, by integrator: three samples, or one of a long flow.
 
     Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one slow start.
     """
     things = {name: lambda name=name: _flow(starts, name, dt, steps) for name in integrators}
-    timed = interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
-    return {key: found.median_s for key, found in timed.items()}
+    return interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
 
 
 def _flow(starts: list[Start], integrator: str, dt: float, steps: int) -> None:
