@@ -3,9 +3,9 @@
     python outputs/reference/tune.py LINES OUT [--jobs 3] [--gpus 0,1] [--budget 540] -- COMMON OVERRIDES
 
 LINES is a file with the overrides of one run a line; COMMON are those of all. Each run is `python runner.py COMMON
-LINE` in OUT/NN, with its log beside it; with --gpus, JOBS of them on each of these. When the budget is spent the runs
-under way are ended: a training then goes on from its last checkpoint when the same command is given again, and a run
-that has finished with the same overrides is not repeated.
+LINE` in a folder of OUT that is named by a hash of these overrides, with its log beside it; with --gpus, JOBS of them
+on each of these. When the budget is spent the runs under way are ended: a training then goes on from its last
+checkpoint when the same overrides are given again, and a run that has finished is not repeated.
 
 For choosing hyperparameters, COMMON should hold bench=ppl bench.ppl.split=validation bench.ppl.seeds=null
 bench.ppl.baseline=null bench.ppl.reference=null, and no gates.  Exit code 0 if all have finished, 3 if some have not, 2
@@ -15,11 +15,11 @@ if one failed.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 RUNNER = Path(__file__).parents[2] / "runner.py"
-WORDS = "overrides.json"  # of the run in a folder
 LAST = 8  # recorded losses of training whose mean is shown
 _VALID = re.compile(r"step (\d+)/(\d+).*valid ppl ([\d.e+]+)")
 
@@ -36,9 +35,9 @@ def main() -> int:
     arguments = _arguments()
     lines = [line.strip() for line in arguments.lines.read_text().splitlines()]
     trials = [line for line in lines if line and not line.startswith("#")]
-    folders = {arguments.out / f"{i:02}": line for i, line in enumerate(trials)}
+    folders = {arguments.out / _digest(line, arguments): line for line in trials}
     _run_all(folders, arguments)
-    rows = [_row(folder, line, _begun(folder, _words(line, arguments))) for folder, line in folders.items()]
+    rows = [_row(folder, line) for folder, line in folders.items()]
     (arguments.out / "tune.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: row["ppl"] or row["validation"] or float("inf")):
         values = (row[key] if row[key] is not None else float("nan") for key in ("ppl", "validation", "loss", "drift"))
@@ -64,7 +63,7 @@ def _arguments() -> argparse.Namespace:
 
 def _run_all(folders: dict[Path, str], arguments: argparse.Namespace) -> None:
     deadline = time.monotonic() + arguments.budget
-    waiting = [folder for folder, line in folders.items() if not _finished(folder, _words(line, arguments))]
+    waiting = [folder for folder in folders if _results(folder) is None]
     slots = [(gpu, job) for job in range(arguments.jobs) for gpu in arguments.gpus]
     running: dict[tuple[str | None, int], subprocess.Popen[bytes]] = {}
     try:
@@ -82,14 +81,10 @@ def _run_all(folders: dict[Path, str], arguments: argparse.Namespace) -> None:
 
 
 def _start(folder: Path, line: str, gpu: str | None, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
-    words = _words(line, arguments)
-    if not _begun(folder, words):  # of other overrides
-        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WORDS).write_text(json.dumps(words))
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
     with (folder / "log.txt").open("ab") as log:
-        command = [sys.executable, arguments.runner, *words, f"hydra.run.dir={folder / 'run'}"]
+        command = [sys.executable, arguments.runner, *_words(line, arguments), f"hydra.run.dir={folder / 'run'}"]
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
@@ -97,14 +92,8 @@ def _words(line: str, arguments: argparse.Namespace) -> list[str]:
     return [*arguments.common, *shlex.split(line)]
 
 
-def _begun(folder: Path, words: list[str]) -> bool:
-    """Whether the folder is that of a run with these overrides."""
-    path = folder / WORDS
-    return path.exists() and json.loads(path.read_text()) == words
-
-
-def _finished(folder: Path, words: list[str]) -> bool:
-    return _begun(folder, words) and _results(folder) is not None
+def _digest(line: str, arguments: argparse.Namespace) -> str:
+    return hashlib.sha256(json.dumps(_words(line, arguments)).encode()).hexdigest()[:12]
 
 
 def _results(folder: Path, status: str = "ok") -> dict | None:
@@ -114,13 +103,13 @@ def _results(folder: Path, status: str = "ok") -> dict | None:
     return found if found and found["status"] == status else None
 
 
-def _row(folder: Path, line: str, begun: bool) -> dict:
+def _row(folder: Path, line: str) -> dict:
     """What is known of a run: perplexity, last losses and drift if it has finished, the last validation in its log."""
-    found, log = _results(folder) if begun else None, folder / "log.txt"
-    text = log.read_text(errors="replace") if begun and log.exists() else ""
+    found, log = _results(folder), folder / "log.txt"
+    text = log.read_text(errors="replace") if log.exists() else ""
     seen = _VALID.findall(text)
     row: dict[str, Any] = dict.fromkeys(("ppl", "seconds", "loss", "drift"))
-    row |= {"line": line, "validation": float(seen[-1][2]) if seen else None}
+    row |= {"line": line, "folder": folder.name, "validation": float(seen[-1][2]) if seen else None}
     row["progress"] = "/".join(seen[-1][:2]) if seen else "-"
     row["status"] = "unstarted" if not text else "cut off"
     if found:
@@ -131,7 +120,7 @@ def _row(folder: Path, line: str, begun: bool) -> dict:
         row["curve"] = [(v["step"], v["perplexity"]) for v in validations]
         row["loss"] = sum(step["loss"] for step in losses) / len(losses) if losses else None
         row["drift"] = max(validations[-1].get("max_drift") or [], default=None) if validations else None
-    elif (begun and _results(folder, "failed")) or "phasebench: " in text or "Traceback" in text:
+    elif _results(folder, "failed") or "phasebench: " in text or "Traceback" in text:
         row["status"] = "failed"
     return row
 
