@@ -54,7 +54,7 @@ def front_picture(name: str, found: list[Trade], names: dict[str, str], note: st
         draw = _plane if found[0].perplexity is None else _space
         draw(made, panel, kept, rest, names)
         legend(made, panel)
-    return picture(name, " ".join(filter(None, (_caption(found, kept), note))), made)
+    return picture(name, f"{_caption(found, kept)} {note}".rstrip(), made)
 
 
 def _caption(found: list[Trade], kept: list[Trade]) -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from phasebench.measure.trend import NOISE
 from phasebench.report.collect import Collection, Point
 from phasebench.report.curves import Dot, Line
 from phasebench.report.pareto import Trade
 from phasebench.report.plots.fronts import front_picture
-from phasebench.report.plots.quantities import Quantity, drawn
+from phasebench.report.plots.quantities import FLOORS, Quantity, drawn
 from phasebench.report.plots.style import Picture
 from phasebench.report.read import GREATEST, Broken, content
 
 _KEY = "bench.energy.dt"
 _DRIFT = Quantity("integrators", "energy", ("max_drift",), "max drift |H(t) - H(0)| / E_ref", log=True, ordered=True)
-_NAMES = {"fp32": "float32", "fp64": "float64"}
 
 
 def compared_integrators(collection: Collection) -> Iterator[Picture]:
@@ -29,7 +27,7 @@ def compared_integrators(collection: Collection) -> Iterator[Picture]:
             precision = max(row["precision"] for row in rows)  # fp64 after fp32
             rows = [row for row in rows if row["precision"] == precision]
             lines, trades = _lines(rows), _trades(rows)
-            floor = _NAMES[precision], NOISE[precision]
+            floor = FLOORS[precision]
             note = f"One set of weights, seed {rows[0]['seed']}, with states and forces in {floor[0]}."
             note += f" {left_out} flows whose drift is zero or not finite are left out." if left_out else ""
         except (Broken, KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:

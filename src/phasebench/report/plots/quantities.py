@@ -15,9 +15,10 @@ from phasebench.report.axes import SEED, Axis
 from phasebench.report.collect import Point
 from phasebench.report.curves import Fit, Line, fit, lines, merged
 from phasebench.report.derived import DURATION
-from phasebench.report.plots.style import RC, Picture, figure, label, legend, look, picture, x_scale, y_log
+from phasebench.report.plots.style import COLOURS, RC, Picture, figure, label, legend, look, picture, x_scale, y_log
 
-SHOWN = 8  # lines in one picture
+SHOWN = len(COLOURS)  # lines in one picture
+FLOORS = {"fp32": ("float32", NOISE["fp32"]), "fp64": ("float64", NOISE["fp64"])}  # of drifts, by precision
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _floor(points: Sequence[Point]) -> tuple[str, float]:
     """The lowest precision of the drifts and what its rounding makes of them."""
     of_energy = [p.run.config["bench"]["energy"] for p in points if p.run and "energy" in p.run.benches]
     exact = bool(of_energy) and all(config.get("precision") == "fp64" for config in of_energy)
-    return ("float64", NOISE["fp64"]) if exact else ("float32", NOISE["fp32"])
+    return FLOORS["fp64" if exact else "fp32"]
 
 
 def _lines(quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x: Axis) -> list[Line]:
@@ -133,11 +134,8 @@ def drawn(quantity: Quantity, key: str, found: list[Line], floor: tuple[str, flo
         panel.set_xlabel(label(key) + (" (units of H's time)" if _last(key) == "dt" else ""))
         panel.set_ylabel(quantity.title)
         legend(made, panel)
-    return picture(
-        f"{quantity.name}_over_{_file(key)}",
-        " ".join(filter(None, (_caption(quantity, key, found, shown, floor), note))),
-        made,
-    )
+    caption = f"{_caption(quantity, key, found, shown, floor)} {note}".rstrip()
+    return picture(f"{quantity.name}_over_{_file(key)}", caption, made)
 
 
 def _fitted(quantity: Quantity, key: str, line: Line, floor: tuple[str, float]) -> Fit | None:

@@ -10,11 +10,11 @@ from matplotlib import rc_context
 
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
-from phasebench.report.plots.style import MARKERS, RC, Picture, figure, label, legend, look, picture, y_log
+from phasebench.report.plots.style import COLOURS, MARKERS, RC, Picture, figure, label, legend, look, picture, y_log
 from phasebench.report.read import Broken, Run, content, histories
 from phasebench.report.table import number
 
-SHOWN = 8  # sets of weights
+SHOWN = len(COLOURS)  # sets of weights
 _EARLY = 0.05  # of a training, whose loss may lie above the picture
 _LARGEST = 1e12
 
