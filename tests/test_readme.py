@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -27,12 +28,16 @@ def test_it_fits_its_size() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_compose(command: str) -> None:
-    _register()
     words = [w for w in shlex.split(command)[2:] if not w.startswith("-") and w != "job"]
     points = [w.partition(",")[0] if "[" not in w else w for w in words]  # of a sweep, its first point
+    assert to_config(composed(*points)).bench
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    _register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        tree = OmegaConf.to_container(compose("config", overrides=points), resolve=True)
-    assert to_config(tree).bench  # type: ignore[arg-type]
+        tree: Any = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    return tree
 
 
 def test_the_install_commands_are_ours() -> None:
@@ -89,21 +94,16 @@ def test_the_trained_models_met_the_gates_that_the_recipe_sets() -> None:
         assert {name: gates[name]["target"] for name in targets} == targets
         assert all(gate["passed"] for gate in gates.values())
     ppl, energy, long = (
-        gates_of("wikitext2_word", "ppl"),
-        gates_of("wikitext2_word", "energy"),
-        gates_of("wikitext2_word_long", "energy"),
+        composed(f"experiment={experiment}", "data.path=here")["bench"][bench]
+        for experiment, bench in (
+            ("wikitext2_word", "ppl"),
+            ("wikitext2_word", "energy"),
+            ("wikitext2_word_long", "energy"),
+        )
     )
     assert (ppl["target"], ppl["upper_target"], ppl["reference_target"], ppl["max_ppl"]) == (0.9, 0.95, 1.0, 90.0)
     assert ppl["leak_test"] is True
     assert energy["target"] == long["target"] == long["secular_target"] == 5e-5
-
-
-def gates_of(experiment: str, bench: str) -> dict:
-    """The settings of a bench as the recipe composes today."""
-    _register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        tree = compose("config", overrides=[f"experiment={experiment}", "data.path=here"])
-    return OmegaConf.to_container(tree.bench[bench], resolve=False)  # type: ignore[return-value]
 
 
 def test_the_reference_runs_keep_their_configuration_and_command() -> None:

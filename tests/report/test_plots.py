@@ -29,14 +29,15 @@ def drawn(folder: Path) -> tuple[dict[str, Picture], Collection]:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """The figures behind the pictures of quantities, by name."""
+    """The figures behind the pictures of quantities, traces and trainings, by name."""
     kept: Drawn = {}
 
     def keep(name: str, caption: str, made: Figure) -> Picture:
         kept[name] = made
         return Picture(name, caption, {})
 
-    monkeypatch.setattr(quantities, "picture", keep)
+    for module in (quantities, traces, training):
+        monkeypatch.setattr(module, "picture", keep)
     return kept
 
 
@@ -212,11 +213,7 @@ def test_strange_layers_are_said(tmp_path: Path, layers: object) -> None:
     assert "its energy series cannot be drawn" in collection.notes[0]
 
 
-def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: Drawn = {}
-    monkeypatch.setattr(
-        traces, "picture", lambda name, caption, made: kept.update({name: made}) or Picture(name, caption, {})
-    )
+def test_thinned_series_of_several_seeds(tmp_path: Path, figures: Drawn) -> None:
     content = made.content(benches=["energy"])
     details = content["benches"]["energy"]["details"]
     details["every"] = 50
@@ -228,7 +225,7 @@ def test_thinned_series_of_several_seeds(tmp_path: Path, monkeypatch: pytest.Mon
     collection = collect([tmp_path])
     captions = [found.caption for found in traces.energy_traces(collection, [])]
     assert all(caption.endswith("the first one's.") for caption in captions)
-    drift, mean = (kept[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
+    drift, mean = (figures[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
     assert [list(line.get_xdata()) for line in drift] == [[5, 10]] * 2  # the first seed's layers; dt is 0.1
     assert list(mean[0].get_xdata()) == [0, 5, 10]
 
@@ -373,19 +370,6 @@ def history(name: str, drift: float | None) -> dict:
     }  # fmt: skip
 
 
-@pytest.fixture
-def of_training(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """The figures behind the pictures of trainings, by name."""
-    kept: Drawn = {}
-
-    def keep(name: str, caption: str, made: Figure) -> Picture:
-        kept[name] = made
-        return Picture(name, caption, {})
-
-    monkeypatch.setattr(training, "picture", keep)
-    return kept
-
-
 def trained(**of_roles: list[dict]) -> dict:
     """A run whose models have the histories of several seeds."""
     found = made.content(benches=["ppl"])
@@ -396,44 +380,44 @@ def trained(**of_roles: list[dict]) -> dict:
     return found
 
 
-def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(tmp_path: Path, of_training: Drawn) -> None:
+def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(tmp_path: Path, figures: Drawn) -> None:
     ours, theirs = (
         [history(f"{name}-{i}", drift) for i in range(3)] for name, drift in (("stage2", 1e-6), ("stage1", None))
     )
     made.write(tmp_path, trained(candidate=ours, baseline=theirs))
     pictures = {one.name: one for one in training.training_curves(collect([tmp_path]), [])}
     assert "first losses lie above" in pictures["training"].caption
-    losses, drifts = (of_training[name].axes[0] for name in ("training", "training_drift"))
-    assert legend(of_training["training"]) == ["stage1, 3 seeds", "stage2, 3 seeds"]
+    losses, drifts = (figures[name].axes[0] for name in ("training", "training_drift"))
+    assert legend(figures["training"]) == ["stage1, 3 seeds", "stage2, 3 seeds"]
     assert len(losses.lines) == 12
     assert len({line.get_color() for line in losses.lines}) == 2
     assert losses.get_ylim()[1] < 6
-    assert legend(of_training["training_drift"]) == ["stage2, 3 seeds"]
+    assert legend(figures["training_drift"]) == ["stage2, 3 seeds"]
     assert [list(line.get_ydata()) for line in drifts.lines] == [[1e-6, 1e-6]] * 3
     assert drifts.lines[0].get_color() == losses.lines[-1].get_color()  # a model looks alike in both
 
 
-def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, of_training: Drawn) -> None:
+def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, figures: Drawn) -> None:
     ours = [history(f"stage2-{i}", 1e-6) for i in range(2)]
     ours[0]["validations"][0]["max_drift"] = [None, 1e-6]
     made.write(tmp_path, trained(candidate=ours))
     collection = collect([tmp_path])
     list(training.training_curves(collection, []))
-    assert [list(line.get_xdata()) for line in of_training["training_drift"].axes[0].lines] == [[100], [50, 100]]
+    assert [list(line.get_xdata()) for line in figures["training_drift"].axes[0].lines] == [[100], [50, 100]]
     assert collection.notes == []
 
 
-def test_a_seed_that_cannot_be_drawn_leaves_the_others(tmp_path: Path, of_training: Drawn) -> None:
+def test_a_seed_that_cannot_be_drawn_leaves_the_others(tmp_path: Path, figures: Drawn) -> None:
     ours = [history(f"stage2-{i}", None) for i in range(3)]
     ours[1]["steps"] = [{"step": -5, "loss": 5.0}]
     made.write(tmp_path, trained(candidate=ours))
     collection = collect([tmp_path])
     list(training.training_curves(collection, []))
-    assert len(of_training["training"].axes[0].lines) == 2 * 2 + 2  # two seeds, and the baseline's one
+    assert len(figures["training"].axes[0].lines) == 2 * 2 + 2  # two seeds, and the baseline's one
     assert ["stage2-1" in note for note in collection.notes] == [True]
 
 
-def test_a_short_training_beside_a_long_one_is_not_cut_off(tmp_path: Path, of_training: Drawn) -> None:
+def test_a_short_training_beside_a_long_one_is_not_cut_off(tmp_path: Path, figures: Drawn) -> None:
     long, short = history("stage2-0", None), history("stage1-0", None)
     for i, step in enumerate((1, 2500, 5000)):
         long["steps"][i]["step"] = step
@@ -441,7 +425,7 @@ def test_a_short_training_beside_a_long_one_is_not_cut_off(tmp_path: Path, of_tr
         one["loss"] = 9.0
     made.write(tmp_path, trained(candidate=[long], baseline=[short]))
     list(training.training_curves(collect([tmp_path]), []))
-    assert of_training["training"].axes[0].get_ylim()[1] > 9
+    assert figures["training"].axes[0].get_ylim()[1] > 9
 
 
 def test_weights_that_another_bench_uses_too_are_one_set(tmp_path: Path) -> None:
