@@ -5,7 +5,7 @@ python runner.py bench=all
 
 import sys
 
-from phasebench.cli import job, main
+from phasebench.run.cli import job, main
 
 __all__ = ["job", "main"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores, and threads that wait for each other crawl
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # workers share the cores, and threads that wait for each other crawl
 
 import torch
 
@@ -15,12 +17,20 @@ from jaxtyping import install_import_hook
 
 from paths import ROOT
 
-_MATH = [path for package in ("dynamics", "nn") for path in (ROOT / "src/phasebench" / package).glob("[a-z]*.py")]
-_CHECKED = [f"phasebench.{p.parent.name}.{p.stem}" for p in _MATH if "kernels" not in p.stem]  # Triton's are no Python
-install_import_hook(["phasebench.models", *_CHECKED], "beartype.beartype")
+_SRC = ROOT / "src"
+_MATH = [
+    path
+    for room in ("dynamics", "models")
+    for path in (_SRC / "phasebench" / room).rglob("[a-z]*.py")
+]
+_CHECKED = [
+    ".".join(p.relative_to(_SRC).with_suffix("").parts) for p in _MATH if "kernels" not in p.stem
+]  # Triton's are no Python
+install_import_hook(_CHECKED, "beartype.beartype")
 
 import pytest  # noqa: E402
 
+from commands import command as command  # noqa: E402
 from phasebench.data import hub  # noqa: E402
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a hub

@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from phasebench.entries import BenchResult, Gate
-from phasebench.results import ResultsFile
-from phasebench.sweep import child
-from phasebench.sweep.point import Point
-from phasebench.validation import to_config
+from phasebench.config.validation import to_config
+from phasebench.results.file import ResultsFile
+from phasebench.results.gate import BenchResult, Gate
+from phasebench.run.sweep import child
+from phasebench.run.sweep.point import Point
 
 
 def fault(name: str) -> str:
@@ -33,7 +33,11 @@ def execute(point: Point, folder: Path) -> int:
         raise MemoryError("no memory on purpose")
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    code = child._execute(point, folder) if "REAL" in os.environ else fake(point, folder, 60.0 if what else 0.05)
+    code = (
+        child._execute(point, folder)
+        if "REAL" in os.environ
+        else fake(point, folder, 60.0 if what else 0.05)
+    )
     log(f"done {point.name}")
     return code
 
@@ -42,9 +46,17 @@ def fake(point: Point, folder: Path, seconds: float) -> int:
     """A results.json with one benchmark after the other, as a real job writes it."""
     config = to_config(point.tree)
     results = ResultsFile(
-        folder / "results.json", benchmark_name="fake", device="cpu", seed=0, config=config.recorded(),
-        overrides=point.overrides, environment={}, conditions=[], benches=list(config.bench), point=point.facts(),
-    )  # fmt: skip
+        folder / "results.json",
+        benchmark_name="fake",
+        device="cpu",
+        seed=0,
+        config=config.recorded(),
+        overrides=point.overrides,
+        environment={},
+        conditions=[],
+        benches=list(config.bench),
+        point=point.facts(),
+    )
     for name in config.bench:
         results.start(name)
         time.sleep(seconds)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from paths import ROOT
-from phasebench.entries import SEED_KEYS, exit_code
-from phasebench.results import config_hash
+from phasebench.results.file import config_hash
+from phasebench.results.gate import SEED_KEYS, exit_code
 
 HISTORY = 20  # steps of each training that are kept
 
 
 @cache
 def _kept() -> dict[str, Any]:
-    found = json.loads((ROOT / "outputs/reference/h100/seed/results.json").read_text(encoding="utf-8"))
+    found = json.loads(
+        (ROOT / "outputs/reference/h100/seed/results.json").read_text(encoding="utf-8")
+    )
     for weights in (
         found["benches"]["ppl"]["details"]["candidate"]["weights"],
         found["benches"]["ppl"]["details"]["baseline"]["weights"],
@@ -101,18 +103,30 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
     return path
 
 
-def sweep(folder: Path, dts: Sequence[float], integrators: Sequence[str], seeds: Sequence[int] = (0,)) -> list[Path]:
+def sweep(
+    folder: Path, dts: Sequence[float], integrators: Sequence[str], seeds: Sequence[int] = (0,)
+) -> list[Path]:
     """A sweep whose drift is 1e-3 dt^2 for leapfrog and 1e-2 dt^4 for any other integrator."""
     paths = []
     for integrator in integrators:
         for dt in dts:
             for seed in seeds:
-                drift = (1e-3 * dt**2 if integrator == "leapfrog" else 1e-2 * dt**4) * (1 + 0.01 * seed)
+                drift = (1e-3 * dt**2 if integrator == "leapfrog" else 1e-2 * dt**4) * (
+                    1 + 0.01 * seed
+                )
                 found = content(
                     {"bench.energy.dt": dt, "bench.energy.integrator": integrator},
-                    {"energy.max_drift": drift, "energy.mean_drift": drift / 8, "ppl.candidate_ppl": 60.0 + dt + seed},
+                    {
+                        "energy.max_drift": drift,
+                        "energy.mean_drift": drift / 8,
+                        "ppl.candidate_ppl": 60.0 + dt + seed,
+                    },
                     seed=seed,
-                    overrides=[f"bench.energy.dt={dt}", f"bench.energy.integrator={integrator}", f"seed={seed}"],
+                    overrides=[
+                        f"bench.energy.dt={dt}",
+                        f"bench.energy.integrator={integrator}",
+                        f"seed={seed}",
+                    ],
                 )
                 found["stage2_ppl"] = found["benches"]["ppl"]["metrics"]["candidate_ppl"]["value"]
                 paths.append(write(folder / str(len(paths)), found))

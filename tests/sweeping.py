@@ -30,16 +30,31 @@ class Sweep:
         self.program = ROOT / ("tests/sweeping.py" if fake else "runner.py")
 
     def start(
-        self, *words: str, faults: dict[str, str] | None = None, real: bool = False, stderr: int = subprocess.STDOUT
+        self,
+        *words: str,
+        faults: dict[str, str] | None = None,
+        real: bool = False,
+        stderr: int = subprocess.STDOUT,
     ) -> subprocess.Popen[str]:
         paths = os.pathsep.join(str(ROOT / part) for part in ("src", "tests", "."))
-        env = os.environ | {"PYTHONPATH": paths, "LOG": str(self.log), "FAULTS": json.dumps(faults or {})}
+        env = os.environ | {
+            "PYTHONPATH": paths,
+            "LOG": str(self.log),
+            "FAULTS": json.dumps(faults or {}),
+        }
         line = [sys.executable, str(self.program), "-m", *(GRAD if real else FAKE), *words]
         return subprocess.Popen(
-            line, cwd=self.folder, env=env | ({"REAL": "1"} if real else {}), text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=stderr,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background jobs
-        )  # fmt: skip
+            line,
+            cwd=self.folder,
+            env=env | ({"REAL": "1"} if real else {}),
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored in background jobs
+        )
 
     def run(self, *words: str, **how: Any) -> tuple[int, str]:
         """Exit code and output of a sweep (see `start`)."""
@@ -59,14 +74,17 @@ class Sweep:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Every results.json below the folder, by the name of the folder that it is in."""
-        return {file.parent.name: json.loads(file.read_text()) for file in self.folder.rglob("results.json")}
+        return {
+            file.parent.name: json.loads(file.read_text())
+            for file in self.folder.rglob("results.json")
+        }
 
 
 if __name__ == "__main__":
     import runner
 
-    from phasebench import run
-    from phasebench.sweep import isolate
+    from phasebench.run import hydra_app as run
+    from phasebench.run.sweep import worker as isolate
 
     isolate.CHILD = [sys.executable, str(ROOT / "tests" / "fake_point.py")]
     sys.exit(run.command(runner.job))

@@ -19,7 +19,10 @@ import phasebench
 from paths import ROOT
 
 BIN = Path(sys.executable).parent  # not resolved: a virtual environment's own
-MODULES = ["phasebench", *(m.name for m in pkgutil.walk_packages(phasebench.__path__, "phasebench."))]
+MODULES = [
+    "phasebench",
+    *(m.name for m in pkgutil.walk_packages(phasebench.__path__, "phasebench.")),
+]
 MACHINE_PATH = re.compile(rb"(?<![\w.])/(work|root|home|farm)/")
 MEGABYTE = 1_000_000
 
@@ -30,7 +33,10 @@ def passes(*line: str) -> None:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.fail(f"{' '.join(line)}: exit code {done.returncode}\n{done.stdout}{done.stderr}", pytrace=False)
+        pytest.fail(
+            f"{' '.join(line)}: exit code {done.returncode}\n{done.stdout}{done.stderr}",
+            pytrace=False,
+        )
 
 
 def module(name: str, *arguments: str) -> list[str]:
@@ -67,7 +73,11 @@ def test_types_are_right() -> None:
 def test_there_are_modules_and_examples() -> None:
     """So that the test below cannot pass by finding nothing."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    examples = sum(len(test.examples) for name in MODULES for test in finder.find(importlib.import_module(name)))
+    examples = sum(
+        len(test.examples)
+        for name in MODULES
+        for test in finder.find(importlib.import_module(name))
+    )
     assert len(MODULES) == len(list((ROOT / "src" / "phasebench").rglob("*.py")))
     assert examples > 10
 
@@ -79,14 +89,20 @@ def test_examples_in_docstrings_run(name: str, capsys: pytest.CaptureFixture[str
 
 
 def tracked() -> list[Path]:
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     files = [ROOT / name for name in done.stdout.split("\0") if name]
-    return [file for file in files if file.is_file()]  # one that is deleted here is still listed until committed
+    return [
+        file for file in files if file.is_file()
+    ]  # one that is deleted here is still listed until committed
 
 
 def test_git_holds_no_large_file() -> None:
     assert ROOT / "pyproject.toml" in tracked()
-    assert [(file.name, file.stat().st_size) for file in tracked() if file.stat().st_size > MEGABYTE] == []
+    assert [
+        (file.name, file.stat().st_size) for file in tracked() if file.stat().st_size > MEGABYTE
+    ] == []
 
 
 def test_no_tracked_text_names_a_machine_s_folders() -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phasebench.config import Decay, TrainConfig
-from phasebench.training import History, train
+from phasebench.config.schema import Decay, TrainConfig
+from phasebench.training.loop import History, train
 
 CPU = torch.device("cpu")
 VOCAB = 11
@@ -21,7 +21,9 @@ IDENTITY = {"model.dim": "8", "data.vocab": str(VOCAB)}
 class TinyModel(nn.Module):
     """Embedding, dropout, one hidden layer, tied head; it sees one token back."""
 
-    def __init__(self, dim: int = 8, vocab: int = VOCAB, dropout: float = 0.1, tied: bool = True) -> None:
+    def __init__(
+        self, dim: int = 8, vocab: int = VOCAB, dropout: float = 0.1, tied: bool = True
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab, dim)
         self.hidden = nn.Linear(dim, dim)
@@ -66,13 +68,22 @@ def pattern(step: int, batch: int = 8, seq: int = 6) -> tuple[Tensor, Tensor]:
 
 def recipe(**changes: Any) -> TrainConfig:
     values: dict[str, Any] = {
-        "steps": 40, "batch": 8, "seq": 6, "lr": 0.02, "warmup": 5, "precision": "fp32", "loss_chunk": 64,
-        "validate_every": 10, "checkpoint_every": 7,
-    }  # fmt: skip
+        "steps": 40,
+        "batch": 8,
+        "seq": 6,
+        "lr": 0.02,
+        "warmup": 5,
+        "precision": "fp32",
+        "loss_chunk": 64,
+        "validate_every": 10,
+        "checkpoint_every": 7,
+    }
     return TrainConfig(**(values | changes))
 
 
-def train_tiny(model: TinyModel, path: Path, changes: dict[str, Any] | None = None, **options: Any) -> History:
+def train_tiny(
+    model: TinyModel, path: Path, changes: dict[str, Any] | None = None, **options: Any
+) -> History:
     """Train on the pattern, validated by its loss on one fixed batch."""
     inputs, targets = pattern(10**6)
 
@@ -83,7 +94,13 @@ def train_tiny(model: TinyModel, path: Path, changes: dict[str, Any] | None = No
         model.train()
         return float(nats / count)
 
-    values: dict[str, Any] = {"batches": pattern, "validate": validate, "seed": 1, "device": CPU, "identity": IDENTITY}
+    values: dict[str, Any] = {
+        "batches": pattern,
+        "validate": validate,
+        "seed": 1,
+        "device": CPU,
+        "identity": IDENTITY,
+    }
     return train(model, recipe=recipe(**(changes or {})), path=path, **(values | options))
 
 

@@ -15,8 +15,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from phasebench.measure.student import ratio_interval
-from phasebench.results import load
+from phasebench.results.file import load
+from phasebench.results.stats import ratio_interval
 
 ROLES = ("candidate", "baseline", "reference")
 
@@ -54,14 +54,22 @@ def report(values: dict[str, dict[int, float]]) -> None:
         found = [by_seed[seed] for seed in sorted(by_seed)]
         sd = f"{statistics.stdev(found):.3f}" if len(found) > 1 else "-"
         texts = ", ".join(f"{x:.3f}" for x in found)
-        print(f"{role:9}  seeds {sorted(by_seed)}: {texts}; mean {statistics.fmean(found):.3f}, sd {sd}")
+        print(
+            f"{role:9}  seeds {sorted(by_seed)}: {texts}; mean {statistics.fmean(found):.3f}, sd {sd}"
+        )
     for role in ROLES[1:]:
         shared = sorted(set(values.get(role, {})) & set(values["candidate"]))
         logs = [math.log(values["candidate"][seed] / values[role][seed]) for seed in shared]
         if logs:
             found = ratio_interval(logs)
-            text = f"95 % interval {found.low:.4f} to {found.high:.4f}" if found else "one seed: no interval"
-            print(f"candidate / {role}: {math.exp(statistics.fmean(logs)):.4f} over seeds {shared}; {text}")
+            text = (
+                f"95 % interval {found.low:.4f} to {found.high:.4f}"
+                if found
+                else "one seed: no interval"
+            )
+            print(
+                f"candidate / {role}: {math.exp(statistics.fmean(logs)):.4f} over seeds {shared}; {text}"
+            )
 
 
 if __name__ == "__main__":

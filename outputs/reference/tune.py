@@ -40,7 +40,10 @@ def main() -> int:
     rows = [_row(folder, line) for folder, line in folders.items()]
     (arguments.out / "tune.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: row["ppl"] or row["validation"] or float("inf")):
-        values = (row[key] if row[key] is not None else float("nan") for key in ("ppl", "validation", "loss", "drift"))
+        values = (
+            row[key] if row[key] is not None else float("nan")
+            for key in ("ppl", "validation", "loss", "drift")
+        )
         numbers = "{:9.3f} {:9.3f} {:7.3f} {:8.1e}".format(*values) + f" {row['progress']:>12}"
         print(f"{numbers} {row['status']:>9}  {row['line']}")
     if any(row["status"] == "failed" for row in rows):
@@ -49,13 +52,19 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("lines", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--jobs", type=int, default=3)
-    parser.add_argument("--gpus", type=lambda text: text.split(","), default=[None], help="0,1: these, JOBS on each")
+    parser.add_argument(
+        "--gpus", type=lambda text: text.split(","), default=[None], help="0,1: these, JOBS on each"
+    )
     parser.add_argument("--budget", type=float, default=540.0, help="seconds")
-    parser.add_argument("--runner", default=str(RUNNER), help="the program to run instead of runner.py")
+    parser.add_argument(
+        "--runner", default=str(RUNNER), help="the program to run instead of runner.py"
+    )
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     return parser.parse_args(words[:end], argparse.Namespace(common=words[end + 1 :]))
@@ -80,11 +89,18 @@ def _run_all(folders: dict[Path, str], arguments: argparse.Namespace) -> None:
             process.wait()
 
 
-def _start(folder: Path, line: str, gpu: str | None, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+def _start(
+    folder: Path, line: str, gpu: str | None, arguments: argparse.Namespace
+) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
     with (folder / "log.txt").open("ab") as log:
-        command = [sys.executable, arguments.runner, *_words(line, arguments), f"hydra.run.dir={folder / 'run'}"]
+        command = [
+            sys.executable,
+            arguments.runner,
+            *_words(line, arguments),
+            f"hydra.run.dir={folder / 'run'}",
+        ]
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
@@ -116,10 +132,15 @@ def _row(folder: Path, line: str) -> dict:
         candidate = found["benches"]["ppl"]["details"]["candidate"]
         row |= {"status": "ok", "ppl": found["benches"]["ppl"]["metrics"]["candidate_ppl"]["value"]}
         row |= {"seconds": candidate["weights"].get("seconds")}
-        validations, losses = candidate["weights"].get("validations", []), candidate["weights"].get("steps", [])[-LAST:]
+        validations, losses = (
+            candidate["weights"].get("validations", []),
+            candidate["weights"].get("steps", [])[-LAST:],
+        )
         row["curve"] = [(v["step"], v["perplexity"]) for v in validations]
         row["loss"] = sum(step["loss"] for step in losses) / len(losses) if losses else None
-        row["drift"] = max(validations[-1].get("max_drift") or [], default=None) if validations else None
+        row["drift"] = (
+            max(validations[-1].get("max_drift") or [], default=None) if validations else None
+        )
     elif _results(folder, "failed") or "phasebench: " in text or "Traceback" in text:
         row["status"] = "failed"
     return row

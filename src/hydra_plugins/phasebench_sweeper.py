@@ -7,18 +7,22 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from phasebench.sweeper import GridSweep
+from phasebench.run.sweep.grid import GridSweep
 
 
 class ResumingSweeper(Sweeper):
-    """hydra/sweeper=resuming; see `phasebench.sweeper.GridSweep`."""
+    """hydra/sweeper=resuming; see `phasebench.run.sweep.grid.GridSweep`."""
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
         self.max_batch_size, self.params = max_batch_size, params or {}
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
-        self.grid = GridSweep(config, hydra_context.config_loader, launcher, self.params, self.max_batch_size)
+        self.grid = GridSweep(
+            config, hydra_context.config_loader, launcher, self.params, self.max_batch_size
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         self.grid.run(arguments)

@@ -2,7 +2,7 @@
 
 import sys
 
-from phasebench.cli import main
+from phasebench.run.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,14 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasebench.config import ConfigError
+from phasebench.config.schema import ConfigError
 from phasebench.data.batches import IGNORED, scoring_batches, steps_of, training_batch, windows
 
 EOS = 7
 
 
 @given(st.integers(1, 70), st.integers(1, 5), st.integers(1, 20), st.data())
-def test_every_token_is_scored_once_with_its_own_context(n: int, batch: int, seq: int, data: st.DataObject) -> None:
+def test_every_token_is_scored_once_with_its_own_context(
+    n: int, batch: int, seq: int, data: st.DataObject
+) -> None:
     stride = data.draw(st.integers(1, seq))
     tokens = torch.arange(100, 100 + n)  # all different: a token tells its position
     stream = [EOS, *tokens.tolist()]
@@ -43,7 +45,9 @@ def test_the_end_of_the_text_does_not_change_earlier_windows() -> None:
 
 
 @pytest.mark.parametrize(("n", "seq", "stride"), [(0, 4, 4), (5, 4, 5), (5, 4, 0)])
-def test_windows_that_would_not_score_every_token_are_refused(n: int, seq: int, stride: int) -> None:
+def test_windows_that_would_not_score_every_token_are_refused(
+    n: int, seq: int, stride: int
+) -> None:
     with pytest.raises(ValueError, match="stride"):
         windows(n, seq, stride)
 
@@ -85,18 +89,24 @@ def test_epochs_differ_in_offset_and_order_and_reach_the_whole_text() -> None:
     epochs = [training_batch(tokens, e, batch=count, seq=seq, seed=0) for e in range(60)]
     assert len({int(inputs.min()) for inputs, _ in epochs}) > seq // 2
     assert len({tuple((inputs[:, 0] - inputs.min()).tolist()) for inputs, _ in epochs}) > 10
-    assert {int(t) for inputs, targets in epochs for t in (*inputs.flatten(), *targets.flatten())} == set(range(50))
+    assert {
+        int(t) for inputs, targets in epochs for t in (*inputs.flatten(), *targets.flatten())
+    } == set(range(50))
 
 
 def test_a_text_shorter_than_one_sequence_is_refused_with_its_length() -> None:
     tokens = torch.arange(10)
     training_batch(tokens, 0, batch=2, seq=9, seed=0)
-    with pytest.raises(ConfigError, match=r"train\.seq=10: .* 10 tokens.*need 11\n  fix: train\.seq=9"):
+    with pytest.raises(
+        ConfigError, match=r"train\.seq=10: .* 10 tokens.*need 11\n  fix: train\.seq=9"
+    ):
         training_batch(tokens, 0, batch=2, seq=10, seed=0)
 
 
 @given(st.floats(0.05, 5.0), st.integers(20, 400), st.integers(1, 7), st.integers(2, 12))
-def test_epochs_are_as_many_steps_as_see_every_window_that_often(epochs: float, n: int, batch: int, seq: int) -> None:
+def test_epochs_are_as_many_steps_as_see_every_window_that_often(
+    epochs: float, n: int, batch: int, seq: int
+) -> None:
     """Each epoch is a permutation of the same number of windows, so counting them tells the epochs apart."""
     steps, windows_an_epoch = steps_of(epochs, n, batch=batch, seq=seq), max(1, (n - seq) // seq)
     assert steps * batch >= epochs * windows_an_epoch - 1e-6

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from phasebench.config import ConfigError, DataConfig, SyntheticConfig
+from phasebench.config.schema import ConfigError, DataConfig, SyntheticConfig
 from phasebench.data import SyntheticSource, load_corpus, training_batch
 
 SMALL = SyntheticConfig(rows=40)
@@ -22,11 +22,21 @@ def test_synthetic_corpus(tmp_path: Path) -> None:
     assert corpus.vocab_size == len(source.lexicon) + 1  # also the words that so small a text lacks
     assert (corpus.name, corpus.tokenizer_name) == ("synthetic", "wordlevel")
     assert (corpus.comparable, corpus.notice) == (False, None)
-    assert [int((split.tokens == corpus.eos).sum()) for split in corpus.splits.values()] == [32, 4, 4]
+    assert [int((split.tokens == corpus.eos).sum()) for split in corpus.splits.values()] == [
+        32,
+        4,
+        4,
+    ]
     for name, split in corpus.splits.items():
-        text = Tokenizer.from_str(corpus.tokenizer_json).decode(split.tokens.tolist(), skip_special_tokens=False)
+        text = Tokenizer.from_str(corpus.tokenizer_json).decode(
+            split.tokens.tolist(), skip_special_tokens=False
+        )
         rows = [row.strip() for row in text.split("<eos>")[:-1]]
-        assert (split.name, split.tokens.dtype, split.words) == (name, torch.int64, len(split.tokens))
+        assert (split.name, split.tokens.dtype, split.words) == (
+            name,
+            torch.int64,
+            len(split.tokens),
+        )
         assert split.bytes == sum(len(row) + 1 for row in rows)
         assert split.entropy_nats == pytest.approx(source.surprisal(rows))
 
@@ -37,7 +47,9 @@ def test_default_size_and_floor_of_the_synthetic_corpus(tmp_path: Path) -> None:
     assert corpus.entropy_rate is not None
     for split in corpus.splits.values():
         assert split.entropy_nats is not None
-        assert math.exp(split.entropy_nats / split.words) == pytest.approx(math.exp(corpus.entropy_rate), rel=0.02)
+        assert math.exp(split.entropy_nats / split.words) == pytest.approx(
+            math.exp(corpus.entropy_rate), rel=0.02
+        )
 
 
 def test_the_fingerprint_tells_corpora_apart_and_is_reproducible(tmp_path: Path) -> None:
@@ -89,9 +101,19 @@ def test_a_text_shorter_than_one_sequence(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_hub")
 def test_auto_falls_back_loudly(tmp_path: Path) -> None:
     corpus = load_corpus(DataConfig(synthetic=SMALL), tmp_path)
-    assert (corpus.name, corpus.tokenizer_name, corpus.comparable) == ("synthetic", "wordlevel", False)
+    assert (corpus.name, corpus.tokenizer_name, corpus.comparable) == (
+        "synthetic",
+        "wordlevel",
+        False,
+    )
     assert corpus.notice is not None
-    for part in ("WikiText-2", "no network (test)", "SYNTHETIC", "data.path=FOLDER", "wikitext-2-v1"):
+    for part in (
+        "WikiText-2",
+        "no network (test)",
+        "SYNTHETIC",
+        "data.path=FOLDER",
+        "wikitext-2-v1",
+    ):
         assert part in corpus.notice
 
 
@@ -110,10 +132,14 @@ def test_a_given_path_that_does_not_exist_never_falls_back(tmp_path: Path, name:
         load_corpus(DataConfig(name=name, path="/nowhere"), tmp_path)
 
 
-def test_a_hanging_network_is_given_up_on_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_network_is_given_up_on_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *args, **kwargs: time.sleep(4))
     started = time.monotonic()
-    corpus = load_corpus(DataConfig(hub="phasebench-tests/absent", timeout_s=0.3, synthetic=SMALL), tmp_path)
+    corpus = load_corpus(
+        DataConfig(hub="phasebench-tests/absent", timeout_s=0.3, synthetic=SMALL), tmp_path
+    )
     assert time.monotonic() - started < 3
     assert corpus.notice is not None
     assert "did not answer within 0.3 s" in corpus.notice
@@ -121,7 +147,9 @@ def test_a_hanging_network_is_given_up_on_in_time(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["auto", "wikitext2"])
-def test_word_level_wikitext2_has_the_published_counts(tmp_path: Path, wikitext_path: str, name: str) -> None:
+def test_word_level_wikitext2_has_the_published_counts(
+    tmp_path: Path, wikitext_path: str, name: str
+) -> None:
     corpus = load_corpus(DataConfig(name=name, path=wikitext_path, tokenizer="wordlevel"), tmp_path)
     assert corpus.vocab_size == 33278
     counts = {name: len(split.tokens) for name, split in corpus.splits.items()}
@@ -135,8 +163,12 @@ def test_word_level_wikitext2_has_the_published_counts(tmp_path: Path, wikitext_
 
 @pytest.mark.shared
 def test_bpe_of_wikitext2_keeps_the_text(tmp_path: Path, wikitext_path: str) -> None:
-    corpus = load_corpus(DataConfig(name="wikitext2", path=wikitext_path, vocab_size=1024), tmp_path)
+    corpus = load_corpus(
+        DataConfig(name="wikitext2", path=wikitext_path, vocab_size=1024), tmp_path
+    )
     test = corpus.splits["test"]
     assert (corpus.vocab_size, corpus.tokenizer_name, test.words) == (1024, "bpe", 245569)
-    text = Tokenizer.from_str(corpus.tokenizer_json).decode(test.tokens.tolist(), skip_special_tokens=False)
+    text = Tokenizer.from_str(corpus.tokenizer_json).decode(
+        test.tokens.tolist(), skip_special_tokens=False
+    )
     assert len(text.replace("<eos>", "\n").encode()) == test.bytes

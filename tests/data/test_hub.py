@@ -6,9 +6,13 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from phasebench.config import ConfigError
+from phasebench.config.schema import ConfigError
 from phasebench.data import hub
 
 REPO, PATTERNS = "phasebench-tests/absent", ["sub/*.parquet"]
@@ -44,7 +48,8 @@ def test_the_reason_of_a_failing_network_is_kept(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("error", "key"), [(RepositoryNotFoundError, "data.hub"), (RevisionNotFoundError, "data.revision")]
+    ("error", "key"),
+    [(RepositoryNotFoundError, "data.hub"), (RevisionNotFoundError, "data.revision")],
 )
 def test_what_the_hub_does_not_have_is_an_error_of_the_configuration(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception], key: str
@@ -64,14 +69,18 @@ def test_a_complete_cache_needs_no_network(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.parquet").write_text("")
     calls = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: calls.append(k) or str(tmp_path))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **k: calls.append(k) or str(tmp_path)
+    )
     answer(monkeypatch, failing(AssertionError("asked the network")))
     assert fetch() == tmp_path
     assert calls[0]["local_files_only"]
     assert calls[0]["revision"] == "main"
 
 
-def test_an_incomplete_cache_is_completed_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_cache_is_completed_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def snapshot(*args, local_files_only: bool = False, **kwargs) -> str:
         if not local_files_only:
             (tmp_path / "sub").mkdir()
@@ -84,14 +93,20 @@ def test_an_incomplete_cache_is_completed_from_the_hub(tmp_path: Path, monkeypat
     assert (tmp_path / "sub" / "a.parquet").exists()
 
 
-def test_a_repository_without_the_files_and_a_failing_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_without_the_files_and_a_failing_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer(monkeypatch, lambda: SimpleNamespace(sha="1"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: str(tmp_path))
     with pytest.raises(ConfigError, match=r"^data\.hub=.*has no sub/\*\.parquet"):
         fetch()
 
     def breaking(*args, local_files_only: bool = False, **kwargs) -> str:
-        raise LocalEntryNotFoundError("absent") if local_files_only else TimeoutError("read timed out")
+        raise (
+            LocalEntryNotFoundError("absent")
+            if local_files_only
+            else TimeoutError("read timed out")
+        )
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", breaking)
     with pytest.raises(hub.HubUnavailable, match="read timed out"):

@@ -20,7 +20,9 @@ def rows(source: SyntheticSource) -> list[str]:
     return source.rows(1500, seed=9)
 
 
-def test_mean_surprisal_agrees_with_the_exact_entropy_rate(source: SyntheticSource, rows: list[str]) -> None:
+def test_mean_surprisal_agrees_with_the_exact_entropy_rate(
+    source: SyntheticSource, rows: list[str]
+) -> None:
     nats = np.array([source.surprisal([row]) for row in rows])
     words = np.array([len(row.split()) + 1 for row in rows])
     # of a ratio of means: the residuals' standard error (delta method)
@@ -51,7 +53,9 @@ def _every_row(source: SyntheticSource, words: list[str], p: float):
             yield from _every_row(source, [*words, word], p * q)
 
 
-def test_distributions_sum_to_one_and_multiply_to_the_surprisal(source: SyntheticSource, rows: list[str]) -> None:
+def test_distributions_sum_to_one_and_multiply_to_the_surprisal(
+    source: SyntheticSource, rows: list[str]
+) -> None:
     for row in rows[:20]:
         words, nats = [*row.split(), EOS], 0.0
         for i, word in enumerate(words):
@@ -61,7 +65,9 @@ def test_distributions_sum_to_one_and_multiply_to_the_surprisal(source: Syntheti
         assert source.surprisal([row]) == pytest.approx(nats, rel=1e-12)
 
 
-def test_perplexity_of_the_sources_own_distribution_is_its_floor(source: SyntheticSource, rows: list[str]) -> None:
+def test_perplexity_of_the_sources_own_distribution_is_its_floor(
+    source: SyntheticSource, rows: list[str]
+) -> None:
     nats = words = 0.0
     for row in rows[:300]:
         so_far: list[str] = []
@@ -85,7 +91,9 @@ def test_rows_copy_their_name_and_agree_with_it(source: SyntheticSource, rows: l
     assert dets == set(source.dets)
 
 
-def test_the_title_decides_a_word_a_whole_row_later(source: SyntheticSource, rows: list[str]) -> None:
+def test_the_title_decides_a_word_a_whole_row_later(
+    source: SyntheticSource, rows: list[str]
+) -> None:
     words = rows[0].split()
     other = next(name for name in source.names if name != words[0])
     assert source.distribution(words[:-4])  # within the last sentence
@@ -94,7 +102,9 @@ def test_the_title_decides_a_word_a_whole_row_later(source: SyntheticSource, row
     assert source.surprisal([" ".join([other, *words[1:]])]) == math.inf
 
 
-def test_verbs_depend_on_the_verb_of_the_sentence_before(source: SyntheticSource, rows: list[str]) -> None:
+def test_verbs_depend_on_the_verb_of_the_sentence_before(
+    source: SyntheticSource, rows: list[str]
+) -> None:
     index = {verb: i for i, verb in enumerate(source.verbs)}
     counts = np.zeros((len(index), len(index)))
     for row in rows:
@@ -103,8 +113,12 @@ def test_verbs_depend_on_the_verb_of_the_sentence_before(source: SyntheticSource
     joint = counts / counts.sum()
     independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     seen = joint > 0
-    assert (joint[seen] * np.log(joint[seen] / independent[seen])).sum() > 0.3  # mutual information, nats
-    assert np.abs(joint.sum(1) - source.stationary).max() < 0.02  # stationary from the first sentence on
+    assert (
+        joint[seen] * np.log(joint[seen] / independent[seen])
+    ).sum() > 0.3  # mutual information, nats
+    assert (
+        np.abs(joint.sum(1) - source.stationary).max() < 0.02
+    )  # stationary from the first sentence on
 
 
 def test_seeds(source: SyntheticSource) -> None:
@@ -117,7 +131,9 @@ def test_seeds(source: SyntheticSource) -> None:
 
 
 def test_the_text_is_the_same_on_every_machine(source: SyntheticSource) -> None:
-    assert source.rows(1, seed=0)[0].startswith("Tovi : Tovi milas kosely eziku sipe . Tovi logus eziku lugi .")
+    assert source.rows(1, seed=0)[0].startswith(
+        "Tovi : Tovi milas kosely eziku sipe . Tovi logus eziku lugi ."
+    )
     assert source.entropy_rate == pytest.approx(0.8593856549, abs=1e-9)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 from phasebench.data.text import text_rows
 
 
@@ -33,7 +33,9 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_the_rows(tmp_pat
 @pytest.mark.parametrize("newline", [" ", "\n\n"])
 def test_few_lines_are_cut_between_words(tmp_path: Path, newline: str) -> None:
     words = [f"w{i}" for i in range(10)]
-    rows, source = text_rows(config(written(tmp_path, newline.join([" ".join(words[:5]), " ".join(words[5:])]))))
+    rows, source = text_rows(
+        config(written(tmp_path, newline.join([" ".join(words[:5]), " ".join(words[5:])])))
+    )
     parts = {name: " ".join(split).split() for name, split in rows.items()}
     assert parts == {"train": words[:8], "validation": words[8:9], "test": words[9:]}
     assert "words" in source
@@ -47,7 +49,9 @@ def test_blank_held_out_lines_are_not_a_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("held_out", [0.01, 0.1, 0.25, 0.4])
 @pytest.mark.parametrize("n", [3, 4, 5, 7, 30])
-def test_any_three_words_give_three_splits_without_loss(tmp_path: Path, n: int, held_out: float) -> None:
+def test_any_three_words_give_three_splits_without_loss(
+    tmp_path: Path, n: int, held_out: float
+) -> None:
     words = [f"w{i}" for i in range(n)]
     rows, _ = text_rows(config(written(tmp_path, "\n".join(words)), held_out))
     assert all(rows.values())
@@ -72,6 +76,10 @@ def test_an_unusable_file_is_refused(tmp_path: Path, content: str | bytes, probl
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
-    for path, problem in ((None, "needs a file"), (tmp_path / "nowhere", "does not exist"), (tmp_path, "is a folder")):
+    for path, problem in (
+        (None, "needs a file"),
+        (tmp_path / "nowhere", "does not exist"),
+        (tmp_path, "is a folder"),
+    ):
         with pytest.raises(ConfigError, match=rf"^data\.path=.*{problem}"):
             text_rows(config(path))

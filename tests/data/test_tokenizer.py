@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 from phasebench.data import tokenizer as module
 from phasebench.data.tokenizer import EOS, build_tokenizer, train_bpe
 
@@ -35,7 +35,9 @@ def test_bpe_has_its_true_size_if_the_text_supports_fewer_merges(tmp_path: Path)
 
 
 def test_bpe_training_is_deterministic() -> None:
-    rows = [f"{'ab' * (i % 7)} {'ba' * (i % 5)} {i * i} x{i}" for i in range(400)]  # many ties between pairs
+    rows = [
+        f"{'ab' * (i % 7)} {'ba' * (i % 5)} {i * i} x{i}" for i in range(400)
+    ]  # many ties between pairs
     assert train_bpe(rows, 500).to_str() == train_bpe(list(rows), 500).to_str()
 
 
@@ -47,7 +49,9 @@ def test_eos_within_a_text_is_text_for_bpe(tmp_path: Path) -> None:
 def test_bpe_is_cached_by_text_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = build_tokenizer("bpe", ROWS, CONFIG, tmp_path)
     trainings = []
-    monkeypatch.setattr(module, "train_bpe", lambda rows, size: trainings.append(size) or train_bpe(rows, size))
+    monkeypatch.setattr(
+        module, "train_bpe", lambda rows, size: trainings.append(size) or train_bpe(rows, size)
+    )
     assert build_tokenizer("bpe", ROWS, CONFIG, tmp_path).json == first.json
     assert not trainings
     build_tokenizer("bpe", ROWS, DataConfig(vocab_size=290), tmp_path)
@@ -63,7 +67,11 @@ def test_a_damaged_cache_file_is_said_and_trained_again(
 ) -> None:
     first = build_tokenizer("bpe", ROWS, CONFIG, tmp_path)
     (path,) = (tmp_path / "tokenizers").glob("*.json")
-    path.write_text(train_bpe([f"{i} {i * i}" for i in range(500)], 400).to_str() if damage == "other" else damage)
+    path.write_text(
+        train_bpe([f"{i} {i * i}" for i in range(500)], 400).to_str()
+        if damage == "other"
+        else damage
+    )
     with caplog.at_level(logging.WARNING):
         assert build_tokenizer("bpe", ROWS, CONFIG, tmp_path).json == first.json
     assert path.name in caplog.text
@@ -95,7 +103,9 @@ def test_wordlevel_adds_unk_only_where_it_is_needed(tmp_path: Path) -> None:
     words = build_tokenizer("wordlevel", {**ROWS, "test": ["the dog"]}, CONFIG, tmp_path)
     assert words.untrained_unk == words.vocab_size - 1
     assert words.encode(["the dog"]).tolist()[1] == words.untrained_unk
-    known = build_tokenizer("wordlevel", {**ROWS, "test": ["the dog"]}, CONFIG, tmp_path, lexicon=["dog"])
+    known = build_tokenizer(
+        "wordlevel", {**ROWS, "test": ["the dog"]}, CONFIG, tmp_path, lexicon=["dog"]
+    )
     assert known.untrained_unk is None
     own = build_tokenizer("wordlevel", {"train": ["<unk> a"], "test": ["b"]}, CONFIG, tmp_path)
     assert own.untrained_unk is None  # trained like every other word

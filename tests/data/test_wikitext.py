@@ -7,14 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 from phasebench.data import hub
 from phasebench.data.wikitext import SPLITS, wikitext_rows
 
 HUB_ROWS = ["", " = Title = \n", "", " Some <unk> text , of 3 @.@ 5 words . \n"]
 
 
-def folder(root: Path, rows: list[str], subset: str = "wikitext-2-v1", column: str = "text") -> Path:
+def folder(
+    root: Path, rows: list[str], subset: str = "wikitext-2-v1", column: str = "text"
+) -> Path:
     (root / subset).mkdir(parents=True)
     for split in SPLITS:
         pq.write_table(pa.table({column: rows}), root / subset / f"{split}-00000-of-00001.parquet")
@@ -28,14 +30,20 @@ def load(path: Path, tmp_path: Path, name: str = "wikitext2") -> dict[str, list[
 def test_hub_rows_and_stripped_rows_give_the_same_text(tmp_path: Path) -> None:
     hub_like = load(folder(tmp_path / "a", HUB_ROWS), tmp_path)
     stripped = load(folder(tmp_path / "b", [row.strip() for row in HUB_ROWS]), tmp_path)
-    no_newline = load(folder(tmp_path / "c", [row.removesuffix("\n") for row in HUB_ROWS]), tmp_path)
+    no_newline = load(
+        folder(tmp_path / "c", [row.removesuffix("\n") for row in HUB_ROWS]), tmp_path
+    )
     assert hub_like == stripped == no_newline
-    assert hub_like == {split: ["", "= Title =", "", "Some <unk> text , of 3 @.@ 5 words ."] for split in SPLITS}
+    assert hub_like == {
+        split: ["", "= Title =", "", "Some <unk> text , of 3 @.@ 5 words ."] for split in SPLITS
+    }
 
 
 def test_wikitext103_is_another_folder_and_may_have_several_files(tmp_path: Path) -> None:
     root = folder(tmp_path / "w", ["a"], "wikitext-103-v1")
-    pq.write_table(pa.table({"text": ["b"]}), root / "wikitext-103-v1" / "train-00001-of-00002.parquet")
+    pq.write_table(
+        pa.table({"text": ["b"]}), root / "wikitext-103-v1" / "train-00001-of-00002.parquet"
+    )
     assert load(root, tmp_path, "wikitext103")["train"] == ["a", "b"]
     with pytest.raises(ConfigError, match=r"lacks wikitext-2-v1/train"):
         load(root, tmp_path)
@@ -88,5 +96,7 @@ def test_without_a_path_the_hubs_cache_is_read_at_the_pinned_revision(
     config = DataConfig(name="wikitext2")
     rows, source = wikitext_rows(config, "wikitext2", tmp_path / "cache")
     assert rows["train"][1] == "= Title ="
-    assert asked == [(config.hub, "dataset", [f"wikitext-2-v1/{s}-*.parquet" for s in SPLITS], config.revision)]
+    assert asked == [
+        (config.hub, "dataset", [f"wikitext-2-v1/{s}-*.parquet" for s in SPLITS], config.revision)
+    ]
     assert config.revision in source

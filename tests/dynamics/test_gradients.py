@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasebench.config import GRADIENTS as NAMES
+from phasebench.config.schema import GRADIENTS as NAMES
 from phasebench.dynamics import GRADIENTS, INTEGRATORS, POTENTIALS, Potential
 
 D, H = 4, 9
@@ -17,9 +17,18 @@ def leaves(dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
 
 def flow(
-    method: str, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, *, name: str = "gelu", steps: int = 5,
-    integrator: str = "leapfrog", dtype: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    method: str,
+    q: Tensor,
+    p: Tensor,
+    W: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *,
+    name: str = "gelu",
+    steps: int = 5,
+    integrator: str = "leapfrog",
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
     V = Potential(W, a, b, 0.3, 0.4, POTENTIALS[name], dtype)
     return GRADIENTS[method](q, p, V, integrator, 0.1, steps)
 
@@ -45,12 +54,16 @@ def test_gradcheck(method: str, name: str) -> None:
 @pytest.mark.parametrize("method", GRADIENTS)
 def test_every_method_agrees_with_float64_autograd(method: str, integrator: str) -> None:
     reference = gradients("autograd", integrator=integrator)
-    torch.testing.assert_close(gradients(method, integrator=integrator), reference, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        gradients(method, integrator=integrator), reference, rtol=1e-9, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("method", GRADIENTS)
 def test_float32_gradients_are_those_of_float64_to_rounding(method: str) -> None:
-    for found, wanted in zip(gradients(method, torch.float32, steps=10), gradients("autograd", steps=10), strict=True):
+    for found, wanted in zip(
+        gradients(method, torch.float32, steps=10), gradients("autograd", steps=10), strict=True
+    ):
         assert (found.double() - wanted).norm() / wanted.norm() < 2e-6
 
 

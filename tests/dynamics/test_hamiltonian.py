@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from phasebench.config import POTENTIALS as NAMES
-from phasebench.dynamics import POTENTIALS, HamiltonianFlow, Potential, force_evaluations, integrate, schedule
+from phasebench.config.schema import POTENTIALS as NAMES
+from phasebench.dynamics import (
+    POTENTIALS,
+    HamiltonianFlow,
+    Potential,
+    force_evaluations,
+    integrate,
+    schedule,
+)
 
 
 def potential(name: str, omega: float = 0.7) -> Potential:
@@ -41,7 +48,9 @@ def test_energy_is_one_number_a_token_in_the_state_s_precision() -> None:
     H = ode.h_func(q, p)
     assert H.shape == (2, 3)
     assert H.dtype == torch.float64
-    torch.testing.assert_close(H, p.square().sum(-1) / 2 + ode.potential().cast(torch.float64).value(q))
+    torch.testing.assert_close(
+        H, p.square().sum(-1) / 2 + ode.potential().cast(torch.float64).value(q)
+    )
 
 
 def test_trajectory_starts_at_the_state_and_ends_where_the_flow_does() -> None:
@@ -54,7 +63,9 @@ def test_trajectory_starts_at_the_state_and_ends_where_the_flow_does() -> None:
 
 
 @pytest.mark.parametrize("integrator", ["leapfrog", "leapfrog_dkd", "blanes_moan4", "euler", "rk4"])
-def test_a_trajectory_takes_the_forces_that_are_counted(integrator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trajectory_takes_the_forces_that_are_counted(
+    integrator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And its steps are, bit for bit, those that compute every force."""
     ode, taken, force = HamiltonianFlow(4, 8, steps=6, dt=0.1, coupling=1.0), [], Potential.force
     q, p = torch.randn(2, 2, 3, 4)
@@ -66,7 +77,11 @@ def test_a_trajectory_takes_the_forces_that_are_counted(integrator: str, monkeyp
         monkeypatch.setattr(Potential, "force", lambda V, q: taken.append(q) or force(V, q))
         states = list(ode.trajectory(q, p, steps=6, dt=0.1, integrator=integrator))
     assert len(taken) == force_evaluations(integrator, 6)
-    same = all(torch.equal(a, b) for pair in zip(states, wanted, strict=True) for a, b in zip(*pair, strict=True))
+    same = all(
+        torch.equal(a, b)
+        for pair in zip(states, wanted, strict=True)
+        for a, b in zip(*pair, strict=True)
+    )
     assert same == (integrator == "leapfrog")
 
 

@@ -9,14 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from phasebench.config import INTEGRATORS as NAMES
+from phasebench.config.schema import INTEGRATORS as NAMES
 from phasebench.dynamics import CONTRAST, INTEGRATORS, Shear, force_evaluations, integrate, schedule
 from problems import Kepler, Oscillator, Pendulum
 
 ORDERS = {
-    "leapfrog": 2, "leapfrog_dkd": 2, "mclachlan2": 2,
-    "yoshida4": 4, "yoshida6": 6, "suzuki4": 4, "blanes_moan4": 4, "blanes_moan6": 6,
-}  # fmt: skip
+    "leapfrog": 2,
+    "leapfrog_dkd": 2,
+    "mclachlan2": 2,
+    "yoshida4": 4,
+    "yoshida6": 6,
+    "suzuki4": 4,
+    "blanes_moan4": 4,
+    "blanes_moan6": 6,
+}
 STEPS = {2: 64, 4: 96, 6: 12}  # per order: fine enough for the slope, coarse enough for float64
 
 
@@ -35,7 +41,9 @@ def test_the_configuration_offers_exactly_the_tables() -> None:
     assert set(NAMES) == set(INTEGRATORS) == set(ORDERS)
 
 
-@pytest.mark.parametrize("problem", [Oscillator(), Pendulum(), Kepler()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "problem", [Oscillator(), Pendulum(), Kepler()], ids=lambda p: type(p).__name__
+)
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_order_of_convergence(name: str, problem: object) -> None:
     coarse = STEPS[ORDERS[name]]
@@ -71,20 +79,30 @@ def test_merging_changes_only_the_number_of_kicks(name: str) -> None:
     apart = [Shear(s.kind, s.h * dt) for s in INTEGRATORS[name] * steps]
     merged = schedule(name, dt, steps)
     torch.testing.assert_close(
-        integrate(problem.q0, problem.p0, problem, merged), integrate(problem.q0, problem.p0, problem, apart)
+        integrate(problem.q0, problem.p0, problem, merged),
+        integrate(problem.q0, problem.p0, problem, apart),
     )
     assert all(a.kind != b.kind for a, b in itertools.pairwise(merged))
 
 
 def test_force_evaluations() -> None:
     counts = {
-        name: force_evaluations(name, 10) for name in ("leapfrog", "leapfrog_dkd", "mclachlan2", "suzuki4", "rk4")
+        name: force_evaluations(name, 10)
+        for name in ("leapfrog", "leapfrog_dkd", "mclachlan2", "suzuki4", "rk4")
     }
-    assert counts == {"leapfrog": 11, "leapfrog_dkd": 10, "mclachlan2": 20, "suzuki4": 51, "rk4": 40}
+    assert counts == {
+        "leapfrog": 11,
+        "leapfrog_dkd": 10,
+        "mclachlan2": 20,
+        "suzuki4": 51,
+        "rk4": 40,
+    }
 
 
 @pytest.mark.parametrize(("name", "order"), [("euler", 1), ("rk4", 4)])
-@pytest.mark.parametrize("problem", [Oscillator(), Pendulum(), Kepler()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "problem", [Oscillator(), Pendulum(), Kepler()], ids=lambda p: type(p).__name__
+)
 def test_order_of_the_contrast_methods(name: str, order: int, problem: object) -> None:
     def error(steps: int) -> float:
         q, p = problem.q0, problem.p0
@@ -98,7 +116,10 @@ def test_order_of_the_contrast_methods(name: str, order: int, problem: object) -
 
 def test_mclachlan_beats_leapfrog_at_equal_force_evaluations() -> None:
     problem = Pendulum()
-    errors = [(end(problem, name, n) - exact(problem)).norm() for name, n in (("mclachlan2", 20), ("leapfrog_dkd", 40))]
+    errors = [
+        (end(problem, name, n) - exact(problem)).norm()
+        for name, n in (("mclachlan2", 20), ("leapfrog_dkd", 40))
+    ]
     assert errors[0] < errors[1] / 2
 
 

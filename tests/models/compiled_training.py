@@ -6,14 +6,16 @@ import sys
 
 import torch
 
-from phasebench.config import ModelConfig
+from phasebench.config.schema import ModelConfig
 from phasebench.models import build_model
 
 
 def main(name: str) -> None:
     torch.manual_seed(0)
     name, _, coordinates = name.partition("-")  # as in tests/variants.py
-    config = ModelConfig(name=name, coordinates=coordinates or "state", dim=16, blocks=2, heads=2, hidden=32)
+    config = ModelConfig(
+        name=name, coordinates=coordinates or "state", dim=16, blocks=2, heads=2, hidden=32
+    )
     model = build_model(config, 50)
     tokens, targets = torch.randint(50, (2, 2, 12))
     model.eval()
@@ -24,10 +26,16 @@ def main(name: str) -> None:
         model.zero_grad()
         nats, _ = model.loss(tokens, targets, 100)
         nats.backward()
-        found.append([nats.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        found.append(
+            [nats.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+        )
         model.compile_training()
-    for eager, compiled in zip(*found, strict=True):  # by the norm: the weak coupling amplifies rounding
-        assert (compiled - eager).norm() < 1e-3 * eager.norm(), (compiled - eager).norm() / eager.norm()
+    for eager, compiled in zip(
+        *found, strict=True
+    ):  # by the norm: the weak coupling amplifies rounding
+        assert (compiled - eager).norm() < 1e-3 * eager.norm(), (
+            compiled - eager
+        ).norm() / eager.norm()
     assert len(found[0]) == 1 + len(list(model.parameters()))
     model.eval()
     assert torch.equal(model(tokens), logits), "an evaluation has other bits"

@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from phasebench.config import DataConfig, ModelConfig, OdeConfig, SyntheticConfig, TrainConfig
+from phasebench.config.schema import (
+    DataConfig,
+    ModelConfig,
+    OdeConfig,
+    SyntheticConfig,
+    TrainConfig,
+)
 from phasebench.data import Corpus, load_corpus, training_batch
 from phasebench.models import LanguageModel, build_model
-from phasebench.training import History, train
+from phasebench.training.loop import History, train
 from variants import VARIANTS, variant
 
 RECIPE = TrainConfig(steps=20, batch=4, seq=32, lr=0.01, warmup=2, precision="fp32", loss_chunk=64)
@@ -18,9 +24,13 @@ RECIPE = TrainConfig(steps=20, batch=4, seq=32, lr=0.01, warmup=2, precision="fp
 
 def trained(corpus: Corpus, model: LanguageModel, path: Path) -> History:
     def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return training_batch(corpus.splits["train"].tokens, step, batch=RECIPE.batch, seq=RECIPE.seq, seed=0)
+        return training_batch(
+            corpus.splits["train"].tokens, step, batch=RECIPE.batch, seq=RECIPE.seq, seed=0
+        )
 
-    return train(model, batches, None, RECIPE, seed=0, device=torch.device("cpu"), path=path, identity={})
+    return train(
+        model, batches, None, RECIPE, seed=0, device=torch.device("cpu"), path=path, identity={}
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -29,7 +39,8 @@ def test_a_trained_model_does_not_see_the_future(tmp_path: Path, name: str) -> N
     corpus = load_corpus(DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40)), tmp_path)
     ode = OdeConfig(steps=3)
     model = build_model(
-        ModelConfig(**variant(name), dim=16, blocks=1, heads=2, hidden=32, positions=32, ode=ode), corpus.vocab_size
+        ModelConfig(**variant(name), dim=16, blocks=1, heads=2, hidden=32, positions=32, ode=ode),
+        corpus.vocab_size,
     )
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     history = trained(corpus, model, tmp_path / "weights.safetensors")

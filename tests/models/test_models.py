@@ -7,8 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.config import MODELS as NAMES
-from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig, TrainedOdeConfig
+from phasebench.config.schema import MODELS as NAMES
+from phasebench.config.schema import (
+    ConfigError,
+    DropoutConfig,
+    ModelConfig,
+    OdeConfig,
+    TrainedOdeConfig,
+)
 from phasebench.models import MODELS, LanguageModel, build_model, require
 from phasebench.models.language_model import flops_per_token
 from variants import LEARNED, VARIANTS, variant
@@ -43,7 +49,9 @@ def test_no_leak_from_the_future(name: str, changed: int, seed: int) -> None:
 
 def test_a_leaking_model_fails_that_test() -> None:
     model, tokens = small("stage2"), torch.randint(0, VOCAB, (1, 8))
-    model.get_submodule("blocks.0").register_forward_hook(lambda _m, _i, z: z + z.mean(1, keepdim=True))
+    model.get_submodule("blocks.0").register_forward_hook(
+        lambda _m, _i, z: z + z.mean(1, keepdim=True)
+    )
     other = tokens.clone()
     other[:, -1] = (other[:, -1] + 1) % VOCAB
     assert not torch.equal(model(tokens)[:, 0], model(other)[:, 0])
@@ -51,7 +59,11 @@ def test_a_leaking_model_fails_that_test() -> None:
 
 @pytest.mark.parametrize("name", ["stage2", LEARNED])
 def test_dropout_spares_free_motion(name: str) -> None:
-    block = small(name, free_motion=3.0, dropout=DropoutConfig(block=0.5)).train().get_submodule("blocks.0")
+    block = (
+        small(name, free_motion=3.0, dropout=DropoutConfig(block=0.5))
+        .train()
+        .get_submodule("blocks.0")
+    )
     z = torch.randn(2, 6, 32)
     with torch.no_grad():
         kicked = [block.merge(z, *block.mix(z)) for _ in range(2)]
@@ -81,18 +93,27 @@ def test_the_free_map_is_that_of_the_integrator_that_is_run() -> None:
     leapfrog = OdeConfig(steps=5, dt=0.2, **confined)
     finer = OdeConfig(steps=4, dt=0.25, integrator="blanes_moan4", **confined)
     as_trained = TrainedOdeConfig(steps=5, dt=0.2, integrator="leapfrog")
-    models = [small(LEARNED, free_motion=0.0, ode=ode, trained_ode=as_trained) for ode in (leapfrog, finer)]
+    models = [
+        small(LEARNED, free_motion=0.0, ode=ode, trained_ode=as_trained)
+        for ode in (leapfrog, finer)
+    ]
     blocks = [model.double().get_submodule("blocks.0") for model in models]
     blocks[1].load_state_dict(blocks[0].state_dict())
     z = torch.randn(2, 6, 32, dtype=torch.float64)
     with torch.no_grad():
         mixed = [block.merge(z, *block.mix(z)) - z for block in blocks]
     assert mixed[0].norm() > 0.01 * z.norm()
-    torch.testing.assert_close(mixed[1], mixed[0], rtol=0.05, atol=0.05 * mixed[0].abs().mean().item())
+    torch.testing.assert_close(
+        mixed[1], mixed[0], rtol=0.05, atol=0.05 * mixed[0].abs().mean().item()
+    )
 
 
 def test_the_shear_of_stage_1_is_free_motion_that_dropout_spares() -> None:
-    block = small("stage1", shear=3.0, dropout=DropoutConfig(block=0.5)).train().get_submodule("blocks.0")
+    block = (
+        small("stage1", shear=3.0, dropout=DropoutConfig(block=0.5))
+        .train()
+        .get_submodule("blocks.0")
+    )
     z = torch.randn(2, 6, 32)
     with torch.no_grad():
         block.mixer[-1].weight.zero_()
@@ -101,7 +122,11 @@ def test_the_shear_of_stage_1_is_free_motion_that_dropout_spares() -> None:
 
 
 def test_a_shear_is_a_parameter_that_trains_and_none_is_none() -> None:
-    without, model, tokens = small("stage1"), small("stage1", shear=0.5), torch.randint(0, VOCAB, (2, 12))
+    without, model, tokens = (
+        small("stage1"),
+        small("stage1", shear=0.5),
+        torch.randint(0, VOCAB, (2, 12)),
+    )
     model.loss(tokens, tokens.roll(-1, 1), 100)[0].backward()
     more = dict(model.named_parameters()).keys() - dict(without.named_parameters()).keys()
     assert more == {"blocks.0.c1", "blocks.1.c1"}
@@ -121,7 +146,10 @@ def test_a_dropped_first_word_leaves_finite_gradients(name: str) -> None:
     tokens = torch.randint(0, VOCAB, (4, 24))
     nats, count = model.loss(tokens, tokens, chunk=100)
     (nats / count).backward()
-    assert torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]) < 100
+    assert (
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        < 100
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -139,7 +167,10 @@ def test_loss_is_the_cross_entropy_of_the_logits(name: str) -> None:
 
 def test_the_stages_have_the_same_number_of_parameters() -> None:
     sizes = {"stage1": 64, "stage2": 256}
-    configs = [ModelConfig(name=name, dim=64, blocks=2, heads=2, hidden=hidden) for name, hidden in sizes.items()]
+    configs = [
+        ModelConfig(name=name, dim=64, blocks=2, heads=2, hidden=hidden)
+        for name, hidden in sizes.items()
+    ]
     one, two = (build_model(config, VOCAB).parameter_counts()["blocks"] for config in configs)
     assert two == pytest.approx(one, rel=0.05)
 
@@ -170,7 +201,9 @@ def test_the_energy_function_is_where_the_design_says() -> None:
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model, tokens = small(name), torch.randint(0, VOCAB, (2, 12))
     model.loss(tokens, tokens.roll(-1, 1), 100)[0].backward()
-    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    silent = [
+        n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert silent == []
 
 
@@ -179,7 +212,14 @@ def test_weight_decay_spares_potentials_gains_and_biases() -> None:
     decays = {name: model.decay(name, p) for name, p in model.named_parameters()}
     assert decays.pop("embedding.weight") == "embedding_decay"
     assert {name.rpartition(".")[2] for name, key in decays.items() if key} == {"weight"}
-    assert {name.rpartition(".")[2] for name, key in decays.items() if not key} >= {"W", "a", "b", "c1", "c2", "g"}
+    assert {name.rpartition(".")[2] for name, key in decays.items() if not key} >= {
+        "W",
+        "a",
+        "b",
+        "c1",
+        "c2",
+        "g",
+    }
 
 
 def test_more_ode_steps_cost_flops_but_no_parameters() -> None:
@@ -216,15 +256,31 @@ def test_gpt_is_gpt2_s_body_under_the_same_head() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model, tokens = small("gpt"), torch.randint(0, VOCAB, (2, 9))
-    config = GPT2Config(vocab_size=VOCAB, n_positions=1024, n_embd=32, n_layer=2, n_head=2, n_inner=64,
-                        bos_token_id=None, eos_token_id=None)  # fmt: skip
+    config = GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=1024,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_inner=64,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     whole = GPT2LMHeadModel(config).eval()
-    body = {name.removeprefix("body."): w for name, w in model.state_dict().items() if name.startswith("body.")}
+    body = {
+        name.removeprefix("body."): w
+        for name, w in model.state_dict().items()
+        if name.startswith("body.")
+    }
     whole.transformer.load_state_dict(body | {"wte.weight": model.head})
     torch.testing.assert_close(model(tokens), whole(tokens).logits)
     counted = sum(p.numel() for p in whole.parameters())
     assert model.parameter_counts() == {"total": counted, "blocks": counted - VOCAB * 32}
-    tables = {model.decay(name, p) for name, p in model.named_parameters() if "embedding" in name or "wpe" in name}
+    tables = {
+        model.decay(name, p)
+        for name, p in model.named_parameters()
+        if "embedding" in name or "wpe" in name
+    }
     assert tables == {"embedding_decay"}
 
 
@@ -235,7 +291,9 @@ def test_gpt_refuses_more_tokens_than_positions() -> None:
 
 def test_gpt_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r"bench\.ppl\.reference=gpt.*(.|\n)*pip install 'phasebench\[gpt\]'"):
+    with pytest.raises(
+        ConfigError, match=r"bench\.ppl\.reference=gpt.*(.|\n)*pip install 'phasebench\[gpt\]'"
+    ):
         require(ModelConfig(name="gpt"), "bench.ppl.reference")
     require(ModelConfig(name="stage2"), "model")
 
@@ -243,7 +301,10 @@ def test_gpt_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", ["embedding", "input", "block", "output", "attention"])
 def test_each_kind_of_dropout_acts_in_training_only(name: str, kind: str) -> None:
-    model, tokens = small(name, dropout=DropoutConfig(**{kind: 0.5})), torch.randint(0, VOCAB, (1, 8))
+    model, tokens = (
+        small(name, dropout=DropoutConfig(**{kind: 0.5})),
+        torch.randint(0, VOCAB, (1, 8)),
+    )
     still = model(tokens)
     assert torch.equal(still, model(tokens))
     model.train()
@@ -253,7 +314,10 @@ def test_each_kind_of_dropout_acts_in_training_only(name: str, kind: str) -> Non
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("locked", [False, True])
 def test_locked_dropout_drops_the_same_channels_at_all_positions(name: str, locked: bool) -> None:
-    model, tokens = small(name, dropout=DropoutConfig(output=0.5, locked=locked)), torch.randint(0, VOCAB, (2, 9))
+    model, tokens = (
+        small(name, dropout=DropoutConfig(output=0.5, locked=locked)),
+        torch.randint(0, VOCAB, (2, 9)),
+    )
     model.train()
     dropped = model.states(tokens) == 0
     assert 0.2 < dropped.float().mean() < 0.8
@@ -262,10 +326,13 @@ def test_locked_dropout_drops_the_same_channels_at_all_positions(name: str, lock
 
 
 def test_locked_dropout_reaches_every_layer_of_gpt() -> None:
-    from phasebench.nn import LockedDropout
+    from phasebench.models.layers import LockedDropout
 
-    rates = [m.rate for m in small("gpt", dropout=DropoutConfig(0.0, 0.1, 0.2, 0.3, 0.4, True)).modules()
-             if isinstance(m, LockedDropout)]  # fmt: skip
+    rates = [
+        m.rate
+        for m in small("gpt", dropout=DropoutConfig(0.0, 0.1, 0.2, 0.3, 0.4, True)).modules()
+        if isinstance(m, LockedDropout)
+    ]
     assert sorted(rates) == [0.1, 0.2, 0.2, 0.2, 0.2, 0.3]
 
 
@@ -273,7 +340,10 @@ def test_locked_dropout_reaches_every_layer_of_gpt() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_dropout_keeps_the_mean(name: str, locked: bool) -> None:
     """Of the states that the head reads, over many masks."""
-    model, tokens = small(name, dropout=DropoutConfig(output=0.3, locked=locked)), torch.randint(0, VOCAB, (1, 4))
+    model, tokens = (
+        small(name, dropout=DropoutConfig(output=0.3, locked=locked)),
+        torch.randint(0, VOCAB, (1, 4)),
+    )
     with torch.no_grad():
         still = model.states(tokens)
         model.train()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasebench.config import GRADIENTS, RECOMPUTE, DropoutConfig, ModelConfig, OdeConfig
-from phasebench.measure.predict import predicting
-from phasebench.measure.step import measure_step
+from phasebench.bench.vram.meter import measure_step
+from phasebench.bench.vram.predict import predicting
+from phasebench.config.schema import GRADIENTS, RECOMPUTE, DropoutConfig, ModelConfig, OdeConfig
 from phasebench.models import LanguageModel, build_model
 from variants import LEARNED, STAGES, variant
 
@@ -23,7 +23,9 @@ def config(name: str, recompute: list[str], dropout: float = 0.2, **ode: object)
                        recompute=recompute, ode=OdeConfig(**{"steps": 3, **ode}))  # fmt: skip  # pyright: ignore
 
 
-def gradients(made: ModelConfig, batch: int, precision: torch.dtype | None = None) -> dict[str, Tensor]:
+def gradients(
+    made: ModelConfig, batch: int, precision: torch.dtype | None = None
+) -> dict[str, Tensor]:
     torch.manual_seed(1)
     model = build_model(made, 50).train()
     tokens, targets = torch.randint(50, (2, batch, 12))
@@ -31,7 +33,10 @@ def gradients(made: ModelConfig, batch: int, precision: torch.dtype | None = Non
     with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
         loss = model.loss(tokens, targets, 5)[0]
     loss.backward()
-    return {"loss": loss.detach(), **{name: p.grad for name, p in model.named_parameters() if p.grad is not None}}
+    return {
+        "loss": loss.detach(),
+        **{name: p.grad for name, p in model.named_parameters() if p.grad is not None},
+    }
 
 
 @pytest.mark.parametrize("recompute", SUBSETS, ids="+".join)
@@ -84,12 +89,16 @@ def held(name: str, recompute: list[str]) -> float:
         made = config(name, recompute, 0.0, steps=2)
         model: LanguageModel = build_model(made, 50).train()
         tokens = torch.zeros(2, 64, dtype=torch.int64)
-        return measure_step(model, lambda: model.loss(tokens, tokens, 8)[0], tracker).held / (2 * 64 * 32 * 4)
+        return measure_step(model, lambda: model.loss(tokens, tokens, 8)[0], tracker).held / (
+            2 * 64 * 32 * 4
+        )
 
 
 @pytest.mark.parametrize("name", ["stage1", "stage2"])
 def test_each_part_saves_memory(name: str) -> None:
-    none, tail, attention, both = (held(name, parts) for parts in ([], ["tail"], ["attention"], ["tail", "attention"]))
+    none, tail, attention, both = (
+        held(name, parts) for parts in ([], ["tail"], ["attention"], ["tail", "attention"])
+    )
     assert both < min(tail, attention) <= max(tail, attention) < none
     assert both < none / 3
 
@@ -97,4 +106,6 @@ def test_each_part_saves_memory(name: str) -> None:
 def test_nothing_is_kept_without_gradients() -> None:
     model = build_model(config("stage2", list(RECOMPUTE), 0.0), 50).eval()
     with torch.no_grad():
-        assert not model.loss(torch.zeros(1, 5, dtype=torch.int64), torch.zeros(1, 5, dtype=torch.int64), 5)[0].grad_fn
+        assert not model.loss(
+            torch.zeros(1, 5, dtype=torch.int64), torch.zeros(1, 5, dtype=torch.int64), 5
+        )[0].grad_fn

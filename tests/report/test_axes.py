@@ -30,7 +30,10 @@ def test_what_differs_is_swept(tmp_path: Path) -> None:
 
 def test_keys_that_move_together_are_one_axis_named_as_on_the_command_line(tmp_path: Path) -> None:
     contents = [
-        made.content({"scale.name": name, "model.dim": dim, "scale.model.dim": dim}, overrides=[f"scale={name}"])
+        made.content(
+            {"scale.name": name, "model.dim": dim, "scale.model.dim": dim},
+            overrides=[f"scale={name}"],
+        )
         for name, dim in (("seed", 512), ("laptop", 64))
     ]
     (axis,) = swept(points(tmp_path, *contents))
@@ -60,7 +63,9 @@ def test_a_null_is_a_value_and_a_missing_key_is_none(tmp_path: Path) -> None:
 
 
 def test_a_seed_comes_last(tmp_path: Path) -> None:
-    contents = [made.content({"model.ode.dt": dt}, seed=seed) for dt in (0.1, 0.2) for seed in (0, 1)]
+    contents = [
+        made.content({"model.ode.dt": dt}, seed=seed) for dt in (0.1, 0.2) for seed in (0, 1)
+    ]
     assert keys(swept(points(tmp_path, *contents))) == ["model.ode.dt", "seed"]
 
 
@@ -75,7 +80,14 @@ def test_a_point_without_results_has_what_its_overrides_say() -> None:
         "z=[1,2]",
     )
     found = settings(Point("0", None, overrides, "killed"))
-    expected = {"model.ode.dt": 0.2, "x": True, "bench": "energy", "a.b": "c", "n": "9" * 500, "z": "[1,2]"}
+    expected = {
+        "model.ode.dt": 0.2,
+        "x": True,
+        "bench": "energy",
+        "a.b": "c",
+        "n": "9" * 500,
+        "z": "[1,2]",
+    }
     assert found == expected
     assert isinstance(found["x"], bool)
 
@@ -97,7 +109,12 @@ def test_what_a_bench_depends_on() -> None:
         ({"weights": {"origin": "cache"}}, None),
         ({"weights": {"origin": "trained"}}, "trained its weights"),
         (
-            {"candidate": {"weights": {"origin": "cache"}, "seeds": [{"weights": {"origin": "trained"}}]}},
+            {
+                "candidate": {
+                    "weights": {"origin": "cache"},
+                    "seeds": [{"weights": {"origin": "trained"}}],
+                }
+            },
             "trained its weights",
         ),
         ({"weights": {"origin": "cache"}, "seeds": [0, 1]}, "may have trained"),
@@ -115,7 +132,11 @@ def test_every_arm_and_precision_of_a_kept_run_is_kept_apart() -> None:
     run = read(made.ROOT / "outputs/reference/h100/speed/results.json")
     metrics = run.benches["speed"].metrics
     rows = json.loads(run.path.read_text(encoding="utf-8"))["benches"]["speed"]["details"]["rows"]
-    times = {key: metric.value for key, metric in metrics.items() if key.startswith(("ode_stack_", "training_"))}
+    times = {
+        key: metric.value
+        for key, metric in metrics.items()
+        if key.startswith(("ode_stack_", "training_"))
+    }
     assert sorted(row["median_ms"] for row in rows) == sorted(
         value for key, value in times.items() if key.endswith(("bf16_ms", "tf32_ms"))
     )  # type: ignore[type-var]
@@ -126,6 +147,11 @@ def test_the_kept_runs_are_read() -> None:
     run = read(made.ROOT / "outputs/reference/h100/seed/results.json")
     assert (run.verdict, run.device) == (0, "NVIDIA H100 80GB HBM3")
     assert run.benches["energy"].metrics["evaluations_per_time"].value == 101 / (100 * 0.1)
-    assert run.benches["ppl"].metrics["stage2_ppl"].value == run.benches["ppl"].metrics["candidate_ppl"].value
-    assert run.benches["ppl"].metrics["duration_s"].value is None  # the weights were trained in that run
+    assert (
+        run.benches["ppl"].metrics["stage2_ppl"].value
+        == run.benches["ppl"].metrics["candidate_ppl"].value
+    )
+    assert (
+        run.benches["ppl"].metrics["duration_s"].value is None
+    )  # the weights were trained in that run
     assert len(run.weights) == 2

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, collect
+from phasebench.report.export import csv_text
 from phasebench.report.page import html_text
 from phasebench.report.read import Broken, read
-from phasebench.report.rows import table
-from phasebench.report.tables.delimited import csv_text
+from phasebench.report.table import table
 
 
 def reason(found: Collection) -> str:
@@ -62,13 +62,22 @@ def metric(found: dict[str, Any], value: Any) -> None:
 EDITS: dict[str, tuple[Edit, str]] = {
     "a better metric": (lambda f: metric(f, 1e-9), "max_drift is 8.99"),
     "a better top-level value": (lambda f: f.update(ppl_ratio=0.5), "ppl_ratio is 0.5"),
-    "a better gate": (lambda f: f["benches"]["ppl"]["gates"][0].update(value=0.5), "gate ppl ppl_ratio judges 0.5"),
+    "a better gate": (
+        lambda f: f["benches"]["ppl"]["gates"][0].update(value=0.5),
+        "gate ppl ppl_ratio judges 0.5",
+    ),
     "a gate that passes": (
         lambda f: (f.update(all_pass=True), f["benches"]["ppl"]["gates"][0].update(passed=False)),
         "all_pass is True, but the gates say False",
     ),
-    "another configuration": (lambda f: f["config"]["model"].update(dim=8), "config_hash is not the hash of config"),
-    "text for a number": (lambda f: f["benches"]["ppl"]["gates"][0].update(value="0.9"), "gates[0].value is '0.9'"),
+    "another configuration": (
+        lambda f: f["config"]["model"].update(dim=8),
+        "config_hash is not the hash of config",
+    ),
+    "text for a number": (
+        lambda f: f["benches"]["ppl"]["gates"][0].update(value="0.9"),
+        "gates[0].value is '0.9'",
+    ),
     "a list for a number": (lambda f: metric(f, [1]), "max_drift.value is '[1]'"),
     "a null without a reason": (lambda f: metric(f, None), "needs a reason"),
     "an unknown kind": (
@@ -106,7 +115,9 @@ def test_infinity_is_no_value(tmp_path: Path) -> None:
     assert "mean_exchange.value is larger than 1e+100" in reason(collect([tmp_path]))
 
 
-def test_what_is_no_file_or_too_large_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_file_or_too_large_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Broken, match="cannot be read"):
         read(tmp_path)
     path = made.write(tmp_path, made.content())
@@ -115,17 +126,25 @@ def test_what_is_no_file_or_too_large_is_listed(tmp_path: Path, monkeypatch: pyt
         read(path)
 
 
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
-anything = st.recursive(leaves, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3))
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+)
+anything = st.recursive(
+    leaves, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3)
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_no_replaced_part_crashes(tmp_path: Path, data: st.DataObject) -> None:
     found = made.content()
     place: Any = found
     while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        key = data.draw(
+            st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place)))
+        )
         inner = place[key]
         if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
             place[key] = data.draw(anything)
@@ -180,15 +199,39 @@ def test_a_sweep_lists_the_points_that_have_nothing(tmp_path: Path) -> None:
     (tmp_path / "4").mkdir()
     (tmp_path / "4" / "results.json").write_text("{", encoding="utf-8")
     made.write(tmp_path / "9", made.content({"model.ode.dt": 0.9}))
-    made.write(tmp_path / "5", made.content({"model.ode.dt": 0.5}, passed={"energy.max_drift": None}))
+    made.write(
+        tmp_path / "5", made.content({"model.ode.dt": 0.5}, passed={"energy.max_drift": None})
+    )
     sweep_json(
         tmp_path,
-        {"folder": "0", "overrides": ["model.ode.dt=0.1"], "status": "ok", "reason": None, "exit_code": 0},
-        {"folder": "2", "overrides": ["model.ode.dt=0.3"], "status": "killed", "reason": None, "exit_code": -9},
-        {"folder": "1", "overrides": ["model.ode.dt=0.2"], "status": "not comparable", "reason": "ran beside 2"},
+        {
+            "folder": "0",
+            "overrides": ["model.ode.dt=0.1"],
+            "status": "ok",
+            "reason": None,
+            "exit_code": 0,
+        },
+        {
+            "folder": "2",
+            "overrides": ["model.ode.dt=0.3"],
+            "status": "killed",
+            "reason": None,
+            "exit_code": -9,
+        },
+        {
+            "folder": "1",
+            "overrides": ["model.ode.dt=0.2"],
+            "status": "not comparable",
+            "reason": "ran beside 2",
+        },
         {"folder": "3", "overrides": ["model.ode.dt=0.4"], "status": "ok", "exit_code": 0},
         {"folder": "4", "overrides": ["model.ode.dt=0.5"], "status": "ok", "exit_code": 0},
-        {"folder": "5", "overrides": ["model.ode.dt=0.6"], "status": "failed", "reason": "it fell over"},
+        {
+            "folder": "5",
+            "overrides": ["model.ode.dt=0.6"],
+            "status": "failed",
+            "reason": "it fell over",
+        },
     )
     found = collect([tmp_path])
     rows = [(point.name, point.status, point.reason) for point in found.points]
@@ -206,11 +249,20 @@ def test_a_sweep_lists_the_points_that_have_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{}", "[]", '{"points": 3}', '{"points": [1]}', '{"points": [{"folder": "0"}]}', '{"points": ["x"]}',
-     '{"points": [{"folder": "a\\u0000", "status": "ok"}]}',
-     '{"points": [{"folder": "0", "status": "ok", "overrides": 3}]}',
-     '{"points": [{"folder": 3, "status": "ok"}]}', "[" * 100_000],
-)  # fmt: skip
+    [
+        "",
+        "{}",
+        "[]",
+        '{"points": 3}',
+        '{"points": [1]}',
+        '{"points": [{"folder": "0"}]}',
+        '{"points": ["x"]}',
+        '{"points": [{"folder": "a\\u0000", "status": "ok"}]}',
+        '{"points": [{"folder": "0", "status": "ok", "overrides": 3}]}',
+        '{"points": [{"folder": 3, "status": "ok"}]}',
+        "[" * 100_000,
+    ],
+)
 def test_a_broken_sweep_json_is_listed_and_the_runs_stay(tmp_path: Path, content: str) -> None:
     made.write(tmp_path / "0", made.content())
     (tmp_path / "sweep.json").write_text(content, encoding="utf-8")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import Point, collect
-from phasebench.report.curves import Dot, fit, lines
-from phasebench.report.pareto import front, trades
+from phasebench.report.plots.curves import Dot, fit, lines
+from phasebench.report.plots.pareto import front, trades
 
 
 def dots(x: list[float], y: list[float]) -> list[Dot]:
@@ -71,7 +71,9 @@ def test_seeds_are_repeats_and_other_axes_are_lines(tmp_path: Path) -> None:
     assert (first.x, first.y) == (0.1, pytest.approx(1.01e-5))
     assert (first.low, first.high) == (pytest.approx(1e-5), pytest.approx(1.02e-5))
     perplexity = lines(points, axes, x, "ppl", drift, "model")  # type: ignore[arg-type]
-    assert [line.label for line in perplexity] == ["model"]  # the energy bench's integrator does not concern it
+    assert [line.label for line in perplexity] == [
+        "model"
+    ]  # the energy bench's integrator does not concern it
 
 
 def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

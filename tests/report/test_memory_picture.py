@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
-from phasebench.report.memory import draw
+from phasebench.report.plots.memory import draw
 
 PNG = b"\x89PNG"
 
 
 def results(**details: Any) -> dict[str, Any]:
     points = {"backprop": [[1, 10**9], [10, 10**10]], "adjoint_exact": [[1, 10**9], [10, 10**9]]}
-    curves = {axis: {"unit": "units", "kind": "predicted", "own": 10, "points": points} for axis in ("steps", "seq")}
+    curves = {
+        axis: {"unit": "units", "kind": "predicted", "own": 10, "points": points}
+        for axis in ("steps", "seq")
+    }
     arms = {"backprop": {"passes": [{"peak": 9 * 10**9}]}, "adjoint_exact": {"status": "predicted"}}
     config = {"bench": {"vram": {"batch": 2, "vocab": 50257, "precision": "tf32"}}}
     found = {"curves": curves, "arms": arms, "predicted_for": {"name": "h100"}} | details
@@ -34,7 +37,9 @@ def test_what_was_measured_shows(tmp_path: Path) -> None:
     assert pictures[0] != pictures[1]
 
 
-@pytest.mark.parametrize("found", [{}, {"benches": {}}, {"benches": {"vram": {}}}, results(curves={})])
+@pytest.mark.parametrize(
+    "found", [{}, {"benches": {}}, {"benches": {"vram": {}}}, results(curves={})]
+)
 def test_without_curves_there_is_none(found: dict[str, Any], tmp_path: Path) -> None:
     assert draw(found, tmp_path) is None
     assert list(tmp_path.iterdir()) == []

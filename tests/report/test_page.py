@@ -16,14 +16,19 @@ from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, collect
 from phasebench.report.page import html_text
 from phasebench.report.plots.style import Picture
-from phasebench.report.rows import table
+from phasebench.report.table import table
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> \" ' &amp; {{ 7*7 }}"
 PICTURE = Picture("drift", f"caption {HOSTILE}", {"png": b"\x89PNG\r\n\x1a\n", "pdf": b""})
 
 
 def page(collection: Collection) -> str:
-    return html_text(f"title {HOSTILE}", collection, table(collection.points, swept(collection.points)), [PICTURE])
+    return html_text(
+        f"title {HOSTILE}",
+        collection,
+        table(collection.points, swept(collection.points)),
+        [PICTURE],
+    )
 
 
 @pytest.fixture
@@ -31,14 +36,25 @@ def hostile(tmp_path: Path) -> Collection:
     """Points whose every text was written by an enemy."""
     for i, dt in enumerate((0.1, 0.02, 0.3)):
         found = made.content(
-            {"bench.energy.dt": dt, "model.name": f"{HOSTILE}{i % 2}"}, overrides=[f"model.name={HOSTILE}"]
+            {"bench.energy.dt": dt, "model.name": f"{HOSTILE}{i % 2}"},
+            overrides=[f"model.name={HOSTILE}"],
         )
         found["benches"]["energy"]["notices"] = [HOSTILE]
         found["benches"]["energy"]["metrics"][f"metric {HOSTILE}"] = {
-            "value": HOSTILE, "unit": HOSTILE, "kind": "measured", "reason": None,
-        }  # fmt: skip
+            "value": HOSTILE,
+            "unit": HOSTILE,
+            "kind": "measured",
+            "reason": None,
+        }
         found["benches"]["energy"]["gates"].append(
-            {"name": HOSTILE, "passed": True, "value": 1.0, "target": HOSTILE, "reason": None, "kind": "measured"}
+            {
+                "name": HOSTILE,
+                "passed": True,
+                "value": 1.0,
+                "target": HOSTILE,
+                "reason": None,
+                "kind": "measured",
+            }
         )
         found["environment"]["cpu"] = HOSTILE
         found["timestamp"] = HOSTILE
@@ -72,17 +88,50 @@ def test_hostile_text_is_text(hostile: Collection) -> None:
     assert "49" not in re.findall(r"&#39; &amp;amp; (.*?) ", text)
     elements = Elements(text).found
     assert {tag for tag, _ in elements} <= {
-        "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "section", "ul", "li", "code", "div",
-        "table", "thead", "tbody", "tr", "th", "td", "button", "small", "a", "b", "figure", "img", "figcaption",
-        "details", "summary", "pre", "script",
-    }  # fmt: skip
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "p",
+        "section",
+        "ul",
+        "li",
+        "code",
+        "div",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "button",
+        "small",
+        "a",
+        "b",
+        "figure",
+        "img",
+        "figcaption",
+        "details",
+        "summary",
+        "pre",
+        "script",
+    }
     assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
     assert html.escape(HOSTILE, quote=False) in text.replace("&#34;", '"').replace("&#39;", "'")
 
 
 def test_the_page_loads_nothing(hostile: Collection) -> None:
     elements = Elements(page(hostile)).found
-    sources = [value for _, attributes in elements for name, value in attributes.items() if name in ("src", "srcset")]
+    sources = [
+        value
+        for _, attributes in elements
+        for name, value in attributes.items()
+        if name in ("src", "srcset")
+    ]
     assert [value[:22] for value in sources if value] == ["data:image/png;base64,"]
     links = [attributes["href"] for _, attributes in elements if "href" in attributes]
     assert links
@@ -95,8 +144,14 @@ def test_the_page_loads_nothing(hostile: Collection) -> None:
 
 def test_every_point_has_its_configuration_and_every_link_an_end(hostile: Collection) -> None:
     elements = Elements(page(hostile)).found
-    ends = {attributes["id"] for tag, attributes in elements if tag == "details" and "id" in attributes}
-    assert ends == {attributes["href"][1:] for tag, attributes in elements if tag == "a" and attributes.get("href")}  # type: ignore[index]
+    ends = {
+        attributes["id"] for tag, attributes in elements if tag == "details" and "id" in attributes
+    }
+    assert ends == {
+        attributes["href"][1:]
+        for tag, attributes in elements
+        if tag == "a" and attributes.get("href")
+    }  # type: ignore[index]
     text = page(hostile)
     assert text.count("bench.energy.dt = 0.1\n") == text.count("bench.energy.dt = 0.02\n") == 1
     assert "vram.vram_symplectic_gb = 2.028 GB" in text
@@ -137,16 +192,30 @@ document.getElementById("f").onload = () => {
 
 def test_in_a_browser(hostile: Collection, tmp_path: Path) -> None:
     """Opened from a file in headless Chromium at 400 px: sorts, unfolds, is no wider, and runs nobody else's script."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if browser is None:
         pytest.skip("no Chromium is installed")
     (tmp_path / "report.html").write_text(page(hostile), encoding="utf-8")
     (tmp_path / "wrapper.html").write_text(WRAPPER, encoding="utf-8")
     done = subprocess.run(
-        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", (tmp_path / "wrapper.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--allow-file-access-from-files",
+            "--dump-dom",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=5000",
+            (tmp_path / "wrapper.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     told = re.search("<pre>(.*)</pre></body>", done.stdout)
     assert told is not None, done.stderr[-2000:]
     found = json.loads(unquote(told[1]))

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import made
-from phasebench.measure.trend import NOISE
+from phasebench.bench.energy.trend import NOISE
 from phasebench.report.axes import Axis, swept
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.plots import quantities, traces, training
@@ -24,7 +24,9 @@ ARMS = ("autograd", "backprop", "checkpoint", "adjoint")
 
 def drawn(folder: Path) -> tuple[dict[str, Picture], Collection]:
     collection = collect([folder])
-    return {found.name: found for found in pictures(collection, swept(collection.points))}, collection
+    return {
+        found.name: found for found in pictures(collection, swept(collection.points))
+    }, collection
 
 
 @pytest.fixture
@@ -44,8 +46,14 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Drawn:
 def test_all_kinds_of_pictures(tmp_path: Path) -> None:
     made.sweep(tmp_path, [0.1, 0.2, 0.4], ["leapfrog", "yoshida4"], seeds=[0, 1])
     found, collection = drawn(tmp_path)
-    expected = {"drift_over_bench_energy_dt", "energy_duration_over_bench_energy_dt", "pareto", "energy_traces",
-                "energy_mean_traces", "training"}  # fmt: skip
+    expected = {
+        "drift_over_bench_energy_dt",
+        "energy_duration_over_bench_energy_dt",
+        "pareto",
+        "energy_traces",
+        "energy_mean_traces",
+        "training",
+    }
     assert set(found) == expected
     assert collection.notes == []
     for one in found.values():
@@ -58,17 +66,49 @@ def test_all_kinds_of_pictures(tmp_path: Path) -> None:
 
 def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: Drawn) -> None:
     for steps in (5, 10):
-        speed = {"status": "ok", "metrics": {}, "gates": [], "notices": [], "error": None, "duration_s": 1.0,
-                 "details": {"rows": [*({"what": "ode stack", "arm": arm, "precision": "bf16", "median_ms": 3.5 * steps}
-                                        for arm in ("adjoint", "backprop")),
-                                      {"what": "training", "arm": "autograd", "precision": "bf16", "median_ms": None,
-                                       "reason": "out of memory"}]}}  # fmt: skip
+        speed = {
+            "status": "ok",
+            "metrics": {},
+            "gates": [],
+            "notices": [],
+            "error": None,
+            "duration_s": 1.0,
+            "details": {
+                "rows": [
+                    *(
+                        {
+                            "what": "ode stack",
+                            "arm": arm,
+                            "precision": "bf16",
+                            "median_ms": 3.5 * steps,
+                        }
+                        for arm in ("adjoint", "backprop")
+                    ),
+                    {
+                        "what": "training",
+                        "arm": "autograd",
+                        "precision": "bf16",
+                        "median_ms": None,
+                        "reason": "out of memory",
+                    },
+                ]
+            },
+        }
         found = made.content({"model.ode.steps": steps})
         found["benches"]["speed"] = speed
         made.write(tmp_path / str(steps), made.consistent(found))
     points = collect([tmp_path]).points
     list(over_axes(points, swept(points)))
-    names = {"perplexity", "ppl_ratio", "drift", "memory", "time", "vram_duration", "ppl_duration", "energy_duration"}
+    names = {
+        "perplexity",
+        "ppl_ratio",
+        "drift",
+        "memory",
+        "time",
+        "vram_duration",
+        "ppl_duration",
+        "energy_duration",
+    }
     assert set(figures) == {f"{name}_over_model_ode_steps" for name in names}
     for one in figures.values():
         (panel,) = one.axes
@@ -84,7 +124,9 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for found in figure.legends for text in found.get_texts()]
 
 
-def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(tmp_path: Path, figures: Drawn) -> None:
+def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(
+    tmp_path: Path, figures: Drawn
+) -> None:
     made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4"])
     points = collect([tmp_path]).points
     (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("drift"))
@@ -101,7 +143,9 @@ def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(tmp_path: Path
 
 def test_no_order_over_what_has_none(tmp_path: Path, figures: Drawn) -> None:
     for dim in (64, 128, 256):
-        made.write(tmp_path / str(dim), made.content({"model.dim": dim}, {"energy.max_drift": dim * 1e-7}))
+        made.write(
+            tmp_path / str(dim), made.content({"model.dim": dim}, {"energy.max_drift": dim * 1e-7})
+        )
     points = collect([tmp_path]).points
     list(over_axes(points, swept(points)))
     assert legend(figures["drift_over_model_dim"]) == []
@@ -119,7 +163,9 @@ def test_predictions_and_measurements_are_different_lines(tmp_path: Path, figure
         found = made.content({"model.ode.steps": steps})
         made.write(tmp_path / str(i), predicted(found) if steps > 10 else found)
     points = collect([tmp_path]).points
-    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory"))
+    (caption,) = (
+        p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory")
+    )
     memory = figures["memory_over_model_ode_steps"]
     colours = {line.get_label(): line[0].get_color() for line in memory.axes[0].containers}  # type: ignore[index]
     assert set(legend(memory)) == {f"{arm}{kind}" for arm in ARMS for kind in ("", ", predicted")}
@@ -132,20 +178,31 @@ def test_a_lower_bound_is_said(tmp_path: Path, figures: Drawn) -> None:
         found = predicted(made.content({"model.ode.steps": steps}), "GB, at least: out of memory")
         made.write(tmp_path / str(steps), found)
     points = collect([tmp_path]).points
-    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory"))
+    (caption,) = (
+        p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory")
+    )
     assert "a lower bound" in caption
 
 
-def test_points_that_ran_beside_others_show_no_time_and_no_measured_memory(tmp_path: Path, figures: Drawn) -> None:
+def test_points_that_ran_beside_others_show_no_time_and_no_measured_memory(
+    tmp_path: Path, figures: Drawn
+) -> None:
     for steps in (5, 10, 20):
         found = made.content({"model.ode.steps": steps})
-        found["point"] = {"name": str(steps), "identity": {}, "side_by_side": 1 if steps == 20 else 2}
+        found["point"] = {
+            "name": str(steps),
+            "identity": {},
+            "side_by_side": 1 if steps == 20 else 2,
+        }
         made.write(tmp_path / str(steps), found)
     _, collection = drawn(tmp_path)
     assert "memory_over_model_ode_steps" not in figures  # one undisturbed point is no line
     assert "vram_duration_over_model_ode_steps" not in figures
     assert "perplexity_over_model_ode_steps" in figures
-    assert "2 points ran beside others of their sweep: plots of time leave them out" in collection.notes
+    assert (
+        "2 points ran beside others of their sweep: plots of time leave them out"
+        in collection.notes
+    )
 
 
 def test_predictions_made_beside_others_are_as_good(tmp_path: Path, figures: Drawn) -> None:
@@ -154,13 +211,17 @@ def test_predictions_made_beside_others_are_as_good(tmp_path: Path, figures: Dra
         found["point"] = {"name": str(steps), "identity": {}, "side_by_side": 2}
         made.write(tmp_path / str(steps), found)
     drawn(tmp_path)
-    assert set(legend(figures["memory_over_model_ode_steps"])) == {f"{arm}, predicted" for arm in ARMS}
+    assert set(legend(figures["memory_over_model_ode_steps"])) == {
+        f"{arm}, predicted" for arm in ARMS
+    }
 
 
 def test_points_on_another_text_are_lines_of_their_own(tmp_path: Path, figures: Drawn) -> None:
     for steps in (5, 10):
         for text in ("a", "b"):
-            found = made.content({"model.ode.steps": steps}, {"ppl.ppl_ratio": 0.9 if text == "a" else 0.8})
+            found = made.content(
+                {"model.ode.steps": steps}, {"ppl.ppl_ratio": 0.9 if text == "a" else 0.8}
+            )
             found["data"]["fingerprint"] = text * 64
             made.write(tmp_path / f"{steps}{text}", found)
     drawn(tmp_path)
@@ -174,7 +235,11 @@ def test_many_settings_are_cut_but_every_arm_stays(tmp_path: Path, figures: Draw
             found = made.content({"model.ode.steps": steps, "model.hidden": hidden}, peaks)
             made.write(tmp_path / f"{steps}-{hidden}", found)
     points = collect([tmp_path]).points
-    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name == "memory_over_model_ode_steps")
+    (caption,) = (
+        p.caption
+        for p in over_axes(points, swept(points))
+        if p.name == "memory_over_model_ode_steps"
+    )
     shown = legend(figures["memory_over_model_ode_steps"])
     assert sorted(shown) == sorted(
         f"{arm}, hidden {hidden}" for arm in ARMS for hidden in (100, 900)
@@ -197,7 +262,10 @@ def test_hostile_names_break_no_picture(tmp_path: Path) -> None:
     names = ["$x^{", "_hidden", "\U0001f600\u4e2d" * 30, "a\nb", "\ud800", ""]
     for i, name in enumerate(names):
         for steps in (5, 10):
-            made.write(tmp_path / f"{i}-{steps}", made.content({"model.name": name, "model.ode.steps": steps}))
+            made.write(
+                tmp_path / f"{i}-{steps}",
+                made.content({"model.name": name, "model.ode.steps": steps}),
+            )
     found, collection = drawn(tmp_path)
     assert "drift_over_model_ode_steps" in found
     assert collection.notes == []
@@ -226,7 +294,9 @@ def test_thinned_series_of_several_seeds(tmp_path: Path, figures: Drawn) -> None
     captions = [found.caption for found in traces.energy_traces(collection, [])]
     assert all(caption.endswith("the first one's.") for caption in captions)
     drift, mean = (figures[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
-    assert [list(line.get_xdata()) for line in drift] == [[5, 10]] * 2  # the first seed's layers; dt is 0.1
+    assert [list(line.get_xdata()) for line in drift] == [
+        [5, 10]
+    ] * 2  # the first seed's layers; dt is 0.1
     assert list(mean[0].get_xdata()) == [0, 5, 10]
 
 
@@ -236,7 +306,9 @@ def test_one_point_has_its_traces_only(tmp_path: Path) -> None:
 
 
 def test_no_point_no_picture() -> None:
-    assert list(pictures(Collection([Point("0", None, ("a=1",), "killed")]), [Axis("a", (1,))])) == []
+    assert (
+        list(pictures(Collection([Point("0", None, ("a=1",), "killed")]), [Axis("a", (1,))])) == []
+    )
 
 
 def test_tick_labels_do_not_touch(tmp_path: Path) -> None:
@@ -248,14 +320,20 @@ def test_tick_labels_do_not_touch(tmp_path: Path) -> None:
     assert spread([0.5], log=True) == [0.5]
 
 
-@pytest.mark.parametrize("values", [(1.2e-7, 1.45e-7), (1e-7, 9e-7), (1e-9, 1e-3), (20.0, 30.0), (5.0, 5.0)])
+@pytest.mark.parametrize(
+    "values", [(1.2e-7, 1.45e-7), (1e-7, 9e-7), (1e-9, 1e-3), (20.0, 30.0), (5.0, 5.0)]
+)
 def test_no_two_ticks_have_the_same_label(values: tuple[float, float]) -> None:
     one, (panel, *_) = figure()
     panel.plot([0, 1], values)
     y_log(panel)
     one.draw_without_rendering()
     low, high = panel.get_ylim()
-    labels = [tick.label1.get_text() for tick in panel.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    labels = [
+        tick.label1.get_text()
+        for tick in panel.yaxis.get_major_ticks()
+        if low <= tick.get_loc() <= high
+    ]
     assert len(labels) == len(set(labels)) >= 2
 
 
@@ -266,7 +344,11 @@ def test_labels() -> None:
 
 def test_no_two_lines_look_alike_even_in_grey() -> None:
     shown = [quantities.look(i) for i in range(quantities.SHOWN)]
-    assert len({found["color"] for found in shown}) == len({found["marker"] for found in shown}) == quantities.SHOWN
+    assert (
+        len({found["color"] for found in shown})
+        == len({found["marker"] for found in shown})
+        == quantities.SHOWN
+    )
 
 
 def test_a_picture_is_of_paper_width() -> None:
@@ -280,7 +362,8 @@ def test_a_series_that_no_setting_changes_is_one_line(tmp_path: Path, figures: D
     for steps in (5, 10):
         for dt in (0.1, 0.2):
             found = made.content(
-                {"model.ode.steps": steps, "model.ode.dt": dt}, {"ppl.candidate_ppl": 60.0 + steps + dt}
+                {"model.ode.steps": steps, "model.ode.dt": dt},
+                {"ppl.candidate_ppl": 60.0 + steps + dt},
             )
             found["stage2_ppl"] = 60.0 + steps + dt
             made.write(tmp_path / f"{steps}-{dt}", found)
@@ -289,14 +372,18 @@ def test_a_series_that_no_setting_changes_is_one_line(tmp_path: Path, figures: D
     assert sorted(legend(figures["perplexity_over_model_ode_dt"])) == sorted(expected)
 
 
-def test_in_float64_the_order_is_fitted_far_below_the_rounding_of_float32(tmp_path: Path, figures: Drawn) -> None:
+def test_in_float64_the_order_is_fitted_far_below_the_rounding_of_float32(
+    tmp_path: Path, figures: Drawn
+) -> None:
     for i, path in enumerate(made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4"])):
         found = json.loads(path.read_text())
         found["config"]["bench"]["energy"]["precision"] = "fp64"
         made.write(tmp_path / str(i), made.consistent(found))
     points = collect([tmp_path]).points
     (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("drift"))
-    assert legend(figures["drift_over_bench_energy_dt"])[1] == "yoshida4, order 4.00 ± 0.00 (4 points)"
+    assert (
+        legend(figures["drift_over_bench_energy_dt"])[1] == "yoshida4, order 4.00 ± 0.00 (4 points)"
+    )
     assert "rounding to float64" in caption
 
 
@@ -310,13 +397,20 @@ def compared() -> dict:
     """A run that compared two integrators of known order, in both precisions."""
     found = made.content(benches=["energy"])
     found["benches"]["energy"]["details"]["compare"] = [
-        {"integrator": name, "dt": dt, "steps": round(10 / dt), "precision": precision, "seconds": None, "seed": 0,
-         "max_drift": max(dt**order * 1e-4, floor),
-         "force_evaluations": round(10 / dt) * cost}
+        {
+            "integrator": name,
+            "dt": dt,
+            "steps": round(10 / dt),
+            "precision": precision,
+            "seconds": None,
+            "seed": 0,
+            "max_drift": max(dt**order * 1e-4, floor),
+            "force_evaluations": round(10 / dt) * cost,
+        }
         for precision, floor in (("fp32", 1e-6), ("fp64", 0.0))
         for name, order, cost in (("leapfrog", 2, 1), ("yoshida4", 4, 3))
         for dt in (0.1, 0.2, 0.5)
-    ]  # fmt: skip
+    ]
     return found
 
 
@@ -336,9 +430,16 @@ def test_the_integrators_that_a_run_compared(tmp_path: Path, figures: Drawn) -> 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("max_drift", "much"), ("max_drift", [1]), ("max_drift", 1e300), ("dt", -0.1), ("steps", 0),
-     ("force_evaluations", 1e300), ("precision", "fp8")],
-)  # fmt: skip
+    [
+        ("max_drift", "much"),
+        ("max_drift", [1]),
+        ("max_drift", 1e300),
+        ("dt", -0.1),
+        ("steps", 0),
+        ("force_evaluations", 1e300),
+        ("precision", "fp8"),
+    ],
+)
 def test_a_comparison_that_cannot_be_drawn_is_said(tmp_path: Path, key: str, value: object) -> None:
     content = compared()
     for row in content["benches"]["energy"]["details"]["compare"]:
@@ -349,25 +450,36 @@ def test_a_comparison_that_cannot_be_drawn_is_said(tmp_path: Path, key: str, val
     assert any("comparison of integrators cannot be drawn" in note for note in collection.notes)
 
 
-def test_eight_integrators_are_all_drawn_and_a_flow_without_drift_is_counted(tmp_path: Path, figures: Drawn) -> None:
+def test_eight_integrators_are_all_drawn_and_a_flow_without_drift_is_counted(
+    tmp_path: Path, figures: Drawn
+) -> None:
     content = compared()
     rows = content["benches"]["energy"]["details"]["compare"]
     names = [f"integrator{i}" for i in range(8)]
-    content["benches"]["energy"]["details"]["compare"] = [row | {"integrator": n} for n in names for row in rows[-3:]]
+    content["benches"]["energy"]["details"]["compare"] = [
+        row | {"integrator": n} for n in names for row in rows[-3:]
+    ]
     content["benches"]["energy"]["details"]["compare"][0]["max_drift"] = None
     made.write(tmp_path, content)
     caption = drawn(tmp_path)[0]["integrators_over_bench_energy_dt"].caption
-    assert [text.partition(",")[0] for text in legend(figures["integrators_over_bench_energy_dt"])] == names
+    assert [
+        text.partition(",")[0] for text in legend(figures["integrators_over_bench_energy_dt"])
+    ] == names
     assert "1 flows whose drift is zero or not finite" in caption
 
 
 def history(name: str, drift: float | None) -> dict:
     return {
-        "file": f"{name}.safetensors", "origin": "cache",
-        "steps": [{"step": step, "loss": 10.0 if step == 1 else 5.0 - step / 100} for step in (1, 50, 100)],
-        "validations": [{"step": step, "nats_per_token": 5.0, "max_drift": drift and [drift, drift / 2]}
-                        for step in (50, 100)],
-    }  # fmt: skip
+        "file": f"{name}.safetensors",
+        "origin": "cache",
+        "steps": [
+            {"step": step, "loss": 10.0 if step == 1 else 5.0 - step / 100} for step in (1, 50, 100)
+        ],
+        "validations": [
+            {"step": step, "nats_per_token": 5.0, "max_drift": drift and [drift, drift / 2]}
+            for step in (50, 100)
+        ],
+    }
 
 
 def trained(**of_roles: list[dict]) -> dict:
@@ -380,9 +492,12 @@ def trained(**of_roles: list[dict]) -> dict:
     return found
 
 
-def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(tmp_path: Path, figures: Drawn) -> None:
+def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(
+    tmp_path: Path, figures: Drawn
+) -> None:
     ours, theirs = (
-        [history(f"{name}-{i}", drift) for i in range(3)] for name, drift in (("stage2", 1e-6), ("stage1", None))
+        [history(f"{name}-{i}", drift) for i in range(3)]
+        for name, drift in (("stage2", 1e-6), ("stage1", None))
     )
     made.write(tmp_path, trained(candidate=ours, baseline=theirs))
     pictures = {one.name: one for one in training.training_curves(collect([tmp_path]), [])}
@@ -394,7 +509,9 @@ def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(tmp_
     assert losses.get_ylim()[1] < 6
     assert legend(figures["training_drift"]) == ["stage2, 3 seeds"]
     assert [list(line.get_ydata()) for line in drifts.lines] == [[1e-6, 1e-6]] * 3
-    assert drifts.lines[0].get_color() == losses.lines[-1].get_color()  # a model looks alike in both
+    assert (
+        drifts.lines[0].get_color() == losses.lines[-1].get_color()
+    )  # a model looks alike in both
 
 
 def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, figures: Drawn) -> None:
@@ -403,7 +520,10 @@ def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, figures: 
     made.write(tmp_path, trained(candidate=ours))
     collection = collect([tmp_path])
     list(training.training_curves(collection, []))
-    assert [list(line.get_xdata()) for line in figures["training_drift"].axes[0].lines] == [[100], [50, 100]]
+    assert [list(line.get_xdata()) for line in figures["training_drift"].axes[0].lines] == [
+        [100],
+        [50, 100],
+    ]
     assert collection.notes == []
 
 

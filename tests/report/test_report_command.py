@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 import made
 from phasebench import report
-from phasebench.config import ConfigError
+from phasebench.config.schema import ConfigError
 from phasebench.report.__main__ import main
+from phasebench.report.compare.__main__ import main as compare
 
 FILES = {"report.html", "table.csv", "table.md", "table.tex"}
 
@@ -33,7 +34,10 @@ def test_write_makes_the_whole_report(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "results.json").write_text("{", encoding="utf-8")
     written = report.write(tmp_path)
-    assert names(written, tmp_path) >= FILES | {"plots/drift_over_bench_energy_dt.png", "plots/pareto.pdf"}
+    assert names(written, tmp_path) >= FILES | {
+        "plots/drift_over_bench_energy_dt.png",
+        "plots/pareto.pdf",
+    }
     assert all(path.stat().st_size > 0 for path in written)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"{tmp_path / '7' / 'results.json'}</code>: not valid JSON" in page
@@ -110,15 +114,22 @@ def test_several_places_one_report(tmp_path: Path) -> None:
     assert len((tmp_path / "c" / "table.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
-@pytest.mark.parametrize("module", ["phasebench.report", "phasebench.compare"])
+@pytest.mark.parametrize("module", ["phasebench.report", "phasebench.report.compare"])
 def test_help_has_examples_and_loads_little(module: str) -> None:
     done = run("--help", module=module)
     assert done.returncode == 0
     assert f"python -m {module} outputs/" in done.stdout
     assert "exit code" in done.stdout
     heavy = "torch hydra omegaconf matplotlib numpy jinja2"
-    code = f"import sys, {module}.__main__; print([m for m in {heavy.split()!r} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        f"import sys, {module}.__main__; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_a_whole_report_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
@@ -130,43 +141,60 @@ from phasebench.report import write
 write(Path({str(tmp_path)!r}))
 print([m for m in ("torch", "hydra", "omegaconf") if m in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.fixture(scope="module")
-def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of 1,000 results: 10 step sizes, 10 numbers of steps, 10 seeds."""
-    folder, found = tmp_path_factory.mktemp("thousand"), made.content()
-    for i in range(1000):
-        found["config"]["bench"]["energy"]["dt"] = 0.02 * (1 + i // 100)
-        found["config"]["model"]["ode"]["steps"] = 2 * (1 + i // 10 % 10)
-        found["config"]["seed"] = found["seed"] = i % 10
+def many(folder: Path, seeds: int) -> Path:
+    """A sweep of 5 step sizes, 5 numbers of steps, and as many seeds."""
+    found = made.content()
+    for i in range(25 * seeds):
+        found["config"]["bench"]["energy"]["dt"] = 0.02 * (1 + i % 5)
+        found["config"]["model"]["ode"]["steps"] = 2 * (1 + i // 5 % 5)
+        found["config"]["seed"] = found["seed"] = i // 25
         made.write(folder / str(i), made.consistent(found))
     return folder
 
 
-def timed(*arguments: object, module: str) -> tuple[str, float]:
-    """What a process prints, and its CPU seconds: the wall clock would measure what else the machine does."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = run(*arguments, module=module)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def calls(work: Callable[[], object]) -> int:
+    """How many Python functions are called, which says how work grows, on a busy machine too."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal counted
+        counted += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return counted
 
 
-def test_a_thousand_results_are_reported_in_ten_seconds(thousand: Path, tmp_path: Path) -> None:
-    _, seconds = timed(thousand, "--output", tmp_path, module="phasebench.report")
-    assert seconds < 10
-    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 1001
+def grows(
+    command: Callable[[Sequence[str]], int], tmp_path: Path, line: Callable[[Path], list[str]]
+) -> float:
+    """Calls for twice as many results, over calls for as many."""
+    once, twice = (line(many(tmp_path / str(seeds), seeds)) for seeds in (4, 8))
+    return calls(lambda: command(twice)) / calls(lambda: command(once))
 
 
-def test_a_thousand_results_are_compared_in_ten_seconds(thousand: Path) -> None:
+def test_a_report_takes_work_in_proportion_to_its_results(tmp_path: Path) -> None:
+    assert grows(main, tmp_path, lambda folder: [str(folder), "--print"]) < 2.2
+
+
+def test_a_comparison_takes_work_in_proportion_to_its_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     limits = ["--fail", "max_drift:+2%", "--fail", "ppl_ratio:+2%", "--json"]
-    text, seconds = timed(thousand, thousand, *limits, module="phasebench.compare")
-    assert seconds < 10
-    shown = json.loads(text)
-    assert shown["exit_code"] == 0
+    assert grows(compare, tmp_path, lambda folder: [str(folder), str(folder), *limits]) < 2.2
+    capsys.readouterr()
+    assert compare([str(tmp_path / "4"), str(tmp_path / "4"), *limits]) == 0
+    shown = json.loads(capsys.readouterr().out)
     judged = [entry for entry in shown["comparisons"] if entry["metric"] == "energy.max_drift"]
-    assert len(judged) == 100
-    assert {len(entry["base"]["values"]) for entry in judged} == {10}
+    assert len(judged) == 25
+    assert {len(entry["base"]["values"]) for entry in judged} == {4}

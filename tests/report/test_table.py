@@ -14,12 +14,18 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import made
-from phasebench.report.table import number, render
-from phasebench.results import BenchResult, Gate, Metric, ResultsFile
+from phasebench.report.summary import number, render
+from phasebench.results.file import BenchResult, Gate, Metric, ResultsFile
 
 GATES = {
-    "ppl": [Gate("ppl_ratio", True, 0.98123456, "<= 1.02"), Gate("above_source_floor", True, 12.0, "> -20.7 nats")],
-    "energy": [Gate("max_drift", False, 4.1e-3, "< 5e-05"), Gate("monotonic_violation", True, 0.1, "< 0.9")],
+    "ppl": [
+        Gate("ppl_ratio", True, 0.98123456, "<= 1.02"),
+        Gate("above_source_floor", True, 12.0, "> -20.7 nats"),
+    ],
+    "energy": [
+        Gate("max_drift", False, 4.1e-3, "< 5e-05"),
+        Gate("monotonic_violation", True, 0.1, "< 0.9"),
+    ],
     "vram": [
         Gate("vram_symplectic_gb", True, 0.94, "< 7.5 GB", kind="predicted"),
         Gate("vram_reduction_pct", None, None, ">= 70 %", "out of memory"),
@@ -32,16 +38,28 @@ TOP = {"ppl": {"stage2_ppl": 112.4321}, "vram": {"vram_full_backprop_gb": 13.9}}
 @pytest.fixture
 def file(tmp_path: Path) -> ResultsFile:
     return ResultsFile(
-        tmp_path / "results.json", benchmark_name="x", device="cpu", seed=0, config={}, overrides=[], environment={},
-        conditions=[{"name": "model.dim", "seed": 512, "used": 64, "met": False},
-                    {"name": "model.blocks", "seed": 6, "used": 6, "met": True}],
+        tmp_path / "results.json",
+        benchmark_name="x",
+        device="cpu",
+        seed=0,
+        config={},
+        overrides=[],
+        environment={},
+        conditions=[
+            {"name": "model.dim", "seed": 512, "used": 64, "met": False},
+            {"name": "model.blocks", "seed": 6, "used": 6, "met": True},
+        ],
         benches=list(GATES),
-    )  # fmt: skip
+    )
 
 
 def finish(file: ResultsFile, *names: str, notice: str = "") -> None:
     for name in names:
-        file.finish(name, BenchResult(METRICS, GATES[name], {}, TOP.get(name, {}), [notice] if notice else []), 1.0)
+        file.finish(
+            name,
+            BenchResult(METRICS, GATES[name], {}, TOP.get(name, {}), [notice] if notice else []),
+            1.0,
+        )
 
 
 def show(results: dict[str, Any], width: int = 120, **options: Any) -> str:
@@ -63,7 +81,17 @@ def test_every_gate_is_shown_and_no_line_is_wider(file: ResultsFile, width: int)
         assert word in text  # a whole word, on one line
     table = text[: text.index("model.dim")]
     assert (len(re.findall("PASS", table)), len(re.findall("FAIL", table))) == (4, 1)
-    for value in ("0.9812", "0.0041", "12", "0.1", "0.94 GB", "(predicted)", "<= 1.02", "< 5e-05", "measured"):
+    for value in (
+        "0.9812",
+        "0.0041",
+        "12",
+        "0.1",
+        "0.94 GB",
+        "(predicted)",
+        "<= 1.02",
+        "< 5e-05",
+        "measured",
+    ):
         assert value in table
 
 
@@ -84,7 +112,11 @@ def test_a_row_tells_quantity_value_target_and_result(file: ResultsFile) -> None
 def test_verdicts(file: ResultsFile) -> None:
     def last(*names: str) -> str:
         results = file.as_dict()
-        return words(show(results | {"benches": {name: results["benches"][name] for name in names}}).splitlines()[-1])
+        return words(
+            show(
+                results | {"benches": {name: results["benches"][name] for name in names}}
+            ).splitlines()[-1]
+        )
 
     finish(file, "ppl", "energy")
     assert last("ppl") == "PASS: all 2 gates passed"
@@ -139,8 +171,19 @@ anything = st.text(max_size=30)
 @settings(max_examples=40, deadline=None)
 @given(anything, anything, anything, st.integers(50, 130))
 def test_no_text_makes_a_line_wider(name: str, target: str, notice: str, width: int) -> None:
-    gate = {"name": name, "passed": True, "value": -1.2345678e-300, "target": target, "kind": "predicted"}
-    bench = {"status": "ok", "gates": [gate], "notices": [notice], "metrics": {name: {"unit": target}}}
+    gate = {
+        "name": name,
+        "passed": True,
+        "value": -1.2345678e-300,
+        "target": target,
+        "kind": "predicted",
+    }
+    bench = {
+        "status": "ok",
+        "gates": [gate],
+        "notices": [notice],
+        "metrics": {name: {"unit": target}},
+    }
     text = show({"benches": {"ppl": bench}}, width)
     assert max(map(cell_len, text.split("\n"))) <= width
 
@@ -162,7 +205,7 @@ def test_number(value: Any, text: str) -> None:
 
 
 def test_reading_results_needs_no_torch() -> None:
-    code = "import sys, phasebench.report.table; sys.exit('torch' in sys.modules)"
+    code = "import sys, phasebench.report.summary; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -172,14 +215,31 @@ def test_one_of_many_is_a_line_a_bench_and_what_was_not_measured() -> None:
     stream = io.StringIO()
     render(found, Console(file=stream, width=200), "here", brief=True)
     lines = stream.getvalue().splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["ppl", "energy", "vram", "vram", "results", "INCOMPLETE"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "ppl",
+        "energy",
+        "vram",
+        "vram",
+        "results",
+        "INCOMPLETE",
+    ]
     assert "max drift 8.991e-06 FAIL" in lines[1]
     assert "not measured: vram_symplectic_gb: it was left out" in lines[3]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_numbers_of_a_bench_s_table_are_never_broken(width: int) -> None:
-    columns = ["method", "integrator", "forces", "steps", "W x", "err state", "err W", "recon", "kB"]
+    columns = [
+        "method",
+        "integrator",
+        "forces",
+        "steps",
+        "W x",
+        "err state",
+        "err W",
+        "recon",
+        "kB",
+    ]
     row = ["adjoint_exact", "blanes_moan4", "fp32", 1000, 1.0, 4.1e-08, 1.3e-07, 0.0, 100708]
     found = made.content()
     found["benches"]["energy"]["details"]["table"] = {"columns": columns, "rows": [row]}

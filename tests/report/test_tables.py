@@ -14,38 +14,64 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import made
-from phasebench.entries import Gate
+from phasebench.report import latex, markdown
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.rows import Cell, Column, Table, table
-from phasebench.report.tables import latex, markdown
-from phasebench.report.tables.delimited import csv_text
-from phasebench.report.tables.latex import latex_text
-from phasebench.report.tables.markdown import markdown_text
-from phasebench.report.tables.terminal import show
+from phasebench.report.export import csv_text
+from phasebench.report.latex import latex_text
+from phasebench.report.markdown import markdown_text
+from phasebench.report.table import Cell, Column, Table, table
+from phasebench.report.terminal import show
+from phasebench.results.gate import Gate
 
 HOSTILE = [
-    "<script>alert(1)</script>", '"quoted" & \'single\'', "a|b`c`*d*_e_", "50% $x^2$ \\input{x} {~#&}", "[1]* leading",
-    "*", "\x1b[31mred\n\r\nlines\t", "\ud800 \u202e \u4e2d\u6587 \U0001f600", "=1+1", "--", "- a", " ", "\\", "\0",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "\"quoted\" & 'single'",
+    "a|b`c`*d*_e_",
+    "50% $x^2$ \\input{x} {~#&}",
+    "[1]* leading",
+    "*",
+    "\x1b[31mred\n\r\nlines\t",
+    "\ud800 \u202e \u4e2d\u6587 \U0001f600",
+    "=1+1",
+    "--",
+    "- a",
+    " ",
+    "\\",
+    "\0",
+]
 
 
 @pytest.fixture
 def swept_table(tmp_path: Path) -> Table:
     made.sweep(tmp_path, [0.1, 0.2], ["leapfrog", "yoshida4"])
-    made.write(tmp_path / "4", made.content({"bench.energy.dt": 0.4}, passed={"energy.max_drift": False}))
+    made.write(
+        tmp_path / "4", made.content({"bench.energy.dt": 0.4}, passed={"energy.max_drift": False})
+    )
     points = collect([tmp_path]).points
     points.append(Point("5", None, ("bench.energy.dt=0.8",), "oom", "CUDA out of memory"))
     return table(points, swept(points))
 
 
 def hostile_table() -> Table:
-    columns = [Column("point", "point", role="point"), Column("a.b", HOSTILE[0], role="axis"),
-               Column("m.x", HOSTILE[3], HOSTILE[5]), Column("status", "status", role="status"),
-               Column("reason", "reason", role="status")]  # fmt: skip
+    columns = [
+        Column("point", "point", role="point"),
+        Column("a.b", HOSTILE[0], role="axis"),
+        Column("m.x", HOSTILE[3], HOSTILE[5]),
+        Column("status", "status", role="status"),
+        Column("reason", "reason", role="status"),
+    ]
     gate = Gate("x", False, 1.5e-7, "< 1")
-    rows = [[Cell(text), Cell(text), Cell(text if i % 2 else 1.5e-7, gate=gate), Cell("fail"), Cell(text)]
-            for i, text in enumerate(HOSTILE)]  # fmt: skip
+    rows = [
+        [
+            Cell(text),
+            Cell(text),
+            Cell(text if i % 2 else 1.5e-7, gate=gate),
+            Cell("fail"),
+            Cell(text),
+        ]
+        for i, text in enumerate(HOSTILE)
+    ]
     return Table(columns, rows)
 
 
@@ -68,12 +94,16 @@ def test_a_row_a_point_and_a_column_a_swept_key(swept_table: Table) -> None:
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
-def test_the_terminal_shows_every_value_and_no_line_is_wider(swept_table: Table, width: int) -> None:
+def test_the_terminal_shows_every_value_and_no_line_is_wider(
+    swept_table: Table, width: int
+) -> None:
     text = printed(swept_table, width)
     assert max(map(cell_len, text.splitlines())) <= width
     words = text.split()
     narrow = swept_table.narrow()
-    assert len(narrow.columns) == len(swept_table.columns) - 2  # the values tell the points apart, their names need not
+    assert (
+        len(narrow.columns) == len(swept_table.columns) - 2
+    )  # the values tell the points apart, their names need not
     for i, column in enumerate(narrow.columns):
         for row in narrow.rows:
             assert set(row[i].text(column).split()) <= set(words)
@@ -86,7 +116,9 @@ def test_points_that_no_value_tells_apart_keep_their_names(swept_table: Table) -
     assert [column.role for column in twice.narrow().columns].count("point") == 1
     text = printed(twice, 80)
     assert "5: CUDA out of memory" in text
-    assert {row[0].value for row in twice.rows} <= {line.split()[0] for line in text.splitlines() if line.split()}
+    assert {row[0].value for row in twice.rows} <= {
+        line.split()[0] for line in text.splitlines() if line.split()
+    }
 
 
 def test_a_wide_terminal_gets_one_table(swept_table: Table) -> None:
@@ -115,7 +147,9 @@ def test_no_text_makes_a_line_wider(name: str, reason: str, width: int) -> None:
 def test_csv_is_exact(tmp_path: Path) -> None:
     made.sweep(tmp_path, [0.1, 0.3], ["leapfrog"])
     points = collect([tmp_path]).points
-    rows = list(csv.DictReader(io.StringIO(csv_text(table(points, swept(points), everything=True)))))
+    rows = list(
+        csv.DictReader(io.StringIO(csv_text(table(points, swept(points), everything=True))))
+    )
     assert [float(row["bench.energy.dt"]) for row in rows] == [0.1, 0.3]
     for row, point in zip(rows, points, strict=True):
         assert point.run is not None
@@ -133,7 +167,9 @@ def test_csv_holds_any_text() -> None:
     content = hostile_table()
     head, *rows = list(csv.reader(io.StringIO(csv_text(content), newline="")))
     assert head[0] == "point"
-    assert [row[0] for row in rows] == [text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in HOSTILE]
+    assert [row[0] for row in rows] == [
+        text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in HOSTILE
+    ]
     assert {len(row) for row in rows} == {len(head)}
 
 
@@ -159,7 +195,9 @@ def test_markdown_has_a_cell_for_every_column() -> None:
 
 @given(st.text(max_size=30))
 def test_escapes_leave_no_markup(text: str) -> None:
-    assert not re.search(r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown.escaped(text)))
+    assert not re.search(
+        r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown.escaped(text))
+    )
     shown = latex.escaped(text)
     assert shown.isascii()
     assert not re.search(r"(?<!\\)[#$%&_]", shown)
@@ -184,13 +222,23 @@ def test_latex_is_booktabs(swept_table: Table) -> None:
 def test_latex_compiles(swept_table: Table, tmp_path: Path) -> None:
     compiler = shutil.which("pdflatex") or shutil.which("tectonic")
     if compiler is None:
-        pytest.skip("neither pdflatex nor tectonic is installed; test_latex_is_booktabs checks the structure")
-    (tmp_path / "table.tex").write_text(latex_text(swept_table) + latex_text(hostile_table()), encoding="utf-8")
+        pytest.skip(
+            "neither pdflatex nor tectonic is installed; test_latex_is_booktabs checks the structure"
+        )
+    (tmp_path / "table.tex").write_text(
+        latex_text(swept_table) + latex_text(hostile_table()), encoding="utf-8"
+    )
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
     (tmp_path / "paper.tex").write_text(head + r"\input{table.tex}\end{document}", encoding="utf-8")
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
+    options = (
+        ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
+    )
     done = subprocess.run(
-        [compiler, *options, "paper.tex"], cwd=tmp_path, capture_output=True, check=False, timeout=120
+        [compiler, *options, "paper.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=120,
     )
     if b"booktabs.sty' not found" in done.stdout:
         pytest.skip("this TeX has no booktabs")
@@ -202,5 +250,10 @@ def test_nothing_measured_is_a_table_too() -> None:
     points = Collection([Point("0", None, (), "killed", "exit code -9")]).points
     content = table(points, swept(points))
     assert [column.key for column in content.columns] == ["point", "status", "reason"]
-    for text in (printed(content, 40), csv_text(content), markdown_text(content), latex_text(content)):
+    for text in (
+        printed(content, 40),
+        csv_text(content),
+        markdown_text(content),
+        latex_text(content),
+    ):
         assert "killed" in text

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from phasebench.data.batches import IGNORED, Window, scoring_batches, steps_of, training_batch, windows
+from phasebench.data.batches import (
+    IGNORED,
+    Window,
+    scoring_batches,
+    steps_of,
+    training_batch,
+    windows,
+)
 from phasebench.data.corpus import Corpus, Split, load_corpus
 from phasebench.data.synthetic import SyntheticSource
 

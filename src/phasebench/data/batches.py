@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from phasebench.config import ConfigError
-from phasebench.nn.loss import IGNORED
+from phasebench.config.schema import ConfigError
+
+IGNORED = -100  # a target that is not scored
 
 
 def training_batch(
@@ -31,7 +32,9 @@ def training_batch(
     """
     count, slack = _epoch_shape(len(tokens), seq)
     places = [divmod(step * batch + i, count) for i in range(batch)]
-    starts = torch.tensor([_epoch_starts(seed, epoch, count, slack, seq)[place] for epoch, place in places])
+    starts = torch.tensor(
+        [_epoch_starts(seed, epoch, count, slack, seq)[place] for epoch, place in places]
+    )
     rows = tokens[(starts[:, None] + torch.arange(seq + 1)).to(tokens.device)]
     return rows[:, :-1], rows[:, 1:]
 
@@ -48,8 +51,12 @@ def steps_of(epochs: float, n_tokens: int, *, batch: int, seq: int) -> int:
 def _epoch_shape(n_tokens: int, seq: int) -> tuple[int, int]:
     """Windows an epoch, and the largest offset that leaves room for them (at least seq - 1 if two windows fit)."""
     if n_tokens < seq + 1:
-        raise ConfigError("train.seq", seq, f"the training split has {n_tokens} tokens, a sequence and its targets "
-                          f"need {seq + 1}", f"train.seq={max(n_tokens - 1, 2)} at most, or a longer text")  # fmt: skip
+        raise ConfigError(
+            "train.seq",
+            seq,
+            f"the training split has {n_tokens} tokens, a sequence and its targets need {seq + 1}",
+            f"train.seq={max(n_tokens - 1, 2)} at most, or a longer text",
+        )
     count = max(1, (n_tokens - seq) // seq)
     return count, n_tokens - 1 - count * seq
 
@@ -80,7 +87,9 @@ def windows(n_tokens: int, seq: int, stride: int) -> list[Window]:
     [Window(start=0, scored=0, end=2), Window(start=1, scored=2, end=4), Window(start=3, scored=4, end=5)]
     """
     if n_tokens < 1 or not 1 <= stride <= seq:
-        raise ValueError(f"needs n_tokens >= 1 and 1 <= stride <= seq, got {n_tokens=}, {stride=}, {seq=}")
+        raise ValueError(
+            f"needs n_tokens >= 1 and 1 <= stride <= seq, got {n_tokens=}, {stride=}, {seq=}"
+        )
     # the context depends on the token's position only, not on where the text ends
     return [
         Window(max(0, first + stride - seq), first, min(first + stride, n_tokens))

@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxtyping import Int64
 from torch import Tensor
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 from phasebench.data.hub import HubUnavailable
 from phasebench.data.synthetic import SyntheticSource
 from phasebench.data.text import text_rows
@@ -26,7 +26,9 @@ class Split:
     tokens: Int64[Tensor, " N"]  # every row's tokens, each row followed by one <eos>
     words: int  # separated by whitespace, plus one <eos> a row (as the literature counts WikiText)
     bytes: int  # of the rows in UTF-8, plus one newline a row
-    entropy_nats: float | None  # synthetic: -ln p of the split under the source itself; no model does better on average
+    entropy_nats: (
+        float | None
+    )  # synthetic: -ln p of the split under the source itself; no model does better on average
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,12 @@ def load_corpus(config: DataConfig, cache_dir: Path) -> Corpus:
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError("cache_dir", cache_dir, f"cannot be made: {error.strerror}",
-                          "cache_dir=FOLDER that can be written") from error  # fmt: skip
+        raise ConfigError(
+            "cache_dir",
+            cache_dir,
+            f"cannot be made: {error.strerror}",
+            "cache_dir=FOLDER that can be written",
+        ) from error
     text = _text(config, cache_dir)
     kind = config.tokenizer
     if kind == "auto":
@@ -101,11 +107,18 @@ def _text(config: DataConfig, cache_dir: Path) -> _Text:
         rows, source = wikitext_rows(config, name, cache_dir)
     except HubUnavailable as error:
         if config.name != "auto":
-            raise ConfigError("data.name", config.name, f"is not in the hub's local cache and cannot be had: {error}",
-                              how_to_get(config, name)) from error  # fmt: skip
-        return _synthetic(config, f"WikiText-2 could not be had ({error}): this is SYNTHETIC text, and its "
-                          f"perplexities do not compare with published ones. For WikiText-2: "
-                          f"{how_to_get(config, name)}.")  # fmt: skip
+            raise ConfigError(
+                "data.name",
+                config.name,
+                f"is not in the hub's local cache and cannot be had: {error}",
+                how_to_get(config, name),
+            ) from error
+        return _synthetic(
+            config,
+            f"WikiText-2 could not be had ({error}): this is SYNTHETIC text, and its "
+            f"perplexities do not compare with published ones. For WikiText-2: "
+            f"{how_to_get(config, name)}.",
+        )
     return _Text(name, source, rows)
 
 
@@ -119,7 +132,10 @@ def _synthetic(config: DataConfig, notice: str | None = None) -> _Text:
 
 
 def _split(
-    name: str, rows: list[str], tokenizer: RowTokenizer, surprisal: Callable[[list[str]], float] | None
+    name: str,
+    rows: list[str],
+    tokenizer: RowTokenizer,
+    surprisal: Callable[[list[str]], float] | None,
 ) -> Split:
     return Split(
         name=name,
@@ -133,7 +149,10 @@ def _split(
 def _unk_notice(tokenizer: RowTokenizer, splits: dict[str, Split]) -> str | None:
     if tokenizer.untrained_unk is None:
         return None
-    shares = [f"{(s.tokens == tokenizer.untrained_unk).float().mean():.1%} of {s.name}" for s in splits.values()]
+    shares = [
+        f"{(s.tokens == tokenizer.untrained_unk).float().mean():.1%} of {s.name}"
+        for s in splits.values()
+    ]
     return (
         "Words that the training split does not have are one <unk>, which no training has seen: "
         f"{', '.join(shares[1:])}; data.tokenizer=bpe has no such words."

@@ -30,7 +30,9 @@ import numpy as np
 
 EOS = "<eos>"
 NAMES, CLASSES, VERBS, ADVERBS, NOUNS, SENTENCES = 40, 3, 16, 10, 120, 8
-CONCENTRATION = 0.05  # of the Dirichlet distributions: a table has a few likely words and many rare ones
+CONCENTRATION = (
+    0.05  # of the Dirichlet distributions: a table has a few likely words and many rare ones
+)
 UNIFORM = 0.02  # share of the uniform distribution in every table: each word stays possible, the chain ergodic
 NO_ADVERB = 0.5  # probability that a sentence has no adverb
 
@@ -90,7 +92,9 @@ class SyntheticSource:
         self.class_of = {name: i % CLASSES for i, name in enumerate(self.names)}
         zipf = 1.0 / np.arange(1, NAMES + 1)
         self._title = _table(self.names, zipf / zipf.sum())
-        self._verb = {v: _table(self.verbs, p) for v, p in zip(self.verbs, transitions, strict=True)}
+        self._verb = {
+            v: _table(self.verbs, p) for v, p in zip(self.verbs, transitions, strict=True)
+        }
         self._first_verb = _table(self.verbs, self.stationary)
         self._adverb = self._adverb_tables(_conditionals(rng, VERBS, ADVERBS))
         self._noun = {
@@ -98,7 +102,9 @@ class SyntheticSource:
             for c in range(CLASSES)
             for verb, p in zip(self.verbs, _conditionals(rng, VERBS, NOUNS), strict=True)
         }
-        self._sure = {word: _table([word], np.ones(1)) for word in (*self.names, *self.dets, ":", ".", EOS)}
+        self._sure = {
+            word: _table([word], np.ones(1)) for word in (*self.names, *self.dets, ":", ".", EOS)
+        }
 
     def _adverb_tables(self, rows: np.ndarray) -> dict[tuple[str, int], Table]:
         # no adverb means that the determiner comes at once
@@ -127,7 +133,9 @@ class SyntheticSource:
         for v, weight in zip(self.verbs, self.stationary.tolist(), strict=True):
             verb += weight * self._verb[v].entropy
             adverb += weight * self._adverb[v, 0].entropy
-            noun += weight * sum(p * self._noun[v, c].entropy for c, p in enumerate(classes.tolist()))
+            noun += weight * sum(
+                p * self._noun[v, c].entropy for c, p in enumerate(classes.tolist())
+            )
         first = self._title.entropy + self._first_verb.entropy
         return first + (SENTENCES - 1) * verb + SENTENCES * (adverb + noun)
 
@@ -171,7 +179,9 @@ class SyntheticSource:
         state = START
         for position, word in enumerate(words_so_far):
             if word == EOS or word not in self._next(state).of:
-                raise ValueError(f"the source cannot utter {word!r} at position {position} of {list(words_so_far)}")
+                raise ValueError(
+                    f"the source cannot utter {word!r} at position {position} of {list(words_so_far)}"
+                )
             state = self._step(state, word)
         return dict(self._next(state).of)
 
@@ -202,7 +212,9 @@ class SyntheticSource:
         return State(after[slot], name, verb, sentence)
 
 
-def _lexicon(rng: np.random.RandomState) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+def _lexicon(
+    rng: np.random.RandomState,
+) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
     """Names, verbs, adverbs, determiners and nouns: different words, made of open syllables."""
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     stems = [a + b for a in syllables for b in syllables]
@@ -212,7 +224,13 @@ def _lexicon(rng: np.random.RandomState) -> tuple[list[str], list[str], list[str
         return [prefix + stems[next(order)] + suffix for _ in range(n)]
 
     names = [stem.capitalize() for stem in take(NAMES)]
-    return names, take(VERBS, suffix="s"), take(ADVERBS, suffix="ly"), take(CLASSES, prefix="e"), take(NOUNS)
+    return (
+        names,
+        take(VERBS, suffix="s"),
+        take(ADVERBS, suffix="ly"),
+        take(CLASSES, prefix="e"),
+        take(NOUNS),
+    )
 
 
 def _conditionals(rng: np.random.RandomState, rows: int, words: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 
 FIX = "data.path=FILE, a UTF-8 text file with one row a line"
 
@@ -20,13 +20,22 @@ def text_rows(config: DataConfig) -> tuple[dict[str, list[str]], str]:
     text = _read(config.path)
     lines = [0, *(m.end() for m in re.finditer(r"\n", text))]
     cuts, unit = _cuts(lines, config.held_out), "lines"
-    if cuts is None or config.held_out * len(lines) < 1 or any(not part.strip() for part in _parts(text, cuts)):
+    if (
+        cuts is None
+        or config.held_out * len(lines) < 1
+        or any(not part.strip() for part in _parts(text, cuts))
+    ):
         words = [m.start() for m in re.finditer(r"\S+", text)]
         cuts, unit = _cuts(words, config.held_out), "words"
     if cuts is None:
-        raise ConfigError("data.path", config.path, "has fewer than three words: too few for three splits", FIX)
+        raise ConfigError(
+            "data.path", config.path, "has fewer than three words: too few for three splits", FIX
+        )
     names = ("train", "validation", "test")
-    rows = {name: part.rstrip("\n").split("\n") for name, part in zip(names, _parts(text, cuts), strict=True)}
+    rows = {
+        name: part.rstrip("\n").split("\n")
+        for name, part in zip(names, _parts(text, cuts), strict=True)
+    }
     source = f"the text file {config.path}, cut between {unit}, {config.held_out:g} of them in each held-out split"
     return rows, source
 
@@ -51,10 +60,16 @@ def _read(path: str | None) -> str:
     if not file.is_file():
         raise ConfigError("data.path", path, "is a folder, not a file", FIX)
     try:
-        text = file.read_text(encoding="utf-8-sig").strip("\n")  # universal newlines: \r\n is one newline
+        text = file.read_text(encoding="utf-8-sig").strip(
+            "\n"
+        )  # universal newlines: \r\n is one newline
     except UnicodeDecodeError as error:
-        raise ConfigError("data.path", path, f"is not UTF-8: byte {error.object[error.start]:#04x} at offset "
-                          f"{error.start}", "convert it, e.g. iconv -f latin1 -t utf-8") from error  # fmt: skip
+        raise ConfigError(
+            "data.path",
+            path,
+            f"is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}",
+            "convert it, e.g. iconv -f latin1 -t utf-8",
+        ) from error
     except OSError as error:
         raise ConfigError("data.path", path, f"cannot be read: {error.strerror}", FIX) from error
     if not text.strip():

@@ -23,7 +23,7 @@ from jaxtyping import Int64
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 from phasebench.data import hub
 
 EOS = "<eos>"
@@ -47,14 +47,20 @@ class RowTokenizer:
 
 
 def build_tokenizer(
-    kind: str, rows: dict[str, list[str]], config: DataConfig, cache_dir: Path, lexicon: Sequence[str] = ()
+    kind: str,
+    rows: dict[str, list[str]],
+    config: DataConfig,
+    cache_dir: Path,
+    lexicon: Sequence[str] = (),
 ) -> RowTokenizer:
     """The tokenizer ``kind`` (wordlevel, bpe, gpt2) for the rows of every split; ``lexicon`` are known further words.
 
     Raises `ConfigError` if GPT-2's cannot be had, if the text has the word <eos> (wordlevel), or if ``cache_dir``
     cannot be written (bpe).
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that a later fork gives no warning
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "true"
+    )  # said, so that a later fork gives no warning
     if kind == "wordlevel":
         return _wordlevel(rows, lexicon)
     if kind == "gpt2":
@@ -67,8 +73,12 @@ def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokeniz
     counts.update(word for row in rows["train"] for word in row.split())
     words = {word for split in rows.values() for row in split for word in row.split()}
     if EOS in words:
-        raise ConfigError("data.tokenizer", "wordlevel", f"the text has the word {EOS}, which marks the end of a row",
-                          "data.tokenizer=bpe")  # fmt: skip
+        raise ConfigError(
+            "data.tokenizer",
+            "wordlevel",
+            f"the text has the word {EOS}, which marks the end of a row",
+            "data.tokenizer=bpe",
+        )
     counts[EOS] = len(rows["train"])
     unseen = UNK not in counts and not words <= counts.keys()
     if unseen:
@@ -78,7 +88,9 @@ def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokeniz
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([EOS])
     encode = _word_encoder(ids)
-    return RowTokenizer("wordlevel", tokenizer.to_str(), len(ids), ids[EOS], encode, ids[UNK] if unseen else None)
+    return RowTokenizer(
+        "wordlevel", tokenizer.to_str(), len(ids), ids[EOS], encode, ids[UNK] if unseen else None
+    )
 
 
 def _word_encoder(ids: dict[str, int]) -> Callable[[Sequence[str]], Tensor]:
@@ -98,7 +110,10 @@ def _pretrained(name: str, tokenizer: Tokenizer, eos_token: str) -> RowTokenizer
     eos = tokenizer.token_to_id(eos_token)
     if eos is None:
         raise ConfigError(
-            "data.tokenizer", name, f"its file has no token {eos_token}", "delete it from the hub's cache"
+            "data.tokenizer",
+            name,
+            f"its file has no token {eos_token}",
+            "delete it from the hub's cache",
         )
     tokenizer.encode_special_tokens = True  # an <eos> within the text is text
 
@@ -138,8 +153,12 @@ def _cached_bpe(rows: Sequence[str], vocab_size: int, cache_dir: Path) -> Tokeni
         with FileLock(f"{path}.lock"):
             return _read(path, vocab_size) or _train_and_write(path, rows, vocab_size)
     except OSError as error:
-        raise ConfigError("cache_dir", cache_dir, f"the tokenizer cannot be kept there: {error}",
-                          "cache_dir=FOLDER that can be written") from error  # fmt: skip
+        raise ConfigError(
+            "cache_dir",
+            cache_dir,
+            f"the tokenizer cannot be kept there: {error}",
+            "cache_dir=FOLDER that can be written",
+        ) from error
 
 
 def _read(path: Path, vocab_size: int) -> Tokenizer | None:
@@ -168,6 +187,10 @@ def _gpt2(timeout_s: float) -> Tokenizer:
     try:
         folder = hub.fetch("gpt2", "model", ["tokenizer.json"], revision=None, timeout_s=timeout_s)
     except hub.HubUnavailable as error:
-        raise ConfigError("data.tokenizer", "gpt2", f"is not in the hub's local cache and cannot be had: {error}",
-                          "data.tokenizer=bpe, or run once with a network") from error  # fmt: skip
+        raise ConfigError(
+            "data.tokenizer",
+            "gpt2",
+            f"is not in the hub's local cache and cannot be had: {error}",
+            "data.tokenizer=bpe, or run once with a network",
+        ) from error
     return Tokenizer.from_file(str(folder / "tokenizer.json"))

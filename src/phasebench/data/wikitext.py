@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phasebench.config import ConfigError, DataConfig
+from phasebench.config.schema import ConfigError, DataConfig
 from phasebench.data import hub
 
 SUBSETS = {"wikitext2": "wikitext-2-v1", "wikitext103": "wikitext-103-v1"}
 SPLITS = ("train", "validation", "test")
 
 
-def wikitext_rows(config: DataConfig, name: str, cache_dir: Path) -> tuple[dict[str, list[str]], str]:
+def wikitext_rows(
+    config: DataConfig, name: str, cache_dir: Path
+) -> tuple[dict[str, list[str]], str]:
     """Rows of every split of ``name`` (wikitext2, wikitext103), and a sentence on where they come from.
 
     From the folder ``data.path`` if given, else from the hub's local cache, else from the hub. A row is a line of the
@@ -23,8 +25,13 @@ def wikitext_rows(config: DataConfig, name: str, cache_dir: Path) -> tuple[dict[
     if config.path is not None:
         folder = _checked(Path(config.path).expanduser(), config.path, subset)
         return _read(folder, config.path, cache_dir), f"{subset} from the folder {config.path}"
-    root = hub.fetch(config.hub, "dataset", [f"{subset}/{split}-*.parquet" for split in SPLITS],
-                     revision=config.revision, timeout_s=config.timeout_s)  # fmt: skip
+    root = hub.fetch(
+        config.hub,
+        "dataset",
+        [f"{subset}/{split}-*.parquet" for split in SPLITS],
+        revision=config.revision,
+        timeout_s=config.timeout_s,
+    )
     source = f"{subset} from the hub's {config.hub} at revision {config.revision}"
     return _read(root / subset, None, cache_dir), source
 
@@ -42,9 +49,17 @@ def _checked(root: Path, path: str, subset: str) -> Path:
     if not root.exists():
         raise ConfigError("data.path", path, "does not exist", f"data.path={layout}")
     if not root.is_dir():
-        raise ConfigError("data.path", path, f"is a file; expected {layout}",
-                          "data=text data.path=FILE for a text file")  # fmt: skip
-    missing = [f"{subset}/{split}-*.parquet" for split in SPLITS if not any((root / subset).glob(f"{split}-*.parquet"))]
+        raise ConfigError(
+            "data.path",
+            path,
+            f"is a file; expected {layout}",
+            "data=text data.path=FILE for a text file",
+        )
+    missing = [
+        f"{subset}/{split}-*.parquet"
+        for split in SPLITS
+        if not any((root / subset).glob(f"{split}-*.parquet"))
+    ]
     if missing:
         raise ConfigError("data.path", path, f"lacks {', '.join(missing)}", f"data.path={layout}")
     return root / subset
@@ -56,17 +71,27 @@ def _read(folder: Path, path: str | None, cache_dir: Path) -> dict[str, list[str
 
     datasets.disable_progress_bars()
     settings.HF_UPDATE_DOWNLOAD_COUNTS = False  # else a request goes out, also for a local folder
-    files = {split: sorted(str(file) for file in folder.glob(f"{split}-*.parquet")) for split in SPLITS}
+    files = {
+        split: sorted(str(file) for file in folder.glob(f"{split}-*.parquet")) for split in SPLITS
+    }
     try:
         # streaming leaves the text where it is: no copy of it in another cache, and a read-only folder will do
         locks = str(cache_dir / "datasets")
-        streams = datasets.load_dataset("parquet", data_files=files, streaming=True, cache_dir=locks)
+        streams = datasets.load_dataset(
+            "parquet", data_files=files, streaming=True, cache_dir=locks
+        )
         return {split: _rows(streams[split]) for split in SPLITS}
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are subclasses of these
-        raise ConfigError("data.path", path or folder, f"cannot be read as parquet with a column 'text': "
-                          f"{type(error).__name__}: {error}", "get the files anew") from error  # fmt: skip
+        raise ConfigError(
+            "data.path",
+            path or folder,
+            f"cannot be read as parquet with a column 'text': {type(error).__name__}: {error}",
+            "get the files anew",
+        ) from error
 
 
 def _rows(stream) -> list[str]:
     rows = [row for batch in stream.iter(batch_size=8192) for row in batch["text"]]
-    return [row.strip() for row in rows]  # the hub's rows are " a b \n", others' "a b": the same stream for both
+    return [
+        row.strip() for row in rows
+    ]  # the hub's rows are " a b \n", others' "a b": the same stream for both

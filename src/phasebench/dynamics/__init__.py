@@ -1,7 +1,7 @@
 """The Hamiltonian flow of H(q, p) = |p|^2 / 2 + V(q): energy, integrators, gradients."""
 
 from phasebench.dynamics.flow import GRADIENTS, ROUND_TRIPS, HamiltonianFlow
-from phasebench.dynamics.fused import as_on_gpu, refused, release
+from phasebench.dynamics.gpu.adjoint_exact import as_on_gpu, refused, release
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
 from phasebench.dynamics.integrators import (
     CONTRAST,

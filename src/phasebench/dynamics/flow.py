@@ -11,10 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.dynamics.exact import adjoint_exact as adjoint_exact_eager
-from phasebench.dynamics.exact import round_trip as round_trip_eager
-from phasebench.dynamics.fused import adjoint_exact, round_trip
-from phasebench.dynamics.gradients import Method, adjoint, autograd, backprop, checkpointed, checkpointed_sqrt
+from phasebench.dynamics.adjoint_exact import adjoint_exact as adjoint_exact_eager
+from phasebench.dynamics.adjoint_exact import round_trip as round_trip_eager
+from phasebench.dynamics.gpu.adjoint_exact import adjoint_exact, round_trip
+from phasebench.dynamics.gradients import (
+    Method,
+    adjoint,
+    autograd,
+    backprop,
+    checkpointed,
+    checkpointed_sqrt,
+)
 from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
 from phasebench.dynamics.integrators import CONTRAST, integrate, schedule
 from phasebench.dynamics.lattice import LatticeOverflow, settle
@@ -70,10 +77,19 @@ class HamiltonianFlow(nn.Module):
     """
 
     def __init__(
-        self, dim: int, hidden: int, *, steps: int, dt: float, integrator: str = "leapfrog", gradient: str = "adjoint",
-        potential: str = "logcosh", omega: float = 0.0, coupling: float = 0.2,
+        self,
+        dim: int,
+        hidden: int,
+        *,
+        steps: int,
+        dt: float,
+        integrator: str = "leapfrog",
+        gradient: str = "adjoint",
+        potential: str = "logcosh",
+        omega: float = 0.0,
+        coupling: float = 0.2,
         on_overflow: str = "error",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.steps, self.dt, self.integrator, self.gradient = steps, dt, integrator, gradient
         self.sigma, self.omega = POTENTIALS[potential], omega
@@ -129,7 +145,13 @@ class HamiltonianFlow(nn.Module):
                 return checkpointed(q, p, *plan)
 
     def trajectory(
-        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], *, steps: int, dt: float, integrator: str
+        self,
+        q: Float[Tensor, "... D"],
+        p: Float[Tensor, "... D"],
+        *,
+        steps: int,
+        dt: float,
+        integrator: str,
     ) -> Iterator[tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]]:
         """The initial state and the state after each step, kicks not merged, so that q and p are at one time.
 

@@ -4,7 +4,7 @@
     backprop    forces in closed form, kicks merged, every state kept
     checkpoint  as backprop, but only the state at each step kept (torch.utils.checkpoint); checkpoint_sqrt: at sqrt(n)
     adjoint     nothing kept but the end: each shear is undone, and its exact transpose applied (legend below)
-    adjoint_exact  the same on a lattice, where a shear is undone bit for bit (phasebench.dynamics.exact)
+    adjoint_exact  the same on a lattice, where a shear is undone bit for bit (phasebench.dynamics.adjoint_exact)
 
 Legend: q, p state; v, w adjoints dL/dp and dL/dq; z = W q + b; h the shear's size, k = h g.  A kick p += h F(q)
 transposes, with u = W v and c = a . sigma''(z) . u, to
@@ -55,12 +55,16 @@ def _autograd_force(q: Tensor, V: Potential) -> Tensor:
     return -slope
 
 
-def checkpointed(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
+def checkpointed(
+    q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int
+) -> State:
     """Backprop that keeps one state a step and computes what is between again."""
     return _checkpointed(q, p, V, schedule(integrator, dt, steps), steps)
 
 
-def checkpointed_sqrt(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
+def checkpointed_sqrt(
+    q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int
+) -> State:
     """Backprop that keeps sqrt(steps) states (Chen et al. 2016, "Training deep nets with sublinear memory cost")."""
     return _checkpointed(q, p, V, schedule(integrator, dt, steps), math.isqrt(steps))
 
@@ -75,15 +79,26 @@ def _checkpointed(q: Tensor, p: Tensor, V: Potential, shears: list[Shear], segme
 
 def adjoint(q: Tensor, p: Tensor, V: Potential, integrator: str, dt: float, steps: int) -> State:
     """Backprop that keeps the final state only and runs the flow backwards."""
-    return _Adjoint.apply(q, p, V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, schedule(integrator, dt, steps))
+    return _Adjoint.apply(
+        q, p, V.W, V.a, V.b, V.g, V.omega, V.sigma, V.dtype, schedule(integrator, dt, steps)
+    )
 
 
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, p: Tensor, W: Tensor, a: Tensor, b: Tensor, g: float, omega: float, sigma: Sigma,
-        dtype: torch.dtype | None, shears: list[Shear],
-    ) -> State:  # fmt: skip
+        ctx: Any,
+        q: Tensor,
+        p: Tensor,
+        W: Tensor,
+        a: Tensor,
+        b: Tensor,
+        g: float,
+        omega: float,
+        sigma: Sigma,
+        dtype: torch.dtype | None,
+        shears: list[Shear],
+    ) -> State:
         q, p = integrate(q, p, Potential(W, a, b, g, omega, sigma).cast(dtype), shears)
         ctx.save_for_backward(q, p, W, a, b)
         ctx.plain = g, omega, sigma, dtype, shears
@@ -111,7 +126,9 @@ def transpose_kick(
     """Apply a kick's transpose to (w, v): returns F(q) and the new w, and adds dW, da, db to sums in place."""
     slope, c = V.sigma.slopes(V.z(q))
     k, kind = h * V.g, V.W.dtype
-    u = v.to(kind) @ V.W.T  # in place from here: tensors of H numbers a token are the peak of the backward pass
+    u = (
+        v.to(kind) @ V.W.T
+    )  # in place from here: tensors of H numbers a token are the peak of the backward pass
     c.mul_(u).mul_(V.a)
     u.mul_(slope)
     sums[1] -= k * _column_sums(u, sums[1].dtype)

@@ -44,7 +44,9 @@ def _density(z: Tensor) -> Tensor:
 
 
 def _gelu_slope(z: Tensor) -> Tensor:
-    return _gelu_slopes(z)[0]  # not written out: the reversal of a flow needs the same bits from both
+    return _gelu_slopes(z)[
+        0
+    ]  # not written out: the reversal of a flow needs the same bits from both
 
 
 def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +60,9 @@ def _gelu_integral(z: Tensor) -> Tensor:
 
 
 def _gelu_integral_slope(z: Tensor) -> Tensor:
-    return z * torch.special.ndtr(z)  # as `_gelu_integral_slopes` has it, not F.gelu: the same bits from both
+    return z * torch.special.ndtr(
+        z
+    )  # as `_gelu_integral_slopes` has it, not F.gelu: the same bits from both
 
 
 def _gelu_integral_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +105,15 @@ class Potential:
         """The same potential with its parameters, and so its products, in another precision (None: unchanged)."""
         if dtype is None:
             return self
-        return Potential(self.W.to(dtype), self.a.to(dtype), self.b.to(dtype), self.g, self.omega, self.sigma, dtype)
+        return Potential(
+            self.W.to(dtype),
+            self.a.to(dtype),
+            self.b.to(dtype),
+            self.g,
+            self.omega,
+            self.sigma,
+            dtype,
+        )
 
     def z(self, q: Float[Tensor, "... D"]) -> Float[Tensor, "... H"]:
         """W q + b."""
@@ -109,7 +121,9 @@ class Potential:
 
     def value(self, q: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """V(q)."""
-        return self.g * (self.sigma.value(self.z(q)) @ self.a) + self.omega**2 / 2 * q.square().sum(-1)
+        return self.g * (self.sigma.value(self.z(q)) @ self.a) + self.omega**2 / 2 * q.square().sum(
+            -1
+        )
 
     def energy(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """H(q, p)."""

@@ -54,7 +54,9 @@ _SUZUKI = 1 / (4 - 4 ** (1 / 3))
 
 def _leapfrogs(*sizes: float) -> tuple[Shear, ...]:
     """Leapfrog steps of those sizes one after the other; neighbouring kicks are merged by `schedule`."""
-    return tuple(s for h in sizes for s in (Shear("kick", h / 2), Shear("drift", h), Shear("kick", h / 2)))
+    return tuple(
+        s for h in sizes for s in (Shear("kick", h / 2), Shear("drift", h), Shear("kick", h / 2))
+    )
 
 
 INTEGRATORS: dict[str, tuple[Shear, ...]] = {
@@ -78,9 +80,25 @@ INTEGRATORS: dict[str, tuple[Shear, ...]] = {
     # the same, SRKN_11^b, order 6
     "blanes_moan6": _alternate(
         _mirror(
-            (0.0414649985182624, 0.198128671918067, -0.0400061921041533, 0.0752539843015807, -0.0115113874206879), 12
+            (
+                0.0414649985182624,
+                0.198128671918067,
+                -0.0400061921041533,
+                0.0752539843015807,
+                -0.0115113874206879,
+            ),
+            12,
         ),
-        _mirror((0.123229775946271, 0.290553797799558, -0.127049212625417, -0.246331761062075, 0.357208872795928), 11),
+        _mirror(
+            (
+                0.123229775946271,
+                0.290553797799558,
+                -0.127049212625417,
+                -0.246331761062075,
+                0.357208872795928,
+            ),
+            11,
+        ),
     ),
 }
 

@@ -26,7 +26,10 @@ OF_P = 4.0  # and p that many times as far, which free motion leaves alone and o
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 LIMITS = {torch.int32: 2.0**30, torch.int64: 2.0**52}  # of int64 as many bits as float64 holds
 FINEST = 2.0**-26  # spacing of int32
-_FINEST = {torch.int32: FINEST, torch.int64: 2.0**-48}  # finer than the rounding of states of order one
+_FINEST = {
+    torch.int32: FINEST,
+    torch.int64: 2.0**-48,
+}  # finer than the rounding of states of order one
 
 
 class LatticeOverflow(ArithmeticError):
@@ -55,7 +58,9 @@ class Grid:
     def reaching(cls, reach: Float[Tensor, "*tokens 1"]) -> Grid:
         """The finest that holds `HEADROOM` times reach."""
         integer = _INTEGERS[reach.dtype]
-        s = torch.exp2(torch.ceil(torch.log2(HEADROOM * reach / LIMITS[integer]))).clamp(min=_FINEST[integer])
+        s = torch.exp2(torch.ceil(torch.log2(HEADROOM * reach / LIMITS[integer]))).clamp(
+            min=_FINEST[integer]
+        )
         return cls(s, integer, s.new_zeros(()))
 
     def encode(self, x: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
@@ -96,20 +101,31 @@ class Lattice:
 
     @classmethod
     def around(
-        cls, q: Float[Tensor, "*tokens D"], p: Float[Tensor, "*tokens D"], duration: float, omega: float = 0.0
+        cls,
+        q: Float[Tensor, "*tokens D"],
+        p: Float[Tensor, "*tokens D"],
+        duration: float,
+        omega: float = 0.0,
     ) -> Lattice:
         """Around what free motion, or that of an oscillator of frequency omega, reaches in that time.
 
         q: |q| + duration |p|;  p: `OF_P` times the larger of |p| and omega |q|.
         """
         at, speed = (x.detach().abs().amax(-1, keepdim=True) for x in (q, p))
-        return cls(Grid.reaching(at + duration * speed), Grid.reaching(OF_P * torch.maximum(speed, omega * at)))
+        return cls(
+            Grid.reaching(at + duration * speed),
+            Grid.reaching(OF_P * torch.maximum(speed, omega * at)),
+        )
 
-    def encode(self, q: Float[Tensor, "..."], p: Float[Tensor, "..."]) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:
+    def encode(
+        self, q: Float[Tensor, "..."], p: Float[Tensor, "..."]
+    ) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:
         """(Q, P)"""
         return self.q.encode(q), self.p.encode(p)
 
-    def decode(self, Q: Int[Tensor, "..."], P: Int[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    def decode(
+        self, Q: Int[Tensor, "..."], P: Int[Tensor, "..."]
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
         """(q, p), in the state's precision"""
         return self.q.decode(Q), self.p.decode(P)
 
@@ -122,12 +138,16 @@ class Lattice:
 
 def _judge(largest: float, limit: float) -> None:
     if largest >= limit:
-        raise LatticeOverflow(f"a state or increment went beyond the lattice: {largest / limit:.3g} times its range, "
-                              f"{HEADROOM:g} times that of free motion")  # fmt: skip
+        raise LatticeOverflow(
+            f"a state or increment went beyond the lattice: {largest / limit:.3g} times its range, "
+            f"{HEADROOM:g} times that of free motion"
+        )
 
 
-CORRUPTED = ("the reversed flow does not end at its start: the saved state, the weights or the kernels changed between "
-             "forward and backward")  # fmt: skip
+CORRUPTED = (
+    "the reversed flow does not end at its start: the saved state, the weights or the kernels changed between "
+    "forward and backward"
+)
 
 
 class Watch:
@@ -180,7 +200,9 @@ def settle(*, wait: bool = False) -> None:
         raise
 
 
-def low_bits(X: Int[Tensor, "..."], x: Float[Tensor, "..."], s: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+def low_bits(
+    X: Int[Tensor, "..."], x: Float[Tensor, "..."], s: Float[Tensor, "..."]
+) -> Int[Tensor, "..."]:
     """What x = X s, which rounds X to the bits of a float, does not tell of X: a byte, as long as X is in range.
 
     Example:
@@ -192,7 +214,9 @@ def low_bits(X: Int[Tensor, "..."], x: Float[Tensor, "..."], s: Float[Tensor, ".
     return (X - torch.round(x / s).to(X.dtype)).to(torch.int8)
 
 
-def with_low_bits(x: Float[Tensor, "..."], rest: Int[Tensor, "..."], s: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+def with_low_bits(
+    x: Float[Tensor, "..."], rest: Int[Tensor, "..."], s: Float[Tensor, "..."]
+) -> Int[Tensor, "..."]:
     """X, of which `low_bits` were taken."""
     return torch.round(x / s).to(_INTEGERS[x.dtype]) + rest
 

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config import ModelConfig
-from phasebench.nn import CausalAttention, ComplexDropout, ComplexNorm, recomputed
+from phasebench.config.schema import ModelConfig
+from phasebench.models.attention import CausalAttention
+from phasebench.models.layers import ComplexDropout, ComplexNorm
+from phasebench.models.recompute import recomputed
 
 
 class Block(nn.Module, ABC):
@@ -31,9 +33,12 @@ class Block(nn.Module, ABC):
         self.gain_out = (2 * config.blocks) ** -0.5  # of what is added to the residual stream
         self.norm1, self.norm2 = ComplexNorm(config.dim), ComplexNorm(config.dim)
         self.attention = CausalAttention(
-            config.dim, config.heads, rope_base=config.rope_base, out_gain=self.gain_out,
+            config.dim,
+            config.heads,
+            rope_base=config.rope_base,
+            out_gain=self.gain_out,
             dropout=config.dropout.attention,
-        )  # fmt: skip
+        )
         self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
 
     def forward(

@@ -19,9 +19,9 @@ from types import ModuleType
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config import ConfigError, ModelConfig
+from phasebench.config.schema import ConfigError, ModelConfig
 from phasebench.models.language_model import LanguageModel
-from phasebench.nn import ComplexEmbedding, LockedDropout
+from phasebench.models.layers import ComplexEmbedding, LockedDropout
 
 
 class GptLanguageModel(LanguageModel):
@@ -35,16 +35,27 @@ class GptLanguageModel(LanguageModel):
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         drop, width = config.dropout, 2 * config.dim
-        self.embedding = ComplexEmbedding(vocab_size, config.dim, drop.embedding)  # GPT-2's own 0.02, and row dropout
+        self.embedding = ComplexEmbedding(
+            vocab_size, config.dim, drop.embedding
+        )  # GPT-2's own 0.02, and row dropout
         library = require("model")
         self.body = library.GPT2Model(
             library.GPT2Config(
-                vocab_size=1, n_positions=config.positions, n_embd=width, n_layer=config.blocks, n_head=config.heads,
-                n_inner=config.hidden, embd_pdrop=drop.input, resid_pdrop=drop.block, attn_pdrop=drop.attention,
+                vocab_size=1,
+                n_positions=config.positions,
+                n_embd=width,
+                n_layer=config.blocks,
+                n_head=config.heads,
+                n_inner=config.hidden,
+                embd_pdrop=drop.input,
+                resid_pdrop=drop.block,
+                attn_pdrop=drop.attention,
                 activation_function="gelu_pytorch_tanh",  # GPT-2's own function, in one kernel
-                use_cache=False, bos_token_id=None, eos_token_id=None,
+                use_cache=False,
+                bos_token_id=None,
+                eos_token_id=None,
             )
-        )  # fmt: skip
+        )
         del self.body.wte  # it is given embeddings, never tokens
         self.positions = config.positions
         self.recompute = frozenset(config.recompute) & {"head"}
@@ -58,8 +69,12 @@ class GptLanguageModel(LanguageModel):
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads, of embedded tokens; there is nothing to spare in the body."""
         if z.shape[1] > self.positions:
-            raise ConfigError("model.positions", self.positions, f"a sequence has {z.shape[1]} tokens",
-                              f"model.positions={z.shape[1]}, or shorter sequences")  # fmt: skip
+            raise ConfigError(
+                "model.positions",
+                self.positions,
+                f"a sequence has {z.shape[1]} tokens",
+                f"model.positions={z.shape[1]}, or shorter sequences",
+            )
         return self.drop_out(self.body(inputs_embeds=z).last_hidden_state)
 
 
@@ -68,8 +83,12 @@ def require(key: str) -> ModuleType:
     try:
         import transformers
     except ImportError as error:
-        raise ConfigError(key, "gpt", f"needs the package transformers, which cannot be imported ({error})",
-                          "pip install 'phasebench[gpt]'") from error  # fmt: skip
+        raise ConfigError(
+            key,
+            "gpt",
+            f"needs the package transformers, which cannot be imported ({error})",
+            "pip install 'phasebench[gpt]'",
+        ) from error
     return transformers
 
 

@@ -13,17 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from phasebench.config import Decay, ModelConfig
+from phasebench.config.schema import Decay, ModelConfig
+from phasebench.data.batches import IGNORED
 from phasebench.models.block import Block
-from phasebench.nn import (
-    ComplexDropout,
-    ComplexEmbedding,
-    ComplexNorm,
-    Deferred,
-    linear_cross_entropy,
-    recomputed,
-)
-from phasebench.nn.loss import IGNORED
+from phasebench.models.cross_entropy import linear_cross_entropy
+from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm
+from phasebench.models.recompute import recomputed
+from phasebench.models.tied_table import Deferred
 
 
 class LanguageModel(nn.Module, ABC):
@@ -72,7 +68,9 @@ class LanguageModel(nn.Module, ABC):
         if chunk is None:
             logits = F.linear(z, W)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            total = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+            total = F.cross_entropy(
+                logits, targets.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
         elif "head" in self.recompute and torch.is_grad_enabled():
             total = linear_cross_entropy(z, W.detach(), targets.flatten(), chunk, deferred)
         else:
@@ -99,7 +97,9 @@ class ComplexLanguageModel(LanguageModel):
     other.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], Block]) -> None:
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], Block]
+    ) -> None:
         super().__init__()
         self.embedding = ComplexEmbedding(vocab_size, config.dim, config.dropout.embedding)
         self.scale = config.embedding_scale
@@ -109,7 +109,9 @@ class ComplexLanguageModel(LanguageModel):
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
         self.recompute = frozenset(config.recompute)
         self.compiled: list[Callable[..., Tensor]] = []
-        self.spared = {f"blocks.{i}.{name}" for i, b in enumerate(self.blocks) for name in b.NOT_DECAYED}  # type: ignore[union-attr]
+        self.spared = {
+            f"blocks.{i}.{name}" for i, b in enumerate(self.blocks) for name in b.NOT_DECAYED
+        }  # type: ignore[union-attr]
 
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
         """As of every model, but that a block may spare matrices of its own."""
@@ -155,7 +157,9 @@ def _in_halves(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
 
 def _merge_and(then: Callable[[Tensor], Tensor], block: Block, z: Tensor, *mixed: Tensor) -> Tensor:
-    return then(recomputed(True, block.merge, z, *mixed))  # not kept while the backward pass is in `then` either
+    return then(
+        recomputed(True, block.merge, z, *mixed)
+    )  # not kept while the backward pass is in `then` either
 
 
 def _attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:

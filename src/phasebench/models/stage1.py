@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config import ModelConfig
+from phasebench.config.schema import ModelConfig
 from phasebench.models.block import Block
-from phasebench.nn import ComplexLinear, ModReLU
+from phasebench.models.layers import ComplexLinear, ModReLU
 
 
 class Stage1Block(Block):

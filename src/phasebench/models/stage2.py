@@ -6,19 +6,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config import ModelConfig
+from phasebench.config.schema import ModelConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.models.block import Block
-from phasebench.nn import ComplexLinear
+from phasebench.models.layers import ComplexLinear
 
 
 def build_flow(config: ModelConfig) -> HamiltonianFlow:
     """The flow of one block, with fresh weights from torch's global generator."""
     ode = config.ode
     return HamiltonianFlow(
-        config.dim, config.hidden, steps=ode.steps, dt=ode.dt, integrator=ode.integrator, gradient=ode.gradient,
-        potential=ode.potential, omega=ode.omega, coupling=ode.coupling, on_overflow=ode.on_overflow,
-    )  # fmt: skip
+        config.dim,
+        config.hidden,
+        steps=ode.steps,
+        dt=ode.dt,
+        integrator=ode.integrator,
+        gradient=ode.gradient,
+        potential=ode.potential,
+        omega=ode.omega,
+        coupling=ode.coupling,
+        on_overflow=ode.on_overflow,
+    )
 
 
 class Stage2Block(Block):
@@ -40,7 +48,9 @@ class Stage2Block(Block):
     """
 
     OPAQUE = ("ode",)
-    NOT_DECAYED = ("ode.W",)  # its size is the scale over which V bends: decay would flatten V (docs/recipes.md)
+    NOT_DECAYED = (
+        "ode.W",
+    )  # its size is the scale over which V bends: decay would flatten V (docs/recipes.md)
     GAIN = 0.2  # root mean square of the mixer's kick at initialisation, beside states of mean square modulus one
 
     def __init__(self, config: ModelConfig) -> None:
@@ -63,7 +73,9 @@ class Stage2Block(Block):
     def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
         """z + mixer."""
         q1, p1, *start = mixed
-        n = self.norm2(z).chunk(2, -1)  # once more: two passes over a state are cheaper than to keep it
+        n = self.norm2(z).chunk(
+            2, -1
+        )  # once more: two passes over a state are cheaper than to keep it
         q, p = start or n
         forced = self.gain * self.c2 * torch.cat(self._moved(q, p, q1, p1), -1)
         free = torch.cat((self.c1 * (self.ode.time * n[1]), torch.zeros_like(p)), -1)

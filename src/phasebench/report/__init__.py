@@ -18,8 +18,8 @@ def write(folder: Path, *, results: Sequence[Path] | None = None) -> list[Path]:
     Returns the files written. A results.json that cannot be used is listed in the report, with the reason.
     Raises `ConfigError` if the folder cannot be written.
     """
-    # whoever prints the table of one run (phasebench.report.table) needs no matplotlib
+    # whoever prints the table of one run (phasebench.report.summary) needs no matplotlib
     from phasebench.report.collect import collect
-    from phasebench.report.folder import write_report
+    from phasebench.report.write import write_report
 
     return write_report(collect([folder], results), folder)

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from phasebench.config import ConfigError
+from phasebench.config.schema import ConfigError
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, collect
-from phasebench.report.rows import table
-from phasebench.report.table import clean
-from phasebench.report.tables.terminal import show
+from phasebench.report.summary import clean
+from phasebench.report.table import table
+from phasebench.report.terminal import show
 
 _EXAMPLES = """\
 examples:
@@ -43,16 +43,27 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     for place in options.places:
         if not place.exists():
             raise ConfigError(
-                "", "", f"{place}: there is no such file or folder", "name a folder with results.json files"
+                "",
+                "",
+                f"{place}: there is no such file or folder",
+                "name a folder with results.json files",
             )
     collection = collect(options.places)
     if not collection.points and not collection.broken:
         places = ", ".join(map(str, options.places))
-        raise ConfigError("", "", f"no results.json below {places}", "name the folder of a run or of a sweep")
-    show(table(collection.points, swept(collection.points)), console, elsewhere=f"in {folder / 'table.md'}")
+        raise ConfigError(
+            "", "", f"no results.json below {places}", "name the folder of a run or of a sweep"
+        )
+    show(
+        table(collection.points, swept(collection.points)),
+        console,
+        elsewhere=f"in {folder / 'table.md'}",
+    )
     _remarks(collection, console)
     if not options.print:
-        from phasebench.report.folder import write_report  # imports matplotlib, which --print and --help do without
+        from phasebench.report.write import (
+            write_report,
+        )  # imports matplotlib, which --print and --help do without
 
         written = write_report(collection, folder)
         text = f"report: {written[0]} ({len(written)} files: tables, plots)"
@@ -78,13 +89,21 @@ def _remarks(collection: Collection, console: Console) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m phasebench.report", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLES,
+        prog="python -m phasebench.report",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES,
         description="One table, plots and one self-contained report.html, of every results.json below some folders.",
-    )  # fmt: skip
-    parser.add_argument(
-        "places", nargs="+", type=Path, metavar="DIR", help="a sweep's or a run's folder, or a results.json"
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the report goes; default: DIR itself")
+    parser.add_argument(
+        "places",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="a sweep's or a run's folder, or a results.json",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where the report goes; default: DIR itself"
+    )
     parser.add_argument("--print", action="store_true", help="only print the table; write nothing")
     return parser
 

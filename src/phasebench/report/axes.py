@@ -60,8 +60,16 @@ def swept(points: Sequence[Point]) -> list[Axis]:
     known = [settings(point) for point in points]
     keys = dict.fromkeys(key for values in known for key in values)
     columns = {key: [values.get(key) for values in known] for key in keys}
-    differing = {key: column for key, column in columns.items() if len({_same(v) for v in column if v is not None}) > 1}
-    named = list(dict.fromkeys(text.partition("=")[0].lstrip("+~") for point in points for text in point.overrides))
+    differing = {
+        key: column
+        for key, column in columns.items()
+        if len({_same(v) for v in column if v is not None}) > 1
+    }
+    named = list(
+        dict.fromkeys(
+            text.partition("=")[0].lstrip("+~") for point in points for text in point.overrides
+        )
+    )
     groups: dict[tuple[int, ...], list[str]] = {}
     for key, column in differing.items():
         groups.setdefault(_partition(column), []).append(key)
@@ -76,8 +84,16 @@ def settings(point: Point) -> dict[str, Any]:
     """The configuration of a point by dotted key; of a point without a results.json, what its overrides say."""
     if point.run is None:
         pairs = (text.partition("=") for text in point.overrides)
-        return {key.lstrip("+"): _parsed(value) for key, sign, value in pairs if sign and not key.startswith("hydra")}
-    flat = {key: value for key, value in flatten(point.run.config).items() if key.partition(".")[0] not in NO_EFFECT}
+        return {
+            key.lstrip("+"): _parsed(value)
+            for key, sign, value in pairs
+            if sign and not key.startswith("hydra")
+        }
+    flat = {
+        key: value
+        for key, value in flatten(point.run.config).items()
+        if key.partition(".")[0] not in NO_EFFECT
+    }
     return flat | where(point.run)
 
 
@@ -85,7 +101,11 @@ def where(run: Run) -> dict[str, Any]:
     """The device, text and code of a run, under names that no configuration key has."""
     git = run.environment.get("git")
     commit = git.get("commit") if isinstance(git, Mapping) else None
-    facts = {"on device": run.device, "on text": run.data and run.data[:12], "at commit": commit and str(commit)[:12]}
+    facts = {
+        "on device": run.device,
+        "on text": run.data and run.data[:12],
+        "at commit": commit and str(commit)[:12],
+    }
     return {key: value for key, value in facts.items() if value is not None}
 
 
@@ -118,7 +138,9 @@ def short(keys: Iterable[str]) -> dict[str, str]:
     for key in keys:
         parts = key.split(".")
         tails = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
-        found[key] = next((t for t in tails if sum(k == t or k.endswith("." + t) for k in keys) == 1), key)
+        found[key] = next(
+            (t for t in tails if sum(k == t or k.endswith("." + t) for k in keys) == 1), key
+        )
     return found
 
 
@@ -150,5 +172,7 @@ def _parsed(text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text.strip("'\"")
-    plain = isinstance(value, bool | str) or (isinstance(value, int | float) and abs(value) <= sys.float_info.max)
+    plain = isinstance(value, bool | str) or (
+        isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    )
     return value if plain else text

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasebench.entries import Metric
 from phasebench.report.read import Bench, Broken, Run, read
+from phasebench.results.gate import Metric
 
 RESULTS, SWEEP = "results.json", "sweep.json"
 _VERDICTS = {0: "pass", 1: "fail", 2: "not measured"}
@@ -63,7 +63,9 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
     runs, bad = _read(files, found)
     listed = list(_listed([place for place in places if place.is_dir()], found))
     for folder, entry in listed:
-        found.points.append(_swept(_name(folder, root), entry, runs.pop(folder, None), bad.pop(folder, None)))
+        found.points.append(
+            _swept(_name(folder, root), entry, runs.pop(folder, None), bad.pop(folder, None))
+        )
     found.points += [_alone(_name(folder, root), run) for folder, run in runs.items()]
     return found
 
@@ -74,7 +76,9 @@ def _below(places: Sequence[Path], name: str) -> Iterator[Path]:
         if place.is_file() and name == RESULTS:
             yield place
         for folder, folders, files in os.walk(place):
-            folders.sort(key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text))
+            folders.sort(
+                key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text)
+            )
             if name in files:
                 yield Path(folder) / name
 
@@ -104,9 +108,13 @@ def _listed(folders: Sequence[Path], found: Collection) -> Iterator[tuple[Path, 
     for path in dict.fromkeys(Path(os.path.realpath(file)) for file in _below(folders, SWEEP)):
         try:
             points = json.loads(path.read_bytes())["points"]
-            yield from [(Path(os.path.realpath(path.parent / p["folder"])), _entry(p)) for p in points]
+            yield from [
+                (Path(os.path.realpath(path.parent / p["folder"])), _entry(p)) for p in points
+            ]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            found.broken.append(Broken(path, f"not a sweep.json of phasebench: {type(error).__name__}: {error}"))
+            found.broken.append(
+                Broken(path, f"not a sweep.json of phasebench: {type(error).__name__}: {error}")
+            )
 
 
 def _entry(point: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +139,11 @@ def _swept(name: str, entry: dict[str, Any], run: Run | None, broken: Broken | N
     elif run is not None:
         reasons.append(_reason(run))
     return Point(
-        name, run, run.overrides if run else entry["overrides"], status, "; ".join(filter(None, reasons)) or None
+        name,
+        run,
+        run.overrides if run else entry["overrides"],
+        status,
+        "; ".join(filter(None, reasons)) or None,
     )
 
 
@@ -146,7 +158,11 @@ def _reason(run: Run) -> str | None:
     for name, bench in run.benches.items():
         if bench.error:
             reasons.append(f"{name}: {bench.error}")
-        reasons += [f"{name} {gate.name}: {gate.reason}" for gate in bench.gates.values() if gate.passed is None]
+        reasons += [
+            f"{name} {gate.name}: {gate.reason}"
+            for gate in bench.gates.values()
+            if gate.passed is None
+        ]
     return "; ".join(reasons) or None
 
 

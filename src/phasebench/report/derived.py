@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from phasebench.entries import Metric
+from phasebench.results.gate import Metric
 
 PER_TIME = "evaluations_per_time"
 DURATION = "duration_s"
@@ -48,7 +48,9 @@ def _includes_training(details: Mapping[str, Any]) -> str | None:
     weights = [details.get("weights"), *(holder.get("weights") for holder in (*roles, *rows))]
     if any(isinstance(found, dict) and found.get("origin") == "trained" for found in weights):
         return _TRAINED
-    if len(details.get("seeds") or []) > 1:  # of which the details name the first one's weights only
+    if (
+        len(details.get("seeds") or []) > 1
+    ):  # of which the details name the first one's weights only
         return _UNTOLD
     return None
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from phasebench.report.axes import flatten
 from phasebench.report.collect import Collection, Point
 from phasebench.report.plots.style import Picture
-from phasebench.report.rows import Cell, Column, Table, is_number
-from phasebench.report.table import clean, number
+from phasebench.report.summary import clean, number
+from phasebench.report.table import Cell, Column, Table, is_number
 
 _HERE = Path(__file__).parent
 
@@ -29,14 +29,22 @@ class _Image:
 
 def html_text(title: str, collection: Collection, table: Table, drawn: Sequence[Picture]) -> str:
     """The page: broken files, the sortable table, the pictures, environments, and each point's configuration."""
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    engine = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     engine.filters |= {"clean": lambda text: clean(str(text)), "text": _text, "sort_key": _sort_key}
     page = engine.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
     return page.render(
-        title=title, table=table, collection=collection, images=[_image(picture) for picture in drawn],
-        css=_own("page.css"), js=_own("page.js"), environments=list(_environments(collection.points)),
-        points=[_details(point) for point in collection.points], summary=_summary(collection),
-    )  # fmt: skip
+        title=title,
+        table=table,
+        collection=collection,
+        images=[_image(picture) for picture in drawn],
+        css=_own("page.css"),
+        js=_own("page.js"),
+        environments=list(_environments(collection.points)),
+        points=[_details(point) for point in collection.points],
+        summary=_summary(collection),
+    )
 
 
 def _own(name: str) -> Markup:
@@ -65,7 +73,10 @@ def _summary(collection: Collection) -> str:
     for point in collection.points:
         counts[point.status] = counts.get(point.status, 0) + 1
     times = sorted(point.run.timestamp for point in collection.points if point.run)
-    words = [f"{len(collection.points)} points: " + ", ".join(f"{count} {status}" for status, count in counts.items())]
+    words = [
+        f"{len(collection.points)} points: "
+        + ", ".join(f"{count} {status}" for status, count in counts.items())
+    ]
     if times:
         words.append(f"runs from {times[0][:19]} to {times[-1][:19]} UTC")
     return "; ".join(words) + "."
@@ -89,7 +100,9 @@ def _details(point: Point) -> dict[str, Any]:
         "status": point.status,
         "reason": point.reason,
         "overrides": " ".join(point.overrides),
-        "notices": [f"{name}: {notice}" for name, bench in benches.items() for notice in bench.notices],
+        "notices": [
+            f"{name}: {notice}" for name, bench in benches.items() for notice in bench.notices
+        ],
         "metrics": "\n".join(_metrics(point)),
         "config": "\n".join(_lines(run.config)) if run else "",
     }
@@ -99,10 +112,14 @@ def _metrics(point: Point) -> Iterator[str]:
     for name, bench in (point.run.benches if point.run else {}).items():
         for key, metric in bench.metrics.items():
             what = f" {metric.unit}" if metric.value is not None else f": {metric.reason}"
-            label = " (predicted)" if metric.kind == "predicted" and metric.value is not None else ""
+            label = (
+                " (predicted)" if metric.kind == "predicted" and metric.value is not None else ""
+            )
             yield f"{name}.{key} = {number(metric.value)}{what}{label}"
         for gate in bench.gates.values():
-            verdict = {True: "pass", False: "FAIL", None: f"not measured: {gate.reason}"}[gate.passed]
+            verdict = {True: "pass", False: "FAIL", None: f"not measured: {gate.reason}"}[
+                gate.passed
+            ]
             yield f"{name} gate {gate.name} {gate.target}: {verdict}"
 
 

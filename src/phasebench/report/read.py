@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasebench.entries import SEED_KEYS, Gate, Metric, exit_code
 from phasebench.report.derived import derived
-from phasebench.results import config_hash, parse
+from phasebench.results.file import config_hash, parse
+from phasebench.results.gate import SEED_KEYS, Gate, Metric, exit_code
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
@@ -64,8 +64,17 @@ class Run:
     @property
     def verdict(self) -> int:
         """The exit code of the run: 0 every gate passed, 1 one failed, 2 something was not measured."""
-        gates = {name: [vars(gate) for gate in bench.gates.values()] for name, bench in self.benches.items()}
-        return exit_code({"benches": {n: {"status": b.status, "gates": gates[n]} for n, b in self.benches.items()}})
+        gates = {
+            name: [vars(gate) for gate in bench.gates.values()]
+            for name, bench in self.benches.items()
+        }
+        return exit_code(
+            {
+                "benches": {
+                    n: {"status": b.status, "gates": gates[n]} for n, b in self.benches.items()
+                }
+            }
+        )
 
 
 def read(path: Path) -> Run:
@@ -93,14 +102,27 @@ def content(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _run(path: Path, digest: str, found: Mapping[str, Any]) -> Run:
-    benches = {name: _bench(f"benches.{name}", entry) for name, entry in _is(found["benches"], dict, "benches").items()}
+    benches = {
+        name: _bench(f"benches.{name}", entry)
+        for name, entry in _is(found["benches"], dict, "benches").items()
+    }
     config = _is(found["config"], dict, "config")
     environment = _is(found["environment"], dict, "environment")
     run = Run(
-        path, digest, _is(found["timestamp"], str, "timestamp"), _is(found["status"], str, "status"),
-        _is(found["seed"], int, "seed"), tuple(_texts(found["overrides"], "overrides")), config, _fingerprint(found),
-        _device(found, environment), environment, benches, _weights(found["benches"]), _side_by_side(found),
-    )  # fmt: skip
+        path,
+        digest,
+        _is(found["timestamp"], str, "timestamp"),
+        _is(found["status"], str, "status"),
+        _is(found["seed"], int, "seed"),
+        tuple(_texts(found["overrides"], "overrides")),
+        config,
+        _fingerprint(found),
+        _device(found, environment),
+        environment,
+        benches,
+        _weights(found["benches"]),
+        _side_by_side(found),
+    )
     _unedited(found, run)
     for name, bench in benches.items():
         more = derived(name, found["benches"][name], config)
@@ -112,10 +134,20 @@ def _run(path: Path, digest: str, found: Mapping[str, Any]) -> Run:
 
 def _bench(at: str, entry: Any) -> Bench:
     _is(entry, dict, at)
-    metrics = {key: _metric(f"{at}.metrics.{key}", m) for key, m in _is(entry["metrics"], dict, at).items()}
-    gates = [_gate(f"{at}.gates[{i}]", gate) for i, gate in enumerate(_is(entry["gates"], list, f"{at}.gates"))]
-    error = None if entry["error"] is None else f"{entry['error']['type']}: {entry['error']['message']}"
-    status, notices = _is(entry["status"], str, f"{at}.status"), _texts(entry["notices"], f"{at}.notices")
+    metrics = {
+        key: _metric(f"{at}.metrics.{key}", m) for key, m in _is(entry["metrics"], dict, at).items()
+    }
+    gates = [
+        _gate(f"{at}.gates[{i}]", gate)
+        for i, gate in enumerate(_is(entry["gates"], list, f"{at}.gates"))
+    ]
+    error = (
+        None if entry["error"] is None else f"{entry['error']['type']}: {entry['error']['message']}"
+    )
+    status, notices = (
+        _is(entry["status"], str, f"{at}.status"),
+        _texts(entry["notices"], f"{at}.notices"),
+    )
     return Bench(status, metrics, {gate.name: gate for gate in gates}, notices, error)
 
 
@@ -123,7 +155,10 @@ def _metric(at: str, entry: Any) -> Metric:
     _is(entry, dict, at)
     if not isinstance(entry["value"], str):
         _number(entry["value"], f"{at}.value")
-    unit, reason = _is(entry["unit"], str, f"{at}.unit"), _is(entry["reason"], (str, type(None)), f"{at}.reason")
+    unit, reason = (
+        _is(entry["unit"], str, f"{at}.unit"),
+        _is(entry["reason"], (str, type(None)), f"{at}.reason"),
+    )
     return Metric(entry["value"], unit, entry["kind"], reason)
 
 
@@ -158,7 +193,11 @@ def _texts(value: Any, at: str) -> list[str]:
 
 
 def _fingerprint(found: Mapping[str, Any]) -> str | None:
-    return None if found["data"] is None else _is(found["data"]["fingerprint"], str, "data.fingerprint")
+    return (
+        None
+        if found["data"] is None
+        else _is(found["data"]["fingerprint"], str, "data.fingerprint")
+    )
 
 
 def _device(found: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
@@ -188,17 +227,29 @@ def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
         details = entry["details"]
         for holder in (details, *(d for d in details.values() if isinstance(d, dict))):
             rows = holder.get("seeds")
-            of_seeds = [row.get("weights") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+            of_seeds = (
+                [row.get("weights") for row in rows if isinstance(row, dict)]
+                if isinstance(rows, list)
+                else []
+            )
             sets.append([w for w in of_seeds or [holder.get("weights")] if _has_history(w)])
     files = [{w["file"] for w in found} for found in sets]
     return [
-        found for i, found in enumerate(sets)
-        if found and not any(files[i] < other or (files[i] == other and j < i) for j, other in enumerate(files))
-    ]  # fmt: skip
+        found
+        for i, found in enumerate(sets)
+        if found
+        and not any(
+            files[i] < other or (files[i] == other and j < i) for j, other in enumerate(files)
+        )
+    ]
 
 
 def _has_history(weights: Any) -> bool:
-    return isinstance(weights, dict) and bool(weights.get("steps")) and isinstance(weights.get("file"), str)
+    return (
+        isinstance(weights, dict)
+        and bool(weights.get("steps"))
+        and isinstance(weights.get("file"), str)
+    )
 
 
 def _unedited(found: Mapping[str, Any], run: Run) -> None:
@@ -209,11 +260,15 @@ def _unedited(found: Mapping[str, Any], run: Run) -> None:
         for key in keys:
             metric = run.benches[name].metrics.get(key) if name in run.benches else None
             if metric is not None and found[key] != metric.value:
-                raise ValueError(f"{key} is {found[key]}, but {metric.value} in benches.{name}.metrics")
+                raise ValueError(
+                    f"{key} is {found[key]}, but {metric.value} in benches.{name}.metrics"
+                )
     for name, bench in run.benches.items():
         for gate in bench.gates.values():
             metric = bench.metrics.get(gate.name)
             if metric is not None and gate.value != metric.value:
-                raise ValueError(f"gate {name} {gate.name} judges {gate.value}, but the metric is {metric.value}")
+                raise ValueError(
+                    f"gate {name} {gate.name} judges {gate.value}, but the metric is {metric.value}"
+                )
     if run.status != "running" and found["all_pass"] != (run.verdict == 0):
         raise ValueError(f"all_pass is {found['all_pass']}, but the gates say {run.verdict == 0}")

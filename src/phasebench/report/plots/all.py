@@ -17,7 +17,9 @@ from phasebench.report.plots.training import training_curves
 def pictures(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
     """Whatever the points suffice for; `collection.notes` gets what could not be drawn."""
     if beside := sum(map(disturbed, collection.points)):
-        collection.notes.append(f"{beside} points ran beside others of their sweep: plots of time leave them out")
+        collection.notes.append(
+            f"{beside} points ran beside others of their sweep: plots of time leave them out"
+        )
     yield from over_axes(collection.points, axes)
     yield from pareto(collection.points, axes)
     yield from compared_integrators(collection)

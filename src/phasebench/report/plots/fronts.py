@@ -15,8 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
-from phasebench.report.curves import said
-from phasebench.report.pareto import Trade, front, trades
+from phasebench.report.plots.curves import said
+from phasebench.report.plots.pareto import Trade, front, trades
 from phasebench.report.plots.style import (
     HEIGHT,
     MARKERS,
@@ -58,7 +58,9 @@ def front_picture(name: str, found: list[Trade], names: dict[str, str], note: st
 
 
 def _caption(found: list[Trade], kept: list[Trade]) -> str:
-    words = [f"Pareto front: the {len(kept)} of {len(found)} points (filled) that no other beats in everything."]
+    words = [
+        f"Pareto front: the {len(kept)} of {len(found)} points (filled) that no other beats in everything."
+    ]
     if found[0].perplexity is None:
         words.append("No perplexity was measured with them.")
     evaluations = {trade.evaluations for trade in found}
@@ -69,7 +71,9 @@ def _caption(found: list[Trade], kept: list[Trade]) -> str:
     return " ".join(words)
 
 
-def _space(made: Figure, panel: Axes, kept: list[Trade], rest: list[Trade], names: dict[str, str]) -> None:
+def _space(
+    made: Figure, panel: Axes, kept: list[Trade], rest: list[Trade], names: dict[str, str]
+) -> None:
     """Perplexity over drift, evaluations as colour."""
     evaluations = [trade.evaluations for trade in (*kept, *rest)]
     norm = LogNorm(min(evaluations) / 1.01, max(evaluations) * 1.01)
@@ -90,9 +94,13 @@ def _space(made: Figure, panel: Axes, kept: list[Trade], rest: list[Trade], name
     panel.set_ylabel("perplexity per token")
 
 
-def _plane(made: Figure, panel: Axes, kept: list[Trade], rest: list[Trade], names: dict[str, str]) -> None:
+def _plane(
+    made: Figure, panel: Axes, kept: list[Trade], rest: list[Trade], names: dict[str, str]
+) -> None:
     """Drift over evaluations, the front as stairs."""
-    panel.scatter([t.evaluations for t in rest], [t.drift for t in rest], edgecolors="0.4", **_OTHER)
+    panel.scatter(
+        [t.evaluations for t in rest], [t.drift for t in rest], edgecolors="0.4", **_OTHER
+    )
     stairs = sorted(kept, key=lambda trade: trade.evaluations)
     x, y = [t.evaluations for t in stairs], [t.drift for t in stairs]
     panel.step(x, y, where="post", color="0.6", lw=0.8, zorder=0)

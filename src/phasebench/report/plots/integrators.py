@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from phasebench.report.collect import Collection, Point
-from phasebench.report.curves import Dot, Line
-from phasebench.report.pareto import Trade
+from phasebench.report.plots.curves import Dot, Line
 from phasebench.report.plots.fronts import front_picture
+from phasebench.report.plots.pareto import Trade
 from phasebench.report.plots.quantities import FLOORS, Quantity, drawn
 from phasebench.report.plots.style import Picture
 from phasebench.report.read import GREATEST, Broken, content
 
 _KEY = "bench.energy.dt"
-_DRIFT = Quantity("integrators", "energy", ("max_drift",), "max drift |H(t) - H(0)| / E_ref", log=True, ordered=True)
+_DRIFT = Quantity(
+    "integrators",
+    "energy",
+    ("max_drift",),
+    "max drift |H(t) - H(0)| / E_ref",
+    log=True,
+    ordered=True,
+)
 
 
 def compared_integrators(collection: Collection) -> Iterator[Picture]:
@@ -28,10 +35,18 @@ def compared_integrators(collection: Collection) -> Iterator[Picture]:
             rows = [row for row in rows if row["precision"] == precision]
             lines, trades = _lines(rows), _trades(rows)
             floor = FLOORS[precision]
-            note = f"One set of weights, seed {rows[0]['seed']}, with states and forces in {floor[0]}."
-            note += f" {left_out} flows whose drift is zero or not finite are left out." if left_out else ""
+            note = (
+                f"One set of weights, seed {rows[0]['seed']}, with states and forces in {floor[0]}."
+            )
+            note += (
+                f" {left_out} flows whose drift is zero or not finite are left out."
+                if left_out
+                else ""
+            )
         except (Broken, KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-            words = f"its comparison of integrators cannot be drawn: {type(error).__name__}: {error}"
+            words = (
+                f"its comparison of integrators cannot be drawn: {type(error).__name__}: {error}"
+            )
             collection.notes.append(f"{point.name}: {words}")
             return
         if any(len(line.dots) > 1 for line in lines):
@@ -57,8 +72,14 @@ def _rows(point: Point) -> tuple[list[dict[str, Any]], int]:
 
 def _lines(rows: list[dict[str, Any]]) -> list[Line]:
     names = dict.fromkeys(str(row["integrator"]) for row in rows)
-    return [Line(name, "", tuple(sorted((_dot(row) for row in rows if row["integrator"] == name), key=_x)))
-            for name in names]  # fmt: skip
+    return [
+        Line(
+            name,
+            "",
+            tuple(sorted((_dot(row) for row in rows if row["integrator"] == name), key=_x)),
+        )
+        for name in names
+    ]
 
 
 def _dot(row: dict[str, Any]) -> Dot:
@@ -74,7 +95,9 @@ def _trades(rows: list[dict[str, Any]]) -> list[Trade]:
     return [
         Trade(
             Point(f"{row['integrator']}, dt {row['dt']:g}", None, (), "pass"),
-            None, float(row["max_drift"]), float(row["force_evaluations"]) / (float(row["steps"]) * float(row["dt"])),
+            None,
+            float(row["max_drift"]),
+            float(row["force_evaluations"]) / (float(row["steps"]) * float(row["dt"])),
         )
         for row in rows
-    ]  # fmt: skip
+    ]

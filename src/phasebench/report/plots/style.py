@@ -24,12 +24,19 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT, DPI = 5.5, 3.6, 160  # inches: the text width of most papers
 RC: Any = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-    "legend.fontsize": 8, "legend.frameon": False, "lines.linewidth": 1.3, "lines.markersize": 4.5,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that no machine's fonts matter
     "text.parse_math": False,  # a user's $ is a dollar
     "pdf.fonttype": 42,  # journals refuse Type 3
-}  # fmt: skip
+}
 _LONGEST = 44  # characters of a label
 _APART = 0.07  # of an axis, between two tick labels
 
@@ -51,7 +58,9 @@ def picture(name: str, caption: str, figure: Figure) -> Picture:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         _save(canvas, png)
-        figure.set_layout_engine("none")  # the layout is found: again, it would take longer than drawing
+        figure.set_layout_engine(
+            "none"
+        )  # the layout is found: again, it would take longer than drawing
         FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
     return Picture(name, caption, {"png": png.getvalue(), "pdf": pdf.getvalue()})
 
@@ -63,7 +72,9 @@ def _save(canvas: FigureCanvasAgg, png: io.BytesIO) -> None:
     image.quantize(256).save(png, "PNG", optimize=True, dpi=(DPI, DPI))
 
 
-def figure(columns: int = 1, rows: int = 1, height: float = HEIGHT, share_y: bool = True) -> tuple[Figure, list[Axes]]:
+def figure(
+    columns: int = 1, rows: int = 1, height: float = HEIGHT, share_y: bool = True
+) -> tuple[Figure, list[Axes]]:
     """An empty figure of paper width with that many panels. No window, no global state."""
     with rc_context(RC):
         made = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -80,7 +91,11 @@ def label(text: str) -> str:
 def look(index: int) -> dict[str, Any]:
     """Colour and marker of the line with that number; the markers shrink, so that equal lines are seen as several."""
     size = max(3.0, 7.0 - 0.7 * index)
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": size}
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": size,
+    }
 
 
 def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
@@ -119,7 +134,9 @@ def _decades(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=8))
     axis.set_minor_locator(NullLocator())
     digits = ".0e" if high / low >= 5 else ".2e"
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:{digits if value < 1e-3 else '.3g'}}"))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:{digits if value < 1e-3 else '.3g'}}")
+    )
 
 
 def spread(values: Sequence[float], log: bool) -> list[float]:

@@ -19,7 +19,11 @@ from phasebench.report.read import Broken, content
 
 SHOWN = 4  # points
 _SERIES = {
-    "max_drift_at_step": ("energy_traces", "max drift of a token / E_ref", "Largest drift of a token"),
+    "max_drift_at_step": (
+        "energy_traces",
+        "max drift of a token / E_ref",
+        "Largest drift of a token",
+    ),
     "drift_of_batch_mean": (
         "energy_mean_traces",
         "drift of the batch mean / E_ref",
@@ -51,7 +55,9 @@ def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pict
         if not all(trace.is_all for trace in found):
             text += " Of runs with several seeds, the first one's."
         if len(measured) > len(found):
-            text += f" {len(found)} of {len(measured)} points, from the smallest to the largest drift."
+            text += (
+                f" {len(found)} of {len(measured)} points, from the smallest to the largest drift."
+            )
         yield picture(name, text, _panels(found, series, title))
 
 
@@ -59,12 +65,16 @@ def _panels(found: list[Trace], series: str, title: str) -> Figure:
     columns = min(2, len(found))
     rows = math.ceil(len(found) / columns)
     with rc_context(RC):
-        made, panels = figure(columns, rows, height=1.2 + 1.4 * rows, share_y=series == "max_drift_at_step")
+        made, panels = figure(
+            columns, rows, height=1.2 + 1.4 * rows, share_y=series == "max_drift_at_step"
+        )
         for panel, trace in zip(panels, found, strict=False):
             _lines(panel, trace, series)
         for panel in panels[len(found) :]:
             panel.set_visible(False)
-        if series == "max_drift_at_step" and all(min(layer[series]) > 0 for t in found for layer in t.layers):
+        if series == "max_drift_at_step" and all(
+            min(layer[series]) > 0 for t in found for layer in t.layers
+        ):
             y_log(panels[0])
         made.supxlabel("time along the flow (units of H's time)", fontsize=9)
         made.supylabel(title, fontsize=9)
@@ -76,7 +86,9 @@ def _lines(panel: Axes, trace: Trace, series: str) -> None:
     count = len(trace.layers)
     for i, layer in enumerate(trace.layers):
         values = layer[series]
-        first = 0 if series == "drift_of_batch_mean" else 1  # the drift of step 0 is 0 by definition
+        first = (
+            0 if series == "drift_of_batch_mean" else 1
+        )  # the drift of step 0 is 0 by definition
         times = [trace.every * (first + j) for j in range(len(values))]
         panel.plot(times, values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
     if series == "drift_of_batch_mean":
@@ -92,7 +104,9 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
     try:
         found, _ = content(point.run.path)
         details = found["benches"]["energy"]["details"]
-        layers = [row for row in details["layers"] if row.get("seed") == details["layers"][0].get("seed")]
+        layers = [
+            row for row in details["layers"] if row.get("seed") == details["layers"][0].get("seed")
+        ]
         if not layers:
             raise ValueError("there is no layer")
         for layer in layers:
@@ -101,8 +115,18 @@ def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
                     raise ValueError(f"{series} is empty, or has a value that is not finite")
         every = int(details.get("every", 1)) * float(found["config"]["bench"]["energy"]["dt"])
         return Trace(name, every, layers, len(layers) == len(details["layers"]))
-    except (Broken, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        collection.notes.append(f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}")
+    except (
+        Broken,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        collection.notes.append(
+            f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}"
+        )
         return None
 
 

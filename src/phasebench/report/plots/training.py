@@ -10,9 +10,20 @@ from matplotlib import rc_context
 
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
-from phasebench.report.plots.style import COLOURS, MARKERS, RC, Picture, figure, label, legend, look, picture, y_log
+from phasebench.report.plots.style import (
+    COLOURS,
+    MARKERS,
+    RC,
+    Picture,
+    figure,
+    label,
+    legend,
+    look,
+    picture,
+    y_log,
+)
 from phasebench.report.read import Broken, Run, content, histories
-from phasebench.report.table import number
+from phasebench.report.summary import number
 
 SHOWN = len(COLOURS)  # sets of weights
 _EARLY = 0.05  # of a training, whose loss may lie above the picture
@@ -34,9 +45,11 @@ class Curves:
         """Raises ValueError for a step before the first, or a loss that no training has."""
         steps, checks = history["steps"], history.get("validations", [])
         curves = (
-            [float(s["step"]) for s in steps], [float(s["loss"]) for s in steps],
-            [float(v["step"]) for v in checks], [float(v["nats_per_token"]) for v in checks],
-        )  # fmt: skip
+            [float(s["step"]) for s in steps],
+            [float(s["loss"]) for s in steps],
+            [float(v["step"]) for v in checks],
+            [float(v["nats_per_token"]) for v in checks],
+        )
         if not all(0 <= value < _LARGEST for curve in curves for value in curve):
             raise ValueError(f"a value is not between 0 and {_LARGEST:g}")
         tracked = [(float(v["step"]), v["max_drift"]) for v in checks if v.get("max_drift")]
@@ -59,7 +72,9 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
     for name in names[:SHOWN]:
         path = runs[name].path
         try:
-            seeds = next(own for own in histories(content(path)[0]["benches"]) if own[0]["file"] == name)
+            seeds = next(
+                own for own in histories(content(path)[0]["benches"]) if own[0]["file"] == name
+            )
             words = _words(name, users[name], axes, len(seeds), models.count(_model(name)) == 1)
         except (Broken, KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
             collection.notes.append(f"{path}: the history of {name} cannot be drawn: {error}")
@@ -68,7 +83,9 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
             try:
                 found.setdefault(words, []).append(Curves.of(history))
             except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-                collection.notes.append(f"{path}: the history of {history['file']} cannot be drawn: {error}")
+                collection.notes.append(
+                    f"{path}: the history of {history['file']} cannot be drawn: {error}"
+                )
     found = {words: curves for words, curves in found.items() if curves}
     more = f" {len(found)} of {len(names)} sets of weights." if len(names) > len(found) else ""
     if found:
@@ -97,8 +114,14 @@ def _losses(found: dict[str, list[Curves]], more: str) -> Picture:
             colour = look(i)["color"]
             for j, one in enumerate(seeds):
                 panel.plot(one.steps, one.losses, color=colour, lw=0.8, alpha=0.7 / len(seeds))
-                panel.plot(one.checks, one.checked, color=colour, marker=MARKERS[i % len(MARKERS)],
-                           lw=1.5 if len(seeds) == 1 else 0.9, label=None if j else label(name))  # fmt: skip
+                panel.plot(
+                    one.checks,
+                    one.checked,
+                    color=colour,
+                    marker=MARKERS[i % len(MARKERS)],
+                    lw=1.5 if len(seeds) == 1 else 0.9,
+                    label=None if j else label(name),
+                )
         highest = _cut([one for seeds in found.values() for one in seeds])
         if highest is not None:
             panel.set_ylim(top=highest)
@@ -111,7 +134,12 @@ def _losses(found: dict[str, list[Curves]], more: str) -> Picture:
 
 def _cut(curves: list[Curves]) -> float | None:
     """A limit above all losses but the earliest; None where those do not tower over the rest."""
-    late = [y for one in curves for x, y in zip(one.steps, one.losses, strict=True) if x >= _EARLY * one.steps[-1]]
+    late = [
+        y
+        for one in curves
+        for x, y in zip(one.steps, one.losses, strict=True)
+        if x >= _EARLY * one.steps[-1]
+    ]
     late += [y for one in curves for y in one.checked]
     low, high, highest = min(late), max(late), max(y for one in curves for y in one.losses)
     limit = high + 0.05 * (high - low)
@@ -123,9 +151,15 @@ def _drifts(found: dict[str, list[Curves]], more: str) -> Picture:
         made, (panel,) = figure(height=3.0 + 0.17 * len(found))
         for i, (name, seeds) in enumerate(found.items()):
             for j, one in enumerate(one for one in seeds if one.drifts):
-                panel.plot(*zip(*one.drifts, strict=True), **look(i), label=None if j else label(name))
+                panel.plot(
+                    *zip(*one.drifts, strict=True), **look(i), label=None if j else label(name)
+                )
         y_log(panel)
         panel.set_xlabel("optimizer steps")
         panel.set_ylabel("max drift |H(t) - H(0)| / E_ref")
         legend(made, panel)
-    return picture("training_drift", f"Drift through the training: the largest over tokens and layers.{more}", made)
+    return picture(
+        "training_drift",
+        f"Drift through the training: the largest over tokens and layers.{more}",
+        made,
+    )

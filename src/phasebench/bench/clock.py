@@ -1,0 +1,61 @@
+"""Times of several things that are to be compared: interleaved, in changing order, after a warm-up."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Raw samples of one thing: seconds, and peak bytes of the caching allocator (None without a GPU)."""
+
+    seconds: list[float]
+    peak_bytes: list[int] | None
+
+    @property
+    def median_s(self) -> float:
+        """The upper median: always a sample."""
+        return sorted(self.seconds)[len(self.seconds) // 2]
+
+
+def interleaved(
+    things: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    warmup: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Timed]:
+    """Call each thing warmup times, then all of them `repeats` rounds, shuffled anew each round.
+
+    The machine's load then falls on all alike. What a thing raises goes to the caller.
+    """
+    order, seconds, peaks = list(things), {n: [] for n in things}, {n: [] for n in things}
+    for name in order * warmup:
+        things[name]()
+    shuffle = random.Random(seed).shuffle
+    for _ in range(repeats):
+        shuffle(order)
+        for name in order:
+            elapsed, peak = _once(things[name], device)
+            seconds[name].append(elapsed)
+            peaks[name].append(peak)
+    on_gpu = device.type == "cuda"
+    return {name: Timed(seconds[name], peaks[name] if on_gpu else None) for name in things}
+
+
+def _once(thing: Callable[[], object], device: torch.device) -> tuple[float, int]:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    thing()
+    if device.type != "cuda":
+        return time.perf_counter() - start, 0
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - start, torch.cuda.max_memory_allocated(device)

@@ -1,0 +1,172 @@
+"""Integrators and step sizes beside each other, over the same time and from the same states: the Pareto data.
+
+A row is the drift that an integrator reaches at one dt and precision, and its cost in force evaluations and time.
+Float64 shows an integrator's order, which rounding hides in float32.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from phasebench.bench.clock import Timed, interleaved
+from phasebench.bench.energy.trend import NOISE, trend
+from phasebench.config.schema import ConfigError, EnergyConfig
+from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
+from phasebench.dynamics.energy import Start, energies
+from phasebench.results.regression import linear_regression
+
+_DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+_LONG = 1000  # steps, beyond which a flow is timed once
+_MIN_STEPS = 8  # for the trend
+
+
+def grid(config: EnergyConfig) -> list[tuple[str | None, float, int]]:
+    """Integrator (None: the model's own), dt and number of steps of each comparison, all of the same duration.
+
+    Raises `ConfigError` for a dt that does not divide the duration, or leaves fewer than eight steps.
+    """
+    duration = config.steps * config.dt
+    found = []
+    for dt in config.dts or [config.dt]:
+        steps = round(duration / dt)
+        if steps < _MIN_STEPS or abs(steps * dt - duration) > 1e-6 * duration:
+            problem = f"{dt:g} does not divide the duration, steps x dt = {duration:g}, into {_MIN_STEPS} steps or more"
+            raise ConfigError(
+                "bench.energy.dts",
+                config.dts,
+                problem,
+                "for a duration of 10: 0.05, 0.1, 0.2, 0.4, 0.5",
+            )
+        found += [(name, dt, steps) for name in config.integrators or [config.integrator]]
+    return found
+
+
+def cast(starts: list[Start], precision: str) -> list[Start]:
+    """The same states in fp32 or fp64: forces follow them."""
+    dtype = _DTYPES[precision]
+    return [(ode, q.to(dtype), p.to(dtype)) for ode, q, p in starts]
+
+
+def compare(
+    starts: list[Start], config: EnergyConfig, seed: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """A row for each integrator, dt and precision; drifts are None where they are not finite.
+
+    Timed are the integrators beside each other at the first dt, in the first precision: at another dt their times are
+    as their force evaluations, and no model runs in another precision.
+    """
+    cells = [(name or starts[0][0].integrator, dt, steps) for name, dt, steps in grid(config)]
+    _, first, steps = cells[0]
+    names = [name for name, dt, _ in cells if dt == first]
+    timed = seconds(cast(starts, config.precisions[0]), names, steps, first, device)
+    rows = []
+    for precision in config.precisions:
+        own = cast(starts, precision)
+        for integrator, dt, steps in cells:
+            is_timed = (precision, dt) == (config.precisions[0], first)
+            rows.append(
+                {
+                    "seed": seed,
+                    "integrator": integrator,
+                    "dt": dt,
+                    "steps": steps,
+                    "precision": precision,
+                }
+                | _drift(own, integrator, dt, steps)
+                | {"force_evaluations": force_evaluations(integrator, steps)}
+                | _cost(timed[integrator] if is_timed else None)
+            )
+    return rows
+
+
+def _cost(timed: Timed | None) -> dict[str, Any]:
+    return {"seconds": timed and timed.median_s, "seconds_samples": timed and timed.seconds}
+
+
+def _drift(starts: list[Start], integrator: str, dt: float, steps: int) -> dict[str, Any]:
+    traces = [
+        energies(ode, q, p, steps=steps, dt=dt, integrator=integrator) for ode, q, p in starts
+    ]
+    if any(trace.bad_step is not None for trace in traces):
+        return {
+            "max_drift": None,
+            "mean_drift": None,
+            "max_drift_of_batch_mean": None,
+            "monotone_layers": None,
+        }
+    return {
+        "max_drift": max(trace.worst for trace in traces),
+        "mean_drift": statistics.fmean(trace.mean_drift.mean().item() for trace in traces),
+        "max_drift_of_batch_mean": max(trace.mean.abs().max().item() for trace in traces),
+        "monotone_layers": sum(trend(trace.mean.tolist()).monotonic for trace in traces),
+    }
+
+
+def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each integrator and precision, the order: the slope of ln(mean drift) over ln(dt), with its standard error.
+
+    None where fewer than three step sizes have a drift above rounding.
+    """
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for found in rows:
+        points = groups.setdefault((found["integrator"], found["precision"]), [])
+        if found["mean_drift"] is not None and found["mean_drift"] > NOISE[found["precision"]]:
+            points.append((math.log(found["dt"]), math.log(found["mean_drift"])))
+    return [
+        {"integrator": name, "precision": precision, "points": len(points)} | _order(points)
+        for (name, precision), points in groups.items()
+    ]
+
+
+def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
+    x, y = [a for a, _ in points], [b for _, b in points]
+    if len(set(x)) < 3:
+        return {"order": None, "error": None}
+    found = linear_regression(x, y)
+    return {"order": found.slope, "error": found.error}
+
+
+def seconds(
+    starts: list[Start], integrators: Iterable[str], steps: int, dt: float, device: torch.device
+) -> dict[str, Timed]:
+    """Seconds of all layers' flows with kicks merged, by integrator: three samples, or one of a long flow.
+
+    Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one slow start.
+    """
+    things = {name: lambda name=name: _flow(starts, name, dt, steps) for name in integrators}
+    return interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
+
+
+def _flow(starts: list[Start], integrator: str, dt: float, steps: int) -> None:
+    for ode, q, p in starts:
+        if integrator in CONTRAST:
+            _walk(ode, q, p, integrator, dt, steps)
+        else:
+            integrate(q, p, ode.potential().cast(q.dtype), schedule(integrator, dt, steps))
+
+
+def _walk(
+    ode: HamiltonianFlow, q: torch.Tensor, p: torch.Tensor, integrator: str, dt: float, steps: int
+) -> None:
+    for _ in ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator):
+        pass
+
+
+def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of the first precision for the console, drifts and cost side by side."""
+    keys = [
+        "integrator",
+        "dt",
+        "precision",
+        "max_drift",
+        "mean_drift",
+        "force_evaluations",
+        "seconds",
+    ]
+    shown = [[row[key] for key in keys] for row in rows if row["precision"] == rows[0]["precision"]]
+    return {"columns": [key.replace("_", " ") for key in keys], "rows": shown}

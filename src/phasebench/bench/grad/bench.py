@@ -1,0 +1,262 @@
+"""Gradients of the flow, method by method, against float64 backprop; and what each method keeps in memory.
+
+The loss is a fixed random linear function of the flow's end, so its gradients are those of the discrete map itself.
+Weights and states are random, at the model's sizes; stiffness s multiplies W, and so the potential's curvature by s^2.
+
+    error(x) = |x - x64| / |x64| over a group of gradients (the state's, W's, a's, b's); x64 is full backprop in float64
+    recon    = max |reversed start - start|, of the methods that reverse the trajectory
+    held     = bytes that the graph keeps between forward and backward, parameters included
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phasebench.bench.workbench import Workbench, require_ode
+from phasebench.config.schema import GradConfig, ModelConfig, OdeConfig
+from phasebench.dynamics import (
+    ROUND_TRIPS,
+    HamiltonianFlow,
+    Lattice,
+    LatticeOverflow,
+    Shear,
+    duration,
+    integrate,
+    schedule,
+    settle,
+)
+from phasebench.models import build_flow
+from phasebench.results.file import BenchResult, Gate, Metric
+from phasebench.training import scoring as evaluation
+
+GROUPS = ("state", "W", "a", "b")
+EXACT = "adjoint_exact"
+_NO_ROW = "no row of it was measured"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the table: a method at one setting of the sweep."""
+
+    method: str
+    integrator: str
+    precision: str
+    steps: int
+    stiffness: float
+
+
+def check(workbench: Workbench, config: GradConfig) -> None:
+    """Raise `ConfigError` for a model without an ODE."""
+    require_ode(workbench.config)
+
+
+def run(workbench: Workbench, config: GradConfig) -> BenchResult:
+    """Sweep methods, integrators, precisions, steps and stiffness; judge `adjoint_exact`.
+
+    The gates: a reconstruction error of exactly 0 everywhere; with float32 forces, gradients within `max_error` at the
+    model's own integrator and steps and at stiffness 1, and as many bytes held at the most steps as at the fewest.
+    """
+    check(workbench, config)
+    model = workbench.config.model
+    bench = _Bench(model, config.tokens, workbench.config.seed, workbench.device)
+    rows = []
+    for point in _points(config, model.ode):
+        rows.append(vars(point) | bench.measure(point))
+    return _judge(rows, config, model.ode)
+
+
+def _points(config: GradConfig, ode: OdeConfig) -> Iterator[Point]:
+    """Each axis apart, from the model's own setting: a grid would mostly repeat itself."""
+    own = (ode.integrator, "fp32", ode.steps, 1.0)
+    settings = dict.fromkeys(
+        [
+            own,
+            *((name, "fp32", ode.steps, 1.0) for name in config.integrators),
+            *((ode.integrator, precision, ode.steps, 1.0) for precision in config.precisions),
+            *((ode.integrator, "fp32", steps, 1.0) for steps in config.steps),
+            *((ode.integrator, "fp32", ode.steps, stiffness) for stiffness in config.stiffness),
+        ]
+    )
+    return (Point(method, *setting) for setting in settings for method in config.methods)
+
+
+class _Bench:
+    """A flow, a start and a loss, the same at every point."""
+
+    def __init__(self, model: ModelConfig, tokens: int, seed: int, device: torch.device) -> None:
+        torch.manual_seed(seed)
+        self.ode, self.device = model.ode, device
+        self.flow = build_flow(model).to(device)
+        self.flow.on_overflow = (
+            "error"  # a row of its own, not another method under this one's name
+        )
+        self.q, self.p, *self.r = (
+            torch.randn(1, tokens, model.dim, device=device) / 2**0.5 for _ in range(4)
+        )
+        self._reference: dict[tuple[str, int, float], list[Tensor]] = {}
+
+    def measure(self, point: Point) -> dict[str, Any]:
+        """Errors, cosines, reconstruction and bytes at one point; an overflow of the lattice is a result."""
+        try:
+            gradients, held = self._gradients(point, torch.float32)
+        except LatticeOverflow as overflow:
+            return {"status": "overflow", "reason": str(overflow)}
+        except torch.OutOfMemoryError as error:
+            return {"status": "out of memory", "reason": str(error).partition("\n")[0]}
+        pairs = dict(zip(GROUPS, zip(gradients, self._exact(point), strict=True), strict=True))
+        return {
+            "status": "ok",
+            "held_bytes": held,
+            "reconstruction": self._reconstruction(point),
+            "error": {
+                name: ((x - ref).norm() / ref.norm()).item() for name, (x, ref) in pairs.items()
+            },
+            "one_minus_cosine": {
+                name: _one_minus_cosine(x, ref) for name, (x, ref) in pairs.items()
+            },
+        }
+
+    def _exact(self, point: Point) -> list[Tensor]:
+        key = (point.integrator, point.steps, point.stiffness)
+        if key not in self._reference:
+            exact = Point("backprop", point.integrator, "fp32", point.steps, point.stiffness)
+            self._reference[key] = self._gradients(exact, torch.float64)[0]
+        return self._reference[key]
+
+    def _stiff(self, point: Point, dtype: torch.dtype) -> HamiltonianFlow:
+        flow = copy.deepcopy(self.flow).to(dtype)
+        flow.W.data.mul_(point.stiffness)
+        flow.steps, flow.integrator, flow.gradient = point.steps, point.integrator, point.method
+        return flow
+
+    def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[list[Tensor], int]:
+        flow = self._stiff(point, dtype)
+        q, p = (x.to(dtype, copy=True).requires_grad_() for x in (self.q, self.p))
+        kept: dict[int, int] = {}
+
+        def keep(x: Tensor) -> Tensor:
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with (
+            evaluation.autocast(self.device, point.precision),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
+        ):
+            q1, p1 = flow(q, p)
+        loss = (q1 * self.r[0].to(dtype)).sum() + (p1 * self.r[1].to(dtype)).sum()
+        with evaluation.matmul_precision(point.precision):
+            dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b))
+        settle(wait=True)
+        return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values())
+
+    @torch.no_grad()
+    def _reconstruction(self, point: Point) -> float | None:
+        """Max |reversed start - start|; None for a method that keeps its states."""
+        if not point.method.startswith("adjoint"):
+            return None
+        dtype = evaluation.AUTOCAST_DTYPES.get(point.precision)
+        flow, shears = (
+            self._stiff(point, torch.float32),
+            schedule(point.integrator, self.ode.dt, point.steps),
+        )
+        with (
+            evaluation.autocast(self.device, point.precision),
+            torch.autocast(self.device.type, enabled=False),
+        ):
+            if point.method in ROUND_TRIPS:
+                plan = flow.potential(dtype), point.integrator, self.ode.dt, point.steps
+                start, back = ROUND_TRIPS[point.method](self.q, self.p, *plan)
+                lattice = Lattice.around(self.q, self.p, duration(shears), flow.omega)
+                pairs = zip(lattice.decode(*start), lattice.decode(*back), strict=True)
+                differ = not torch.equal(start, back)  # in a bit that float32 may not hold
+                return max((x - y).abs().max().item() for x, y in pairs) or math.ulp(0.0) * differ
+            V = flow.potential(dtype).cast(dtype)
+            undone = [Shear(shear.kind, -shear.h) for shear in reversed(shears)]
+            back = integrate(*integrate(self.q, self.p, V, shears), V, undone)
+        return max((x - y).abs().max().item() for x, y in zip(back, (self.q, self.p), strict=True))
+
+
+def _one_minus_cosine(x: Tensor, ref: Tensor) -> float:
+    """1 - cos of the angle, from the difference of the unit vectors: 1 - x . y would round to 0 below 1e-16."""
+    return ((x / x.norm() - ref / ref.norm()).square().sum() / 2).item()
+
+
+def _judge(rows: list[dict[str, Any]], config: GradConfig, ode: OdeConfig) -> BenchResult:
+    exact = [r for r in rows if r["method"] == EXACT]
+    if not exact:
+        reason = f"{EXACT} is not among bench.grad.methods"
+        names = ("reconstruction", "gradient_error", "held_growth")
+        return BenchResult(
+            gates=[Gate(n, None, None, "-", reason) for n in names], details={"rows": rows}
+        )
+    lost = [r for r in rows if r["status"] != "ok"]
+    ok = [r for r in exact if r["status"] == "ok" and r["precision"] == "fp32"]
+    recon = max((r["reconstruction"] for r in exact if r["status"] == "ok"), default=None)
+    own = [
+        r
+        for r in ok
+        if (r["integrator"], r["steps"], r["stiffness"]) == (ode.integrator, ode.steps, 1.0)
+    ]
+    error = max((max(r["error"].values()) for r in own), default=None)
+    held = {
+        r["steps"]: r["held_bytes"]
+        for r in ok
+        if r["integrator"] == ode.integrator and r["stiffness"] == 1.0
+    }
+    growth = held[max(held)] - held[min(held)] if len(held) > 1 else None
+    gates = [
+        _gate("reconstruction", recon, lambda x: x == 0, "exactly 0"),
+        _gate("gradient_error", error, lambda x: x <= config.max_error, f"<= {config.max_error:g}"),
+        _gate("held_growth", growth, lambda x: x == 0, f"0 bytes, {_span(held)} steps"),
+    ]
+    metrics = {
+        "reconstruction": Metric(recon, "units of the state", reason=_NO_ROW),
+        "gradient_error": Metric(error, "relative", reason=_NO_ROW),
+        "held_growth": Metric(growth, "bytes", "counted", _NO_ROW),
+        "rows_not_measured": Metric(len(lost), "rows", "counted"),
+    }
+    notices = (
+        [f"{len(lost)} rows were not measured; the first: {lost[0]['reason']}"] if lost else []
+    )
+    return BenchResult(
+        metrics=metrics, gates=gates, details={"rows": rows, "table": _table(rows)}, notices=notices
+    )
+
+
+def _gate(name: str, value: float | None, passes: Callable[[float], bool], target: str) -> Gate:
+    return Gate(name, None if value is None else passes(value), value, target, _NO_ROW)
+
+
+def _span(held: dict[int, int]) -> str:
+    return f"{min(held)} to {max(held)}" if held else "any"
+
+
+def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows as a flat table, for the report."""
+    columns = [
+        "method",
+        "integrator",
+        "forces",
+        "steps",
+        "W x",
+        *(f"err {g}" for g in GROUPS),
+        "recon",
+        "kB",
+    ]
+    cells = []
+    for r in rows:
+        head = [r["method"], r["integrator"], r["precision"], r["steps"], r["stiffness"]]
+        if r["status"] != "ok":
+            cells.append([*head, r["status"], *[None] * 5])
+        else:
+            errors = [f"{r['error'][g]:.1e}" for g in GROUPS]
+            recon = None if r["reconstruction"] is None else f"{r['reconstruction']:.1e}"
+            cells.append([*head, *errors, recon, round(r["held_bytes"] / 1e3)])
+    return {"columns": columns, "rows": cells}

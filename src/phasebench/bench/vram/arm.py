@@ -1,0 +1,187 @@
+"""One arm of the memory benchmark: a model with one gradient method, a forward and a backward pass of one batch.
+
+    python -m phasebench.bench.vram.arm REQUEST.json RESULT.json
+
+measures an arm on a GPU, in a process of its own; `predict` predicts one anywhere.  Weights and tokens are random:
+memory depends on sizes only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+from phasebench.bench.vram.gpus import Gpu
+from phasebench.bench.vram.memory import CudaMeter, NotTold, process_bytes
+from phasebench.bench.vram.meter import StepBytes, measure_step
+from phasebench.bench.vram.predict import predicting
+from phasebench.config.schema import (
+    DropoutConfig,
+    ModelConfig,
+    OdeConfig,
+    TrainConfig,
+    TrainedOdeConfig,
+)
+from phasebench.dynamics import as_on_gpu, refused
+from phasebench.models import LanguageModel, build_flow, build_model
+from phasebench.training import scoring as evaluation
+from phasebench.training.optimizer import adamw
+
+
+@dataclass(frozen=True)
+class ArmRequest:
+    """What an arm computes; the gradient method is `model.ode.gradient`, and with loss_chunk None the head is plain."""
+
+    model: ModelConfig
+    batch: int
+    seq: int
+    vocab: int
+    precision: str
+    loss_chunk: int | None
+    optimizer: str
+    repeats: int  # measured passes
+    device: str  # that is measured
+    limit_bytes: int | None = None  # that torch may take of it
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> ArmRequest:
+        """The inverse of `dataclasses.asdict`."""
+        model = values["model"]
+        kinds = {"dropout": DropoutConfig, "ode": OdeConfig, "trained_ode": TrainedOdeConfig}
+        groups = {name: kind(**model[name]) for name, kind in kinds.items()}
+        return ArmRequest(**{**values, "model": ModelConfig(**{**model, **groups})})
+
+
+def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int]:
+    """The arm's memory on a GPU, on any machine, and what its allocator reserves; takes seconds and little memory.
+
+    Raises `PredictedOutOfMemory` where the request has a limit that the allocator would pass.  Without a `gpu` only
+    tensors are counted.
+    """
+    with as_on_gpu() if gpu else nullcontext(), predicting(gpu, request.limit_bytes) as tracker:
+        model, tokens = _prepare(request, torch.device("cpu"))
+        if gpu:
+            tracker.keep(workspaces(request, gpu))
+            _keep_plan(model, tokens, request)
+        optimizer = _optimizer(model, request)
+        if optimizer:
+            _make_state(model, optimizer)
+        found = measure_step(model, lambda: _loss(model, tokens, request), tracker, optimizer)
+        return found, tracker.reserved()
+
+
+def workspaces(request: ArmRequest, gpu: Gpu) -> int:
+    """Bytes of cuBLAS workspaces on that GPU; the fused exact adjoint records its products on a stream of its own."""
+    if request.model.ode.gradient != "adjoint_exact":
+        return gpu.workspaces()
+    with as_on_gpu(), torch.device("meta"):
+        V = build_flow(request.model).potential(evaluation.AUTOCAST_DTYPES.get(request.precision))
+        return gpu.workspaces(streams=not refused(torch.device("cpu"), torch.float32, V))
+
+
+def _keep_plan(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> None:
+    """Have the flow make what it keeps for all passes, as an earlier pass would have."""
+    state = torch.zeros(request.batch, request.seq, request.model.dim)
+    with torch.no_grad(), evaluation.autocast(tokens.device, request.precision):
+        model.blocks[0].ode(state, state)  # type: ignore[operator,union-attr]
+
+
+def measure(request: ArmRequest) -> dict[str, Any]:
+    """The arm's memory on a GPU: ``status`` ok with ``passes``, or oom with what was allocated by then, in bytes.
+
+    A first pass is not counted: it makes what libraries and the optimizer keep, which later passes then include.
+    """
+    device = torch.device(request.device)
+    meter = CudaMeter(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    try:
+        if request.limit_bytes is not None:
+            torch.cuda.set_per_process_memory_fraction(
+                min(1.0, request.limit_bytes / total), device.index or 0
+            )
+        model, tokens = _prepare(request, device)
+        torch.cuda.empty_cache()  # what drawing the weights took
+        optimizer = _optimizer(model, request)
+        step = partial(_timed_pass, model, tokens, request, meter, optimizer)
+        step()
+        passes = [step() for _ in range(request.repeats)]
+    except torch.OutOfMemoryError:
+        return {"status": "oom", "peak_bytes": meter.peak(), "device_bytes": total}
+    return {"status": "ok", "passes": passes, "device_bytes": total, **_process(device)}
+
+
+def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, Tensor]:
+    torch.manual_seed(0)
+    with device:
+        tokens = torch.randint(request.vocab, (request.batch, request.seq + 1))
+        return build_model(request.model, request.vocab).train(), tokens
+
+
+def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
+    return (
+        adamw(model.named_parameters(), TrainConfig(), model.decay)
+        if request.optimizer == "adamw"
+        else None
+    )
+
+
+def _make_state(model: LanguageModel, optimizer: AdamW) -> None:
+    """What a first step makes, which later ones find."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+
+def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:
+    with evaluation.autocast(tokens.device, request.precision):
+        total, _ = model.loss(tokens[:, :-1], tokens[:, 1:], request.loss_chunk)
+    return total / tokens[:, 1:].numel()
+
+
+def _timed_pass(
+    model: LanguageModel,
+    tokens: Tensor,
+    request: ArmRequest,
+    meter: CudaMeter,
+    optimizer: AdamW | None,
+) -> dict[str, Any]:
+    torch.cuda.synchronize(meter.device)
+    start = time.perf_counter()
+    with evaluation.matmul_precision(request.precision):
+        found = measure_step(model, lambda: _loss(model, tokens, request), meter, optimizer)
+    torch.cuda.synchronize(meter.device)
+    return as_json(found) | {"reserved": meter.reserved(), "seconds": time.perf_counter() - start}
+
+
+def _process(device: torch.device) -> dict[str, Any]:
+    try:
+        return {"process_bytes": process_bytes(device), "process_reason": None}
+    except NotTold as reason:
+        return {"process_bytes": None, "process_reason": str(reason)}
+
+
+def as_json(found: StepBytes) -> dict[str, int]:
+    """The bytes of a pass, with those that follow from the others."""
+    return dataclasses.asdict(found) | {"peak": found.peak, "transient": found.transient}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the arm that the file arguments[0] asks for and write the result to the file arguments[1]."""
+    asked, answered = map(Path, arguments)
+    request = ArmRequest.from_json(json.loads(asked.read_text(encoding="utf-8")))
+    answered.write_text(json.dumps(measure(request)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

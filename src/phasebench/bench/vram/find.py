@@ -1,0 +1,237 @@
+"""The largest sequence, batch or number of steps that fits into a given memory: predicted, and on a GPU confirmed.
+
+A value fits by prediction if the simulated allocator never needs to reserve more than `USED` of the limit.  Memory
+grows with each of the three, so the largest value of a grid is found by bisection.  It begins a little below where the
+secant method has the peak meet the limit: what is cut up and cannot be used (fragmentation) takes up to a tenth, and
+makes a value now and then fit although a smaller one does not.
+
+On a GPU the value found is run under `torch.cuda.set_per_process_memory_fraction`, and where that runs out of memory,
+smaller ones until one fits: both are reported.  The CUDA context is no part of the limit.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from phasebench.bench.child import ChildFailed, run_child
+from phasebench.bench.environment import usable_cores
+from phasebench.bench.vram.allocator import PredictedOutOfMemory
+from phasebench.bench.vram.arm import ArmRequest, predict
+from phasebench.bench.vram.curves import UNITS, at, value
+from phasebench.bench.vram.gpus import Gpu
+from phasebench.config.schema import VramConfig
+from phasebench.results.file import BenchResult, Metric
+from phasebench.results.gate import AT_LEAST
+
+# the values that are looked at; the search goes no further
+GRIDS = {
+    "seq": (*range(64, 8192, 64), *range(8192, 2**18 + 1, 512)),
+    "batch": range(1, 2**12 + 1),
+    "steps": range(1, 101),
+}
+GRID_TEXTS = {
+    "seq": "multiples of 64, from 8,192 on of 512",
+    "batch": "every number",
+    "steps": "every number",
+}
+PARALLEL = 2  # processes, from which on arms are searched side by side
+TRIES = 12  # of smaller values, where the predicted one does not fit
+USED = 0.85  # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
+_STEP_DOWN = 0.02
+_SECANTS, _NEAR, _USABLE = (
+    3,
+    0.05,
+    0.95,
+)  # at most so many; two so near are near enough; what fragmentation leaves
+
+
+@dataclass
+class Found:
+    """Of one arm: the largest value that fits by prediction, and the one that a run confirmed; None: none does."""
+
+    predicted: int | None
+    capped: bool = False  # the search ended at its cap: larger values may fit too
+    tried: list[list[Any]] = field(
+        default_factory=list
+    )  # [value, fits], in the order of the search
+    confirmed: int | None = None
+    runs: list[dict[str, Any]] = field(default_factory=list)  # on the GPU: value, status, error
+    reason: str | None = None  # why nothing is confirmed
+
+
+def find(
+    requests: Mapping[str, ArmRequest],
+    known: Mapping[str, Mapping[str, int]],
+    config: VramConfig,
+    gpu: Gpu,
+    command: Sequence[str] | None,
+) -> dict[str, Found]:
+    """The largest value for each arm, whose predictions at its own value are `known`.
+
+    command: of an arm's process, which measures; None where there is no GPU.
+    """
+    found = _predicted(requests, known, config, gpu)
+    for name, arm in found.items():
+        if command is None:
+            arm.reason = "needs a GPU"
+        elif arm.predicted is None:
+            arm.reason = "nothing fits by prediction"
+        else:
+            _confirm(arm, arm.predicted, requests[name], config, command)
+    return found
+
+
+def _predicted(
+    requests: Mapping[str, ArmRequest],
+    known: Mapping[str, Mapping[str, int]],
+    config: VramConfig,
+    gpu: Gpu,
+) -> dict[str, Found]:
+    """One process a usable core, since a prediction keeps one busy for seconds."""
+    processes = min(usable_cores(), len(requests))
+    if processes < PARALLEL:
+        return {
+            name: search(request, known[name], config, gpu) for name, request in requests.items()
+        }
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        begun = {
+            name: pool.submit(search, request, known[name], config, gpu)
+            for name, request in requests.items()
+        }
+        return {name: result.result() for name, result in begun.items()}
+
+
+def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Found:
+    """The largest value that fits by prediction."""
+    axis, limit = str(config.find), int(USED * _limit(config))
+    grid = GRIDS[axis]
+    tried: list[list[Any]] = []
+
+    def fits(k: int) -> bool:
+        tried.append([grid[k - 1], _fits(at(request, axis, grid[k - 1]), limit, gpu)])
+        return tried[-1][1]
+
+    guess = bisect.bisect(grid, _guess(request, own, axis, limit, gpu))
+    best = largest(fits, max(1, guess), len(grid))
+    return Found(grid[best - 1] if best else None, best == len(grid), tried)
+
+
+def _limit(config: VramConfig) -> int:
+    return int(1e9 * (config.limit_gb or 0))
+
+
+def _fits(request: ArmRequest, limit: int, gpu: Gpu) -> bool:
+    try:
+        predict(dataclasses.replace(request, limit_bytes=limit), gpu)
+    except PredictedOutOfMemory:
+        return False
+    return True
+
+
+def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, gpu: Gpu) -> int:
+    """A little below where the peak is the limit, by the secant method; of a flat peak, the cap.
+
+    It begins at the own value and at no tokens at all, with parameters and gradients alone; or at half the steps.
+    """
+    least, cap = GRIDS[axis][0], GRIDS[axis][-1]
+    x0, y0, x1, y1 = 0, own["before"] + own["gradients"], value(request, axis), own["peak"]
+    if axis == "steps":
+        x0 = max(1, x1 // 2)
+        y0 = predict(at(request, axis, x0), gpu)[0].peak
+    for _ in range(_SECANTS):
+        if x0 == x1 or (y1 - y0) / (x1 - x0) <= 0:
+            return cap
+        x = x1 + (limit - y1) * (x1 - x0) / (y1 - y0)
+        x0, y0, x1 = x1, y1, int(min(cap, max(least, x)))
+        if abs(x1 - x0) <= max(least, _NEAR * x1):
+            break
+        y1 = predict(at(request, axis, x1), gpu)[0].peak
+    return int(_USABLE * x1)
+
+
+def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
+    """The largest k from 1 to cap for which fits(k), if fits is monotone; 0 where not even 1 does.
+
+    Example:
+        >>> largest(lambda k: k * k <= 2000, guess=40, cap=1000)
+        44
+    """
+    low, high = 0, cap + 1
+    k, step = guess, max(1, guess // 32)
+    while low < k < high:
+        if fits(k):
+            low = k
+        else:
+            high = k
+        bracketed = low > 0 and high <= cap
+        k = (low + high) // 2 if bracketed else min(cap, low + step) if low else max(1, high - step)
+        step = step if bracketed else 2 * step
+    return low
+
+
+def _confirm(
+    found: Found, k: int, request: ArmRequest, config: VramConfig, command: Sequence[str]
+) -> None:
+    """Run the value k under the limit, and where it does not fit, smaller ones."""
+    axis = str(config.find)
+    grid = GRIDS[axis]
+    for _ in range(TRIES):
+        asked = dataclasses.replace(at(request, axis, k), limit_bytes=_limit(config), repeats=1)
+        try:
+            answer = run_child(command, dataclasses.asdict(asked), config.timeout_s)
+        except ChildFailed as failure:
+            found.reason = str(failure)
+            found.runs.append({"value": k, "status": "failed", "error": str(failure)})
+            return
+        found.runs.append({"value": k, **answer})
+        if answer["status"] == "ok":
+            found.confirmed = k
+            return
+        below = bisect.bisect(grid, min((1 - _STEP_DOWN) * k, k - 1))
+        if not below:
+            break
+        k = grid[below - 1]
+    found.reason = "no smaller value that was tried fits either"
+
+
+def findings(
+    result: BenchResult, found: Mapping[str, Found], config: VramConfig, say: Callable[[str], None]
+) -> None:
+    """Add to a result what was found: metrics, details and a table; and tell it."""
+    axis, unit = str(config.find), UNITS[str(config.find)]
+    rows = []
+    for name, arm in found.items():
+        cap = f"{AT_LEAST}: the search ends at {GRIDS[axis][-1]}" if arm.capped else ""
+        none = f"not even {GRIDS[axis][0]} fits into {config.limit_gb:g} GB"
+        result.metrics[f"{name}_fits_{axis}"] = Metric(arm.predicted, unit + cap, "predicted", none)
+        result.metrics[f"{name}_fits_{axis}_confirmed"] = Metric(
+            arm.confirmed, unit, "measured", arm.reason
+        )
+        rows.append(
+            [name, axis, f"{'>= ' if arm.capped else ''}{arm.predicted or 'none'}", arm.confirmed]
+        )
+        confirmed = f"; runs with {arm.confirmed}" if arm.confirmed else ""
+        say(
+            f"  {name}: {axis} up to {rows[-1][2]} in {config.limit_gb:g} GB (predicted){confirmed}"
+        )
+        if arm.runs and arm.confirmed != arm.predicted:
+            result.notices.append(
+                f"{name}: {axis}={arm.predicted} was predicted to fit, but "
+                f"{arm.confirmed or 'nothing'} did: {arm.runs[0]['status']}"
+            )
+    columns = ["arm", "find", "predicted", "confirmed"]
+    result.details["table"] = {"columns": columns, "rows": rows}
+    result.details["fits"] = {
+        "find": axis,
+        "limit_gb": config.limit_gb,
+        "grid": GRID_TEXTS[axis],
+        "cap": GRIDS[axis][-1],
+        "unit": unit,
+        "arms": {name: dataclasses.asdict(arm) for name, arm in found.items()},
+    }

@@ -1,0 +1,189 @@
+"""Memory that a program would need on a GPU, predicted without one: sizes of live storages, nothing allocated.
+
+`StorageTracker` sees every operator's outputs and counts the storages behind them until they die.  Under
+`FakeTensorMode` tensors have shapes but no data, so that any size can be asked for; `predicting` combines the two, and
+for a named GPU adds what libraries and kernels take (`phasebench.bench.vram.gpus`) and how the caching allocator cuts its
+segments (`phasebench.bench.vram.allocator`).  The fake tensors are on the CPU, whose fused attention stands for the GPU's:
+neither holds the T x T scores.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd.function import BackwardCFunction
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from phasebench.bench.vram.allocator import Allocator, Block, Caching, Exact
+from phasebench.bench.vram.gpus import Gpu, attention_backward_bytes, reduction_bytes
+
+_aten: Any = torch.ops.aten
+_REDUCTIONS = {  # operator -> which of its arguments are the axes
+    _aten.sum.dim_IntList: 1,
+    _aten.mean.dim: 1,
+    _aten.amax.default: 1,
+    _aten.sum.default: None,
+    _aten.mean.default: None,
+    _aten.max.default: None,
+}
+_DEVICE = torch.ops.prim.device.default
+_ATTENTION_BACKWARD = _aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+
+
+@contextmanager
+def predicting(gpu: Gpu | None = None, limit: int | None = None) -> Iterator[StorageTracker]:
+    """Within it, tensors are fake and on the CPU, and the tracker counts their bytes; make the model within it too.
+
+    With a `gpu`, as that device would: workspaces included, and `PredictedOutOfMemory` raised where more than `limit`
+    bytes would be reserved.  Without one, tensors alone.
+    """
+    tracker = StorageTracker(Caching(limit), gpu) if gpu else StorageTracker()
+    with FakeTensorMode(), tracker:
+        yield tracker
+
+
+@dataclass
+class _Live:
+    """A storage that is alive, and its block; None while it is not known whether it needs one (`_Sum`)."""
+
+    storage: weakref.ref[Any]
+    size: int
+    block: Block | None
+
+
+@dataclass
+class _Sum:
+    """A sum of two gradients: whether it takes over the block of the first is known once that is dead, or is not."""
+
+    operand: int
+    result: int
+
+
+class StorageTracker(TorchDispatchMode):
+    """Counts the bytes of live storages made within it, as an allocator hands them out, and their peak: a `Meter`.
+
+    Works on fake and on real tensors.  Views share their storage and count once.
+
+    Example:
+        >>> with predicting() as tracker:
+        ...     x = torch.zeros(1000, 1000)
+        ...     y = (x + 1).sum()
+        >>> tracker.allocated(), tracker.peak()
+        (4000768, 8001024)
+    """
+
+    def __init__(self, allocator: Allocator | None = None, gpu: Gpu | None = None) -> None:
+        super().__init__()
+        self.memory, self.gpu = allocator or Exact(), gpu
+        self._live: dict[int, _Live] = {}
+        self._peak = 0
+        self._sum: _Sum | None = None
+
+    def keep(self, size: int) -> None:
+        """Count a block that nothing gives back."""
+        self.memory.malloc(size)
+
+    def allocated(self) -> int:
+        """Bytes live now."""
+        self._settle()
+        return self.memory.allocated
+
+    def peak(self) -> int:
+        """The most bytes live at one time since the last reset."""
+        self._settle()
+        return self._peak
+
+    def reserved(self) -> int:
+        """Bytes that the allocator holds now, in use or free."""
+        return self.memory.reserved
+
+    def reset_peak(self) -> None:
+        """Start a new peak from what is live now."""
+        self._settle()
+        self._peak = self.memory.allocated
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[
+                0
+            ].fake_device  # two calls of three: answered here, a prediction takes half the time
+        self._settle()
+        out = func(*args, **(kwargs or {}))
+        if (
+            func is _aten._efficientzerotensor.default
+        ):  # a zero without memory, which its fake does not know
+            return out
+        sums = func is _aten.add.Tensor and _autograd_accumulates() and not args[0]._is_view()
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._track(tensor, later=sums)
+        if sums:
+            self._sum = _Sum(args[0].untyped_storage()._cdata, out.untyped_storage()._cdata)
+        self._count(self._within(func, args))
+        return out
+
+    def _within(self, func: Any, args: Any) -> int:
+        """Bytes that the kernel takes for itself."""
+        if self.gpu is None:
+            return 0
+        if func in _REDUCTIONS:
+            at = _REDUCTIONS[func]
+            axes = [] if at is None or len(args) <= at or args[at] is None else list(args[at])
+            return reduction_bytes(args[0], axes, self.gpu)
+        return attention_backward_bytes(args[1]) if func is _ATTENTION_BACKWARD else 0
+
+    def _count(self, within: int = 0) -> None:
+        if within:
+            block = self.memory.malloc(within)
+            self._peak = max(self._peak, self.memory.allocated)
+            self.memory.free(block)
+        self._peak = max(self._peak, self.memory.allocated)
+
+    def _track(self, tensor: Tensor, later: bool) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._live:
+            return
+        size = storage.nbytes()
+        block = None if later else self.memory.malloc(size)
+        self._live[key] = _Live(weakref.ref(storage, lambda _: self._died(key)), size, block)
+
+    def _died(self, key: int) -> None:
+        dead = self._live.pop(key)
+        if (
+            self._sum
+            and self._sum.operand == key
+            and self._live[self._sum.result].size == dead.size
+        ):
+            self._live[self._sum.result].block, self._sum = dead.block, None
+        elif self._sum and self._sum.result == key:
+            self._sum = None
+        elif dead.block:
+            self.memory.free(dead.block)
+
+    def _settle(self) -> None:
+        """Give the sum of two gradients memory of its own, unless the first was then dead.
+
+        If so, and it is no view, autograd adds in place (torch/csrc/autograd/input_buffer.cpp); but never within a
+        dispatch mode such as this, where it would appear to need a tensor more.
+        """
+        if self._sum:
+            found = self._live[self._sum.result]
+            found.block, self._sum = self.memory.malloc(found.size), None
+            self._count()
+
+
+def _autograd_accumulates() -> bool:
+    """Whether autograd's engine itself is at work, not Python code that it has called, and may add in place."""
+    node = torch._C._current_autograd_node()
+    return (
+        node is not None and not isinstance(node, BackwardCFunction) and not torch.is_grad_enabled()
+    )

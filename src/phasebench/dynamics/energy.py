@@ -1,0 +1,119 @@
+"""The energy along a flow, step by step: what is kept of a trajectory is a few numbers a step, so it can be long.
+
+With E_ref = mean_i(T_i(0) + |V_i(0)|) of a layer, over its tokens i:
+
+    drift_i(t) = |H_i(t) - H_i(0)| / E_ref
+    exchange_i = max_t |T_i(t) - T_i(0)| / E_ref    the energy that moves between T and V
+
+Energies are float64; states and forces are in the precision of the states given.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from phasebench.dynamics import HamiltonianFlow
+
+Start = tuple[HamiltonianFlow, Tensor, Tensor]
+_BYTES = 2**27  # of W q + b in float64, of as many steps as are taken at once
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A language model."""
+
+    def modules(self) -> Any: ...
+
+    def states(self, tokens: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One layer's flow of n steps, over its tokens; float64, on the CPU. Index 0 is the start where there are n + 1."""
+
+    reference: float  # E_ref
+    mean_energy: float  # of H over tokens and steps
+    mean: Tensor  # (n + 1) (mean_i H_i(t) - mean_i H_i(0)) / E_ref
+    max_drift: Tensor  # (n) max_i drift_i(t)
+    mean_drift: Tensor  # (n) mean_i drift_i(t)
+    exchange: Tensor  # (tokens)
+    max_q: Tensor  # (n + 1) max_i |q_i(t)|, Euclidean
+    max_p: Tensor  # (n + 1)
+    free_q: float  # max_i |q_i(0) + t p_i(0)| at the end: what motion without a force would have reached
+
+    @property
+    def worst(self) -> float:
+        """The largest drift over tokens and steps."""
+        return self.max_drift.max().item()
+
+    @property
+    def bad_step(self) -> int | None:
+        """The first step whose energies are not finite, from 1; None if all are."""
+        bad = ~(self.max_drift.isfinite() & self.mean[1:].isfinite())
+        return int(bad.nonzero()[0]) + 1 if bad.any() else None
+
+
+def flow_starts(model: Reader, tokens: Tensor) -> list[Start]:
+    """Each layer's flow with the q and p, of shape (B, T, D), that it starts from on those tokens."""
+    starts: list[Start] = []
+
+    def remember(ode: Any, state: tuple[Tensor, Tensor]) -> None:
+        starts.append((ode, *state))
+
+    flows: list[nn.Module] = [m for m in model.modules() if isinstance(m, HamiltonianFlow)]
+    hooks = [flow.register_forward_pre_hook(remember) for flow in flows]
+    try:
+        model.states(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return starts
+
+
+def energies(
+    ode: HamiltonianFlow,
+    q: Tensor,
+    p: Tensor,
+    *,
+    steps: int,
+    dt: float,
+    integrator: str | None = None,
+) -> Trace:
+    """The energies along the flow from (q, p), one token a row; null integrator: the flow's own.
+
+    They are taken of several steps at once: one by one, they would take longer on a GPU than the flow itself.
+    """
+    V = ode.potential().cast(torch.float64)
+    states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator or ode.integrator)
+    at_once = max(1, _BYTES // (8 * q[..., 0].numel() * ode.a.numel()))
+    start_H = start_T = exchange = torch.empty(0)
+    rows: list[Tensor] = []
+    while part := list(itertools.islice(states, at_once)):
+        q2, p2 = (torch.stack(coordinate).double() for coordinate in zip(*part, strict=True))
+        T = p2.square().sum(-1).flatten(1) / 2
+        H = V.energy(q2, p2).flatten(1)
+        if not rows:
+            start_H, start_T, exchange = H[0], T[0], torch.zeros_like(T[0])
+        change = (H - start_H).abs()
+        exchange = torch.maximum(exchange, (T - start_T).abs().amax(0))
+        norms = (x.square().sum(-1).flatten(1).amax(1).sqrt() for x in (q2, p2))
+        rows.append(torch.stack((H.mean(1), change.amax(1), change.mean(1), *norms)))
+    reference = (start_T + (start_H - start_T).abs()).mean().item()
+    mean, largest, average, max_q, max_p = torch.cat(rows, 1).cpu()
+    free = q.double() + steps * dt * p.double()
+    return Trace(
+        reference=reference,
+        mean_energy=mean.mean().item(),
+        mean=(mean - mean[0]) / reference,
+        max_drift=largest[1:] / reference,
+        mean_drift=average[1:] / reference,
+        exchange=exchange.cpu() / reference,
+        max_q=max_q,
+        max_p=max_p,
+        free_q=free.square().sum(-1).amax().sqrt().item(),
+    )

@@ -1,0 +1,1 @@
+"""The exact adjoint on a GPU: Triton kernels and CUDA graphs."""

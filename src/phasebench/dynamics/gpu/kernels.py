@@ -1,0 +1,415 @@
+"""Triton kernels of the flow on a lattice: everything between the matrix products of a kick, each in one pass.
+
+Legend: as in `exact` and `lattice`: Q, P integers; s, r a token's spacings of q and p, powers of two; largest |Q| or
+|P| that was too large, else 0; q, p, w, v float32; z = W q + b and u = W v, rows of H numbers in the precision of the
+products; S = a . sigma'(z), C = a . sigma''(z) . u; F_ = S W, G = C W; h, d the sizes of a kick and of the drift after
+it.
+
+Arithmetic is in float32 and must give the same bits in both directions, so multiplications and additions are never
+fused (`enable_fp_fusion=False` at every launch, see `plan.launch`).
+
+With TRITON_INTERPRET=1 they run on the CPU, for tests.
+"""
+# pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportArgumentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (
+    tl.constexpr(i) for i in range(4)
+)  # in the order of `POTENTIALS`
+
+
+@triton.jit
+def _rint(x):
+    """To the nearest integer, halves to even: by adding and taking away 2^23, above which float32 holds integers."""
+    up = tl.where(x >= 0, (x + 8388608.0) - 8388608.0, (x - 8388608.0) + 8388608.0)
+    return tl.where(tl.abs(x) < 8388608.0, up, x)
+
+
+@triton.jit
+def _gelu_slope(z):
+    return 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)) + z * (
+        0.3989422804014327 * tl.exp(-0.5 * z * z)
+    )
+
+
+@triton.jit
+def _slope(z, KIND: tl.constexpr):
+    """sigma'(z)"""
+    if KIND == LOGCOSH:
+        e = tl.exp(-2.0 * tl.abs(z))
+        t = (1.0 - e) / (1.0 + e)
+        return tl.where(z < 0, -t, t)
+    if KIND == GELU:
+        return _gelu_slope(z)
+    if KIND == GELU_INTEGRAL:
+        return z * (0.5 * (1.0 + tl.erf(z * 0.7071067811865476)))
+    e = tl.exp(-tl.abs(z))
+    return tl.where(z < 0, e / (1.0 + e), 1.0 / (1.0 + e))
+
+
+@triton.jit
+def _curvature(z, slope, KIND: tl.constexpr):
+    """sigma''(z)"""
+    if KIND == LOGCOSH:
+        return 1.0 - slope * slope
+    if KIND == GELU:
+        return 0.3989422804014327 * tl.exp(-0.5 * z * z) * (2.0 - z * z)
+    if KIND == GELU_INTEGRAL:
+        return _gelu_slope(z)
+    return slope * (1.0 - slope)
+
+
+@triton.jit
+def _top(x, mask):
+    """max |x|, with NaN as infinity"""
+    return tl.max(tl.where(mask, tl.where(x == x, tl.abs(x), float("inf")), 0.0), 0)
+
+
+@triton.jit
+def _remember(units, mask, largest, LIMIT: tl.constexpr):
+    """largest = max(largest, |units|) where that is beyond LIMIT."""
+    top = _top(units, mask)
+    if top >= LIMIT:
+        tl.atomic_max(largest, top)
+
+
+@triton.jit
+def take(
+    W,
+    a,
+    b,
+    W_,
+    a_,
+    b_,
+    dW,
+    largest,
+    check,
+    size,
+    H: tl.constexpr,
+    BACKWARD: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Copy a layer's parameters; the checksum from zero, before a forward pass largest too, before a backward dW."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < size
+    tl.store(W_ + i, tl.load(W + i, mask=mask).to(W_.dtype.element_ty), mask=mask)
+    tl.store(a_ + i, tl.load(a + i, mask=i < H).to(tl.float32), mask=i < H)
+    tl.store(b_ + i, tl.load(b + i, mask=i < H).to(tl.float32), mask=i < H)
+    if BACKWARD:
+        tl.store(dW + i, tl.zeros((BLOCK,), tl.float32), mask=mask)
+    if tl.program_id(0) == 0:
+        tl.store(check, 0)
+        if not BACKWARD:
+            tl.store(largest, 0.0)
+
+
+@triton.jit
+def _spacing(reach, FINEST: tl.constexpr):
+    """The least power of two >= reach, but no finer than 2^(FINEST - 127); by the bits of float32."""
+    bits = reach.to(tl.int32, bitcast=True)
+    exponent = (bits >> 23) + ((bits & 0x7FFFFF) != 0).to(tl.int32)
+    return (tl.minimum(tl.maximum(exponent, FINEST), 253) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _add_checksum(Q, P, i, offset, total, check):
+    """check += sum of X_i (2 i + 1) modulo 2^64, i counted over all of Q, then all of P (`lattice.checksum`)."""
+    odd = 2 * (i.to(tl.int64) + offset) + 1
+    tl.atomic_add(check, tl.sum(Q.to(tl.int64) * odd + P.to(tl.int64) * (odd + 2 * total), 0))
+
+
+@triton.jit
+def encode(
+    q,
+    p,
+    stride_q,
+    stride_p,
+    Q,
+    P,
+    s,
+    r,
+    s_end,
+    r_end,
+    largest,
+    check,
+    first,
+    total,
+    tokens,
+    duration,
+    omega,
+    scale,
+    of_p,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,
+    FINEST: tl.constexpr,
+    LIMIT: tl.constexpr,
+):
+    """Choose a token's spacings, as `Lattice.around` does, and round it; zeros from `tokens` on."""
+    row = tl.program_id(0)
+    col = tl.arange(0, WIDTH)
+    inside = col < D
+    mask = col < tl.where(row < tokens, D, 0)
+    x = tl.load(q + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0)
+    y = tl.load(p + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0)
+    at, speed = _top(x, mask), _top(y, mask)
+    s_, r_ = (
+        _spacing(scale * (at + duration * speed), FINEST),
+        _spacing(scale * of_p * tl.maximum(speed, omega * at), FINEST),
+    )
+    x, y = _rint(x / s_), _rint(y / r_)
+    _remember(x, mask, largest, LIMIT)
+    _remember(y, mask, largest, LIMIT)
+    Q_, P_ = x.to(tl.int32), y.to(tl.int32)
+    tl.store(Q + row * D + col, Q_, mask=inside)
+    tl.store(P + row * D + col, P_, mask=inside)
+    tl.store(s + row, s_)
+    tl.store(r + row, r_)
+    if row < tokens:
+        tl.store(s_end + row, s_)
+        tl.store(r_end + row, r_)
+    _add_checksum(Q_, P_, row * D + col, first * D, total, check)
+
+
+@triton.jit
+def finish(
+    Q,
+    P,
+    s,
+    r,
+    largest,
+    check,
+    Q_end,
+    P_end,
+    q,
+    p,
+    largest_end,
+    start,
+    size,
+    D: tl.constexpr,
+    LIMIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Keep Q, P, largest and the checksum; q = Q s, p = P r, or NaN if anything has left the lattice's range."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < size
+    Q_, P_ = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
+    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
+    good = tl.load(largest) < LIMIT
+    tl.store(Q_end + i, Q_, mask=mask)
+    tl.store(P_end + i, P_, mask=mask)
+    tl.store(q + i, tl.where(good, Q_.to(tl.float32) * s_, float("nan")), mask=mask)
+    tl.store(p + i, tl.where(good, P_.to(tl.float32) * r_, float("nan")), mask=mask)
+    if tl.program_id(0) == 0:
+        tl.store(largest_end, tl.load(largest))
+        tl.store(start, tl.load(check))
+
+
+@triton.jit
+def load(
+    Q_end,
+    P_end,
+    s_end,
+    r_end,
+    dq,
+    dp,
+    stride_q,
+    stride_p,
+    Q,
+    P,
+    s,
+    r,
+    w,
+    v,
+    size,
+    room,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """What a backward pass begins with; zeros from `size` to `room`, which add nothing to any sum."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask, all_ = i < size, i < room
+    row, col = i // D, i % D
+    tl.store(Q + i, tl.load(Q_end + i, mask=mask, other=0), mask=all_)
+    tl.store(P + i, tl.load(P_end + i, mask=mask, other=0), mask=all_)
+    tl.store(
+        s + row, tl.load(s_end + row, mask=mask & (col == 0), other=1.0), mask=all_ & (col == 0)
+    )
+    tl.store(
+        r + row, tl.load(r_end + row, mask=mask & (col == 0), other=1.0), mask=all_ & (col == 0)
+    )
+    tl.store(
+        w + i, tl.load(dq + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0), mask=all_
+    )
+    tl.store(
+        v + i, tl.load(dp + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0), mask=all_
+    )
+
+
+@triton.jit
+def unload(Q, P, w, v, dq, dp, check, offset, total, size, BLOCK: tl.constexpr):
+    """What a backward pass ends with."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < size
+    tl.store(dq + i, tl.load(w + i, mask=mask), mask=mask)
+    tl.store(dp + i, tl.load(v + i, mask=mask), mask=mask)
+    Q_, P_ = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
+    _add_checksum(Q_, P_, i, offset, total, check)
+
+
+@triton.jit
+def judge(largest, check, start, facts, LIMIT: tl.constexpr):
+    """facts = (largest, whether the reversal missed its start, NaN if either is wrong, else 0)."""
+    top = tl.load(largest)
+    missed = tl.load(check) != tl.load(start)
+    tl.store(facts, top)
+    tl.store(facts + 1, missed.to(tl.float32))
+    tl.store(facts + 2, tl.where(missed | (top >= LIMIT), float("nan"), 0.0))
+
+
+@triton.jit
+def slope(Z, a, b, size, H: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr):
+    """Z = W q becomes S = a . sigma'(Z + b)."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < size
+    z = tl.load(Z + i, mask=mask, other=0.0).to(tl.float32) + tl.load(b + i % H)
+    tl.store(Z + i, (tl.load(a + i % H) * _slope(z, KIND)).to(Z.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def slopes(
+    Z,
+    U,
+    a,
+    b,
+    da,
+    db,
+    k,
+    rows,
+    H: tl.constexpr,
+    KIND: tl.constexpr,
+    GROUP: tl.constexpr,
+    R: tl.constexpr,
+    B: tl.constexpr,
+):
+    """Z = W q becomes C, U = u becomes S, with the bits of `slope`; adds -k sum sigma' u and -k sum C to da and db.
+
+    da and db have a row for each GROUP rows of Z, which only one program writes: sums then do not depend on the order.
+    """
+    group = tl.program_id(0)
+    col = tl.program_id(1) * B + tl.arange(0, B)
+    inside = col < H
+    a_ = tl.load(a + col, mask=inside, other=0.0)[None, :]
+    b_ = tl.load(b + col, mask=inside, other=0.0)[None, :]
+    sum_a = tl.zeros((R, B), tl.float32)
+    sum_b = tl.zeros((R, B), tl.float32)
+    for start in range(0, GROUP, R):
+        row = group * GROUP + start + tl.arange(0, R)
+        mask = (row < rows)[:, None] & inside[None, :]
+        at = row[:, None] * H + col[None, :]
+        z = tl.load(Z + at, mask=mask, other=0.0).to(tl.float32) + b_
+        u = tl.load(U + at, mask=mask, other=0.0).to(tl.float32)
+        slope = _slope(z, KIND)
+        C = a_ * _curvature(z, slope, KIND) * u
+        tl.store(Z + at, C.to(Z.dtype.element_ty), mask=mask)
+        tl.store(U + at, (a_ * slope).to(U.dtype.element_ty), mask=mask)
+        sum_a += slope * u
+        sum_b += C
+    at_a = da + group * H + col
+    at_b = db + group * H + col
+    tl.store(at_a, tl.load(at_a, mask=inside) - k * tl.sum(sum_a, 0), mask=inside)
+    tl.store(at_b, tl.load(at_b, mask=inside) - k * tl.sum(sum_b, 0), mask=inside)
+
+
+@triton.jit
+def _units(Q, F_, s, r, h, g, omega2):
+    """round(h F(q) / r) with F = -g F_ - omega^2 q"""
+    q = Q.to(tl.float32) * s
+    return _rint((h * (-(g * F_) - omega2 * q)) / r)
+
+
+@triton.jit
+def shear(
+    Q,
+    P,
+    F_,
+    s,
+    r,
+    X,
+    largest,
+    h,
+    d,
+    g,
+    omega2,
+    size,
+    KICK: tl.constexpr,
+    D: tl.constexpr,
+    LIMIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """A kick by h (where KICK), then a drift by d; X = q, in the precision of the next product."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < size
+    q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
+    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
+    if KICK:
+        units = _units(
+            q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, r_, h, g, omega2
+        )
+        _remember(units, mask, largest, LIMIT)
+        p += units.to(tl.int32)
+        _remember(p.to(tl.float32), mask, largest, LIMIT)
+        tl.store(P + i, p, mask=mask)
+    units = _rint(d * (p.to(tl.float32) * r_) / s_)
+    _remember(units, mask, largest, LIMIT)
+    q += units.to(tl.int32)
+    _remember(q.to(tl.float32), mask, largest, LIMIT)
+    tl.store(Q + i, q, mask=mask)
+    tl.store(X + i, (q.to(tl.float32) * s_).to(X.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def unshear(
+    Q,
+    P,
+    w,
+    v,
+    F_,
+    G,
+    s,
+    r,
+    X,
+    h,
+    d,
+    g,
+    omega2,
+    size,
+    KICK: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Undo a kick by h (where KICK), then a drift by d, and transpose them; X = (q, v), one after the other.
+
+    The kick: P -= round(h F / r), w -= h g G + h omega^2 v.  The drift: Q -= round(d p / s), v += d w.
+    """
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < size
+    q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
+    w_, v_ = tl.load(w + i, mask=mask, other=0.0), tl.load(v + i, mask=mask, other=0.0)
+    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
+    if KICK:
+        p -= _units(
+            q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, r_, h, g, omega2
+        ).to(tl.int32)
+        w_ -= h * g * tl.load(G + i, mask=mask, other=0.0).to(tl.float32) + h * omega2 * v_
+        tl.store(P + i, p, mask=mask)
+        tl.store(w + i, w_, mask=mask)
+    q -= _rint(d * (p.to(tl.float32) * r_) / s_).to(tl.int32)
+    v_ += d * w_
+    tl.store(Q + i, q, mask=mask)
+    tl.store(v + i, v_, mask=mask)
+    tl.store(X + i, (q.to(tl.float32) * s_).to(X.dtype.element_ty), mask=mask)
+    tl.store(X + size + i, v_.to(X.dtype.element_ty), mask=mask)

@@ -1,1 +1,0 @@
-"""What is measured about the machine: devices, memory, time, environment."""

@@ -1,0 +1,144 @@
+"""Cross-entropy of a linear head without ever holding all its logits.
+
+Legend: z states (N, D); W head (V, D); y = W z logits; c_n = ln sum_v e^{y_nv}; L = sum_n c_n - y_n[target_n], in nats;
+dL/dy = e^{y - c} - onehot(target).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from phasebench.data.batches import IGNORED
+from phasebench.dynamics.precision import float32_products
+from phasebench.models.logits import gradients, normalizers
+from phasebench.models.tied_table import Deferred
+
+
+def linear_cross_entropy(
+    z: Float[Tensor, "N D"],
+    W: Float[Tensor, "V D"],
+    targets: Int[Tensor, " N"],
+    chunk: int,
+    deferred: Deferred | None = None,
+) -> Float[Tensor, ""]:
+    """L, over the scored targets: those of -100 are not.
+
+    At most chunk x V logits exist at one time; the backward pass computes them again, and adds to one dL/dW in place.
+    With `deferred`, dL/dW is left to it: so that it need not live through the backward pass of the whole model, the
+    logits are then computed a third time, which is a fifth of the head's arithmetic more.
+    (torch 2.13 has such a loss, 2.11 has not; `torch.utils.checkpoint` around a chunk holds three dL/dW.)
+    Products are in the precision of autocast, L and dL/dy in float32 or better.
+    """
+    kind = z.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
+    return _LinearCrossEntropy.apply(z, W, targets, chunk, dtype, deferred)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        W: Tensor,
+        targets: Tensor,
+        chunk: int,
+        dtype: torch.dtype,
+        deferred: Deferred | None,
+    ) -> Tensor:
+        known = targets.clamp(min=0)[:, None]
+        c, at_target = z.new_empty(2, len(z), 1, dtype=torch.promote_types(dtype, torch.float32))
+        with torch.autocast(z.device.type, enabled=False):
+            head = _head(W, dtype)
+            for part in _chunks(z, chunk):
+                c[part], at_target[part] = normalizers(
+                    F.linear(z[part].to(dtype), head), known[part], len(W)
+                )
+        ctx.save_for_backward(z, W, targets, c)
+        ctx.plain = chunk, dtype, deferred
+        return torch.where((targets != IGNORED)[:, None], c - at_target, 0.0).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        (z, W, targets, c), (chunk, dtype, deferred) = ctx.saved_tensors, ctx.plain
+        dz, dW = torch.empty_like(z), None if deferred else torch.zeros_like(W)
+        with torch.autocast(z.device.type, enabled=False):
+            head = _head(W, dtype)
+            for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+                dz[part] = dy @ head
+                if dW is not None:
+                    _add_product(dW, dy, z[part].to(dtype))
+                del dy
+        if deferred:
+            products = torch.get_float32_matmul_precision()
+            deferred.parts.append(
+                lambda dW: _add_head_gradient(
+                    dW, z, W, targets, c, chunk, dtype, upstream, products
+                )
+            )
+        return dz, dW, None, None, None, None
+
+
+def _add_head_gradient(
+    dW: Tensor,
+    z: Tensor,
+    W: Tensor,
+    targets: Tensor,
+    c: Tensor,
+    chunk: int,
+    dtype: torch.dtype,
+    upstream: Tensor,
+    products: str,
+) -> None:
+    """dW += dL/dW."""
+    with float32_products(products), torch.autocast(z.device.type, enabled=False):
+        head = _head(W, dtype)
+        for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+            _add_product(dW, dy, z[part].to(dtype))
+            del dy
+
+
+def _logit_gradients(
+    z: Tensor, head: Tensor, targets: Tensor, c: Tensor, chunk: int, vocab: int, upstream: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of each chunk, and there dL/dy times upstream, as wide as the head.
+
+    A caller that deletes dy before it asks for the next has one chunk of logits at a time.
+    """
+    weights = torch.where(targets != IGNORED, upstream, 0.0)[:, None]
+    targets = targets.clamp(min=0)[:, None]
+    for part in _chunks(z, chunk):
+        y = F.linear(z[part].to(head.dtype), head)
+        dy = gradients(y, targets[part], c[part], weights[part], vocab)
+        del y
+        yield part, dy
+        del dy
+
+
+def _chunks(z: Tensor, chunk: int) -> list[slice]:
+    """The rows of each chunk; of tensors without values, whose memory is predicted, three chunks stand for all."""
+    parts = [slice(start, start + chunk) for start in range(0, len(z), chunk)]
+    return [*parts[:2], parts[-1]] if isinstance(z, FakeTensor) and len(parts) > 3 else parts
+
+
+def _head(W: Tensor, dtype: torch.dtype) -> Tensor:
+    """W in dtype; where that is a copy anyway, with rows of zeros up to a multiple of 64, as fast kernels need."""
+    if W.dtype == dtype:
+        return W
+    return F.pad(W.to(dtype), (0, 0, 0, -len(W) % 64))
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left^T right, of whose rows only as many are used as total has."""
+    if left.dtype == total.dtype:
+        total.addmm_(left[:, : len(total)].T, right)
+    else:
+        total += (left.T @ right)[: len(total)]

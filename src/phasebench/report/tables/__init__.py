@@ -1,1 +1,0 @@
-"""The table in the forms that people, papers and programs read."""

@@ -1,0 +1,1 @@
+"""results.json: metrics, gates, conditions, environment, schema."""

@@ -1,0 +1,134 @@
+"""Strict JSON on disk: values that JSON can hold, text that people can read, files that are whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from phasebench.config.schema import ConfigError
+
+LINE = 140  # characters
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """A scalar or array of numpy or torch, neither of which is imported here."""
+
+    def tolist(self) -> Any: ...
+
+
+def plain(value: Any, at: str, lost: dict[str, str]) -> Any:
+    """`value` as dicts, lists, strings, finite numbers, booleans and None.
+
+    A float that is not finite becomes None, and `lost` gets its place (a dotted path below `at`) and the reason.
+    Raises TypeError, with the place, for what JSON cannot hold.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        lost[at] = f"not finite: {float(value)}"
+        return None
+    if isinstance(value, str | os.PathLike):
+        return str.__str__(value) if isinstance(value, str) else os.fsdecode(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}, at, lost)
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, at, lost)
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{at}[{index}]", lost) for index, item in enumerate(value)]
+    if isinstance(value, ArrayLike):
+        converted = value.tolist()
+        if type(converted) is not type(value):  # numpy's long double converts to itself
+            return plain(converted, at, lost)
+    raise TypeError(f"{at}: JSON cannot hold a {type(value).__name__}")
+
+
+def _plain_mapping(value: Mapping[Any, Any], at: str, lost: dict[str, str]) -> dict[str, Any]:
+    found = {
+        str(key): plain(item, f"{at}.{key}" if at else str(key), lost)
+        for key, item in value.items()
+    }
+    if len(found) != len(value):
+        raise TypeError(f"{at}: two keys have the same text")
+    return found
+
+
+def dumps(value: Any, indent: int = 0) -> str:
+    """JSON text of plain values. Scalars that belong together share a line: a list of them, a small group of keys.
+
+    Raises ValueError for NaN and Infinity.
+    """
+    line = json.dumps(value, allow_nan=False)
+    if not isinstance(value, dict | list):
+        return line
+    nested = any(
+        isinstance(item, dict | list)
+        for item in (value.values() if isinstance(value, dict) else value)
+    )
+    if not nested and (isinstance(value, list) or len(line) + 2 * indent <= LINE):
+        return line
+    pad = "  " * (indent + 1)
+    if isinstance(value, dict):
+        parts = [
+            f"{pad}{json.dumps(key)}: {dumps(item, indent + 1)}" for key, item in value.items()
+        ]
+    else:
+        parts = [pad + dumps(item, indent + 1) for item in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n" + ",\n".join(parts) + f"\n{'  ' * indent}{closing}"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file (text as UTF-8) so that a reader, or a crash, sees none of it or all. Raises OSError, naming it."""
+    temporary = path.with_name(f".phasebench-{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (
+        OSError
+    ) as error:  # of a full disk, it names no file; of the temporary one, a name that means nothing
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def destination(path: Path | str, key: str, name: str) -> Path:
+    """The file that `path` means, in a folder that exists and can be written; a folder means the file `name` in it.
+
+    Links are followed, and missing folders made. Raises `ConfigError` for `key` where no regular file can be written:
+    a device such as /dev/stdout would be replaced by a file, not written to.
+    """
+    try:
+        is_folder = str(path).endswith(os.sep) or Path(path).is_dir()
+        target = (Path(path) / name if is_folder else Path(path)).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        special = target.exists() and not target.is_file()
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".phasebench-") as probe:
+            probe.write(b"probe")
+            probe.flush()
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ValueError: a null byte; RuntimeError: a circle of links
+        problem = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(
+            key, path, f"cannot be written: {problem}", "choose a file in a writable folder"
+        ) from error
+    if special:
+        raise ConfigError(key, path, "exists and is not a regular file", "choose another file")
+    return target

@@ -1,0 +1,1 @@
+"""The command: Hydra, one job, sweeps, errors."""

@@ -1,0 +1,262 @@
+"""Where Hydra ends and phasebench begins: schemas, resolvers, a job, exit code.
+
+Only the front imports hydra: this module, `phasebench.run.cli` and `phasebench.run.sweep.grid`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from phasebench.config import help as usage
+from phasebench.config.schema import BENCH_SCHEMAS, Config, ConfigError
+from phasebench.config.validation import keys_at, nearest, to_config
+from phasebench.run.gpus import scale_for
+from phasebench.run.sweep.point import Point
+from phasebench.run.sweep.state import state
+from phasebench.run.sweep.worker import run_point
+
+SWEEPER = {  # hydra/sweeper=resuming: the keys of Hydra's own sweeper
+    "_target_": "hydra_plugins.phasebench_sweeper.ResumingSweeper",
+    "max_batch_size": None,
+    "params": None,
+}
+
+_exit_codes: list[int] = []  # one a job of this process; hydra.main itself returns nothing
+
+
+def command(entry: Callable[[], None]) -> int:
+    """Run Hydra's entry point; the exit code is the worst of its jobs' (0 passed, 1 a gate failed, 2 not measured).
+
+    Hydra would print a traceback and exit with 1; here its errors become one message and exit code 2.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
+    # torch's threads wait for each other by spinning; beside a busy neighbour that starves the one they wait for
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _register()
+    try:
+        entry()
+    except BrokenPipeError:  # whoever read our output has gone: python runner.py --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted; a training goes on from its last checkpoint, if it had one, next time",
+            file=sys.stderr,
+        )
+        return 130
+    except Exception as error:
+        return refuse(error)
+    return max(_exit_codes, default=0)
+
+
+def job(tree: DictConfig) -> None:
+    """One run: check the composed configuration, run its benchmarks, write results.json, remember the exit code.
+
+    A point of a sweep runs in a process of its own.
+    """
+    hydra = HydraConfig.get()
+    folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
+    if hydra.mode == RunMode.MULTIRUN:
+        ended(_point(tree, folder, overrides))
+    else:
+        try:
+            ended(_single(tree, folder, overrides))
+        except Exception as error:
+            ended(refuse(error))
+
+
+def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
+    config = to_config(chosen(tree, overrides))
+    if (
+        config.sweep_name is not None
+        or config.dry_run
+        or "sweep" in HydraConfig.get().runtime.choices
+    ):
+        raise ConfigError(
+            "sweep_name",
+            config.sweep_name,
+            "is of a sweep, and this is a single run",
+            "put -m (--multirun) before it: python runner.py -m +sweep=ode sweep_name=NAME",
+        )
+    from phasebench.run.job import execute  # imports torch, which --help and --cfg must not
+
+    return execute(config, folder, overrides)
+
+
+def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
+    """A point of a sweep. phasebench's sweeper has left it in its folder; any other of Hydra's sweepers has not."""
+    try:
+        if HydraConfig.get().sweeper["_target_"] != SWEEPER["_target_"]:
+            Point(
+                chosen(tree, overrides),
+                tuple(overrides),
+                label=f"point {folder.name}: {' '.join(overrides)}",
+            ).save(folder)
+        point = Point.load(folder)
+        if isinstance(point.config, ConfigError):
+            raise point.config
+        print(point.label, flush=True)
+        run_point(folder, point.config.job_timeout_s)
+    except BrokenPipeError:  # whoever read our output has gone, which ends the sweep
+        raise
+    except Exception as error:  # the other points go on
+        return refuse(error)
+    return 2 if (code := state(folder, point).exit_code) is None else code
+
+
+def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed configuration as plain values, without those that a preset has for benches of other runs.
+
+    With bench=ppl, say, an experiment's values for bench.energy have no schema below them: nobody chose that bench.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+    for name in [name for name in values["bench"] or {} if name in BENCH_SCHEMAS]:
+        asked = any(override.lstrip("+").startswith(f"bench.{name}.") for override in overrides)
+        if OmegaConf.get_type(tree.bench, name) is dict and not asked:
+            del values["bench"][name]
+    return values
+
+
+def ended(code: int) -> None:
+    """Remember the exit code of a job, or of a sweep."""
+    _exit_codes.append(code)
+
+
+def explain(error: Exception) -> ConfigError | None:
+    """What a user can act on in an error: key, value, choices, fix; None for an error that is not the input's."""
+    if isinstance(error, ConfigError):
+        return error
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error)
+    if isinstance(error, OSError) and error.filename:
+        return ConfigError(
+            "",
+            "",
+            f"{error.filename}: {error.strerror}",
+            "choose a folder that you may write to "
+            "and that has room (hydra.run.dir, hydra.sweep.dir, output or cache_dir)",
+        )
+    first, _, _ = str(error).partition("\n")
+    if first.startswith("Could not override '"):
+        return _unknown_key(first.split("'")[1])
+    if first.startswith("Error merging override "):
+        key, _, value = first.removeprefix("Error merging override ").partition("=")
+        return ConfigError(key, value, str(error.__cause__).partition("\n")[0])
+    if first.startswith("Config group override must be"):
+        return ConfigError(
+            "", "", first, "choose an option of the group, such as bench=all; --help lists them"
+        )
+    if first.startswith("Ambiguous value for argument"):
+        return ConfigError(
+            "", "", first, "for a sweep over several values put -m (--multirun) before them"
+        )
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return ConfigError("", "", f"the configuration cannot be composed: {first}")
+    return None
+
+
+def _unknown_choice(error: MissingConfigException) -> ConfigError:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    choices = list(error.options or [])
+    if not group or not choices:
+        return ConfigError("", "", str(error).partition("\n")[0])
+    return ConfigError(
+        group, name, f"unknown; choices: {', '.join(choices)}", nearest(name, choices)
+    )
+
+
+def _unknown_key(dotted: str) -> ConfigError:
+    value = next(
+        (o.partition("=")[2] for o in sys.argv[1:] if o.partition("=")[0] == dotted), "..."
+    )
+    group, _, key = dotted.rpartition(".")
+    if dotted.startswith("scale."):
+        fix = "set the key that uses it (model.dim, train.steps, ...), or name the scale: scale=laptop"
+        return ConfigError(
+            dotted, value, "scale=auto takes its sizes from scale=seed or scale=laptop", fix
+        )
+    if dotted == "sweep":
+        return ConfigError(
+            dotted, value, "is a preset, which a plus adds", f"python runner.py -m +sweep={value}"
+        )
+    keys = keys_at(group)
+    if keys is None:
+        return _unknown_key(group)
+    if key in keys:
+        return ConfigError(
+            dotted,
+            value,
+            f"{group} is not part of this run",
+            "name it in the list: bench=[ppl,vram]",
+        )
+    return ConfigError(
+        dotted,
+        value,
+        f"unknown key; keys of {group or 'the configuration'}: {', '.join(keys)}",
+        nearest(key, keys),
+    )
+
+
+def refuse(error: Exception) -> int:
+    """Say what is wrong, in one message if it is the input; the exit code is 2."""
+    message = explain(error)
+    if message is None:
+        traceback.print_exception(error)
+        print("phasebench: this is a bug; please report it with the lines above", file=sys.stderr)
+    else:
+        print(f"phasebench: {message}", file=sys.stderr)
+    return 2
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store("config", Config, group="schema")
+    for name, schema in BENCH_SCHEMAS.items():
+        store.store(name, schema, group="schema/bench")
+    store.store("resuming", SWEEPER, group="hydra/sweeper")
+    OmegaConf.register_new_resolver("scale_for", scale_for, replace=True)
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
+    OmegaConf.register_new_resolver("steps_in", steps_in, replace=True)
+    OmegaConf.register_new_resolver("usage", _usage, replace=True)
+
+
+def _usage(part: str, *, _root_: DictConfig) -> str:
+    """A part of ``--help``: its groups or its keys. A dollar sign would mean something to Hydra's template."""
+    if part == "groups":
+        sources = [
+            source for source in _root_.hydra.runtime.config_sources if source.schema == "file"
+        ]
+        text = usage.groups(Path(source.path) for source in sources)
+    else:
+        own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+        text = usage.keys(OmegaConf.to_container(own, resolve=True))  # type: ignore[arg-type]
+    return text.replace("$", "$$")
+
+
+def steps_in(time: float, dt: float) -> int:
+    """The number of steps of size dt that last that time. Raises ValueError where dt does not divide it.
+
+    >>> steps_in(1.0, 0.2)
+    5
+    """
+    steps = round(time / dt) if dt > 0 else 0
+    if steps < 1 or abs(steps * dt - time) > 1e-6 * time:
+        raise ValueError(f"steps of {dt} do not make up {time}: choose a dt that divides it")
+    return steps
+
+
+def sweep_dir(name: str | None, stamp: str) -> str:
+    """The folder of a sweep: one that its name tells, or one that nobody has used."""
+    return f"outputs/{stamp}-sweep" if name is None else f"outputs/sweeps/{name}"

@@ -1,0 +1,152 @@
+"""One run: the benchmarks that a `Config` asks for, one after the other, into one results.json."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from phasebench.bench.environment import environment
+from phasebench.bench.workbench import Workbench
+from phasebench.config.schema import Config, ConfigError
+from phasebench.report import trackers as track
+from phasebench.report.plots.memory import draw
+from phasebench.report.summary import render
+from phasebench.results.conditions import check
+from phasebench.results.file import ResultsFile
+
+# name -> module with check(workbench, config), which raises ConfigError, and run(workbench, config) -> BenchResult
+BENCHES = {
+    "ppl": "phasebench.bench.ppl.bench",
+    "energy": "phasebench.bench.energy.bench",
+    "vram": "phasebench.bench.vram.bench",
+    "grad": "phasebench.bench.grad.bench",
+    "speed": "phasebench.bench.speed.bench",
+}
+
+
+def execute(
+    config: Config,
+    out: Path,
+    overrides: list[str],
+    console: Console | None = None,
+    point: dict[str, Any] | None = None,
+) -> int:
+    """Run the benchmarks, write out/results.json after each, print the table; returns the exit code.
+
+    `point`: which point of a sweep this is (`phasebench.run.sweep.point.Point.facts`), if it is one.
+    Raises `ConfigError` for input that cannot be used; results.json then says why, and nothing is measured.
+    A benchmark that raises is recorded as failed, and the others go on.
+    """
+    console = console or Console()
+    _show_notices()
+    workbench = Workbench(config, out, console)
+    _check_scale(config, workbench)
+    track.check(config.track)
+    results = ResultsFile(
+        out / "results.json",
+        benchmark_name=config.benchmark_name,
+        device=str(workbench.device),
+        seed=config.seed,
+        config=config.recorded(),
+        overrides=overrides,
+        environment=environment(str(workbench.device)),
+        conditions=[],
+        benches=list(config.bench),
+        copy_to=Path(config.output) if config.output else None,
+        point=point,
+    )
+    try:
+        _prepare(workbench, results)
+        for name in config.bench:
+            _measure(name, workbench, results, _beside(point or {}))
+    finally:
+        final = results.close()
+    render(final, console, Path(os.path.relpath(results.path)), brief=point is not None)
+    if picture := draw(final, out):
+        workbench.say(f"plot: {os.path.relpath(picture)}")
+    tracked = [_track(name, final, results.path.parent, console) for name in config.track]
+    return results.exit_code if all(tracked) else 2
+
+
+def _check_scale(config: Config, workbench: Workbench) -> None:
+    if (
+        "seed" in config.scale
+        and config.scale.get("name") == "seed"
+        and workbench.device.type == "cpu"
+    ):
+        raise ConfigError(
+            "scale",
+            "auto",
+            "there is an NVIDIA GPU, so this means seed, but torch cannot use it",
+            "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver",
+        )
+
+
+def _prepare(workbench: Workbench, results: ResultsFile) -> None:
+    """Fail early: whatever can be refused is refused before anything is trained or measured."""
+    config = workbench.config
+    try:
+        workbench.prepare()
+        for name, values in config.bench.items():
+            importlib.import_module(BENCHES[name]).check(workbench, values)
+    except ConfigError as error:
+        for name in config.bench:
+            results.fail(name, error, 0.0)
+        raise
+    if workbench.needs_text:
+        results.set_data(workbench.text_facts())
+    results.set_conditions(check(config, workbench.corpus_name, workbench.vocab_size))
+
+
+def _show_notices() -> None:
+    """Let the modules' log messages, such as that a training is resumed, reach the user."""
+    log = logging.getLogger("phasebench")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+
+
+def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console) -> bool:
+    """Log the results with a tracker; one that fails, as without a network, takes no result along."""
+    try:
+        place = track.log(results, folder, name)
+    except Exception:
+        console.print(
+            f"{name}: not logged; {folder}/results.json is whole", style="bold red", markup=False
+        )
+        console.print(traceback.format_exc(), markup=False, highlight=False)
+        return False
+    console.print(f"{name}: {place}", markup=False, highlight=False, soft_wrap=True)
+    return True
+
+
+def _beside(point: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a measurement that other jobs of its sweep may have disturbed."""
+    jobs = point.get("side_by_side", 1)
+    text = f"up to {jobs} jobs of the sweep ran at one time on this machine: durations and tokens/s are not comparable"
+    return [text] if jobs > 1 else []
+
+
+def _measure(name: str, workbench: Workbench, results: ResultsFile, notices: list[str]) -> None:
+    workbench.say(f"bench {name}")
+    results.start(name)
+    start = time.perf_counter()
+    try:
+        result = importlib.import_module(BENCHES[name]).run(workbench, workbench.config.bench[name])
+        result.notices += notices
+        results.finish(name, result, time.perf_counter() - start)
+    except (
+        Exception
+    ) as error:  # whatever it was, the other benchmarks go on, and results.json says so
+        known = isinstance(error, ConfigError)
+        results.fail(
+            name, error, time.perf_counter() - start, None if known else traceback.format_exc()
+        )

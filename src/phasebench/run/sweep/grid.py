@@ -1,0 +1,259 @@
+"""Hydra's grid sweeper, with what it lacks: resuming, a record of every point, one sweep a folder, an exit code."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import os
+import re
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from phasebench import report
+from phasebench.config.handling import Handling
+from phasebench.config.schema import Config, ConfigError
+from phasebench.run import hydra_app as run
+from phasebench.run.gpus import gpu_names, has_gpu
+from phasebench.run.sweep import neighbours
+from phasebench.run.sweep import worker as isolate
+from phasebench.run.sweep.ledger import Ledger, only_one, title
+from phasebench.run.sweep.point import Point, distinct
+from phasebench.run.sweep.state import why_run
+
+
+class GridSweep:
+    """Runs the points of a grid that are not finished yet, through any of Hydra's launchers.
+
+    `config` is the composed configuration of the whole sweep, `loader` composes its points' and `params` are a preset's
+    axes (key -> values, as on the command line). `max_batch_size` is Hydra's: points that a launcher gets at one time.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        loader: ConfigLoader,
+        launcher: Launcher,
+        params: Mapping[str, str],
+        max_batch_size: int | None,
+    ) -> None:
+        self.config, self.loader, self.launcher = config, loader, launcher
+        self.params, self.max_batch_size = dict(params), max_batch_size
+        self.folder = Path(config.hydra.sweep.dir)
+        self.how = Handling(**{f.name: config[f.name] for f in dataclasses.fields(Handling)})
+
+    def run(self, arguments: Sequence[str]) -> None:
+        """Run what is due; the sweep's exit code is that of its worst point. Raises `ConfigError` for bad input."""
+        self._check()
+        points = self._points(arguments)
+        if self.how.dry_run:
+            self._show(Ledger(self.folder, points, gpu_names()))
+            return
+        with only_one(self.folder, self.how.sweep_name), _interrupted_by_sigterm():
+            ledger = Ledger(self.folder, points, gpu_names())
+            due, beside = self._begin(ledger)
+            try:
+                self._run(ledger, due, beside)
+            finally:  # also after Ctrl-C
+                isolate.release()
+                self._tell(ledger)
+            print(_report(self.folder, points), flush=True)
+
+    def _check(self) -> None:
+        name = self.how.sweep_name
+        if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
+            raise ConfigError(
+                "sweep_name", name, "is not the name of a folder", "letters, digits and ._+- only"
+            )
+        if self.config.output is not None:
+            raise ConfigError(
+                "output",
+                self.config.output,
+                "every point of a sweep would write there",
+                "leave it out: each point has its results.json in its own folder",
+            )
+
+    def _points(self, arguments: Sequence[str]) -> list[Point]:
+        """The grid, each point composed; Hydra's errors in any of them end the sweep before it begins."""
+        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(words)
+        axes = {override.get_key_element(): _values(override) for override in overrides}
+        swept = {key for key, values in axes.items() if len(values) > 1}
+        points = []
+        for choice in itertools.product(*axes.values()):
+            chosen = tuple(word for key, word in zip(axes, choice, strict=True) if key in swept)
+            points.append(Point(self._tree(choice), tuple(choice), chosen))
+        found = distinct(points, self.folder)
+        if len(found) < len(points):
+            print(
+                f"sweep: {len(points) - len(found)} points have the configuration of another, and are left out"
+            )
+        return found
+
+    def _tree(self, overrides: Sequence[str]) -> dict[str, Any]:
+        composed = self.loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(composed):
+            del composed["hydra"]
+        return run.chosen(composed, overrides)
+
+    def _due(self, ledger: Ledger) -> Iterator[tuple[Point, str]]:
+        """The points to run, and why."""
+        for point in ledger.points:
+            why = why_run(
+                ledger.state(point), retry_failed=self.how.retry_failed, rerun=self.how.rerun
+            )
+            if why and isinstance(point.config, Config):
+                yield point, why
+
+    def _show(self, ledger: Ledger) -> None:
+        due = {point.name: why for point, why in self._due(ledger)}
+        print(f"sweep: {self.folder}: {len(due)} of {len(ledger.points)} points would run")
+        for point in ledger.points:
+            found = ledger.state(point)
+            what = (
+                f"would run: {due[point.name]}"
+                if point.name in due
+                else f"left as it is: {found.status}"
+            )
+            refused = isinstance(point.config, ConfigError)
+            print(f"  {title(point)}: {f'cannot run: {found.reason}' if refused else what}")
+        run.ended(2 if any(isinstance(point.config, ConfigError) for point in ledger.points) else 0)
+
+    def _begin(self, ledger: Ledger) -> tuple[list[Point], int]:
+        """The points to run, and how many of them at one time; sweep.json is written first, to fail early.
+
+        Raises `ConfigError` where points at one time would disturb what they measure.
+        """
+        pairs = list(self._due(ledger))
+        due = [point for point, _ in pairs]
+        beside = neighbours.side_by_side(self.config.hydra.launcher, len(due))
+        neighbours.check(due, beside, gpu=has_gpu())
+        ledger.write()
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        counts = "; ".join(
+            f"{n}: {why}" for why, n in collections.Counter(why for _, why in pairs).items()
+        )
+        print(
+            f"sweep: {self.folder}: {len(due)} of {len(ledger.points)} points to run",
+            counts and f"({counts})",
+        )
+        return due, beside
+
+    def _run(self, ledger: Ledger, due: Sequence[Point], beside: int) -> None:
+        how = {"side_by_side": beside, "rerun": self.how.rerun}
+        ready = [
+            dataclasses.replace(point, label=f"point {i} of {len(due)}: {title(point)}", **how)
+            for i, point in enumerate(due, 1)
+        ]
+        alone = str(self.config.hydra.launcher["_target_"]).endswith(".BasicLauncher")
+        size = 1 if alone else self.max_batch_size or max(len(due), 1)
+        for first in range(0, len(ready), size):
+            batch = ready[first : first + size]
+            try:
+                self._launch(batch, first)
+            except BrokenPipeError:  # whoever read our output has gone
+                raise
+            except (
+                Exception
+            ) as error:  # of a launcher, or a disk that is full: the other points go on
+                _tell_error(error)
+                run.ended(2)
+            finally:
+                self._look(ledger, batch)
+
+    def _launch(self, points: Sequence[Point], first: int) -> None:
+        for point in points:
+            point.save(self.folder / point.name)
+        place = _quoted(str(self.folder.resolve()))
+        jobs = [
+            [
+                *point.overrides,
+                f"hydra.sweep.dir={place}",
+                f"hydra.sweep.subdir={_quoted(point.name)}",
+            ]
+            for point in points
+        ]
+        for job in self.launcher.launch(jobs, initial_job_idx=first):
+            _ = job.return_value  # raises what the job raised
+
+    def _look(self, ledger: Ledger, points: Sequence[Point]) -> None:
+        for point in points:
+            ledger.look(point)
+        try:
+            ledger.write()
+        except (
+            OSError
+        ) as error:  # sweep.json is then older than the points, whose folders say the same
+            _tell_error(error)
+
+    def _tell(self, ledger: Ledger) -> None:
+        """Where every point stands; the sweep's exit code is the worst of theirs."""
+        for line in ledger.lines():
+            print(line)
+        run.ended(ledger.exit_code)
+        print(f"sweep: {ledger.write()}", flush=True)
+
+
+def _report(folder: Path, points: Sequence[Point]) -> str:
+    """Write the report of this grid's points; one that cannot be written says so, and takes no result along."""
+    try:
+        places = [folder / point.name / "results.json" for point in points]
+        written = report.write(folder, results=[place for place in places if place.exists()])
+        return f"report: {os.path.relpath(written[0])} ({len(written)} files: tables, plots)"
+    except Exception as error:
+        _tell_error(error)
+        run.ended(2)
+        return "no report was written: see above; every result is whole"
+
+
+def _tell_error(error: Exception) -> None:
+    if run.explain(error) is None:  # a launcher's own
+        traceback.print_exception(error)
+    else:
+        run.refuse(error)
+
+
+def _quoted(text: str) -> str:
+    """Text as a value of Hydra's grammar.
+
+    >>> print(_quoted("it's"))
+    'it\\'s'
+    """
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            override.get_key_element(),
+            override.input_line,
+            "is no list of values",
+            "list them: KEY=1,2,3 or KEY=range(1,4)",
+        )
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the sweep as Ctrl-C does: its job is ended, and sweep.json written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

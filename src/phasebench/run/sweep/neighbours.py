@@ -1,0 +1,57 @@
+"""How many jobs of a sweep a launcher runs at one time on this machine, and what cannot be measured beside another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from phasebench.config.schema import Config, ConfigError
+from phasebench.run.sweep.point import Point
+
+
+def side_by_side(launcher: Mapping[str, Any], jobs: int) -> int:
+    """Jobs that run at one time on one machine, at most. A launcher that phasebench does not know may run all of them.
+
+    `launcher` is the group hydra.launcher of the composed configuration.
+
+    >>> side_by_side({"_target_": "x.JoblibLauncher", "n_jobs": 2}, 12)
+    2
+    """
+    kind = str(launcher["_target_"]).rpartition(".")[2]
+    if kind in (
+        "BasicLauncher",
+        "SlurmLauncher",
+    ):  # one after the other; each in resources of its own
+        return 1
+    if kind != "JoblibLauncher":
+        return max(jobs, 1)
+    wanted, cores = int(launcher["n_jobs"]), os.cpu_count() or 1
+    return max(min(jobs, wanted if wanted > 0 else cores + 1 + wanted), 1)
+
+
+def check(points: Sequence[Point], beside: int, *, gpu: bool) -> None:
+    """Raise `ConfigError` where jobs that would run beside each other measure time, or memory on a GPU.
+
+    `gpu`: whether this machine has one that torch can use.
+    """
+    if beside <= 1:
+        return
+    for config in (point.config for point in points):
+        if not isinstance(config, Config):
+            continue
+        on_gpu = config.device.startswith("cuda") or (config.device == "auto" and gpu)
+        if "speed" in config.bench:
+            raise _refused("bench.speed measures time", beside)
+        if "vram" in config.bench and on_gpu:
+            raise _refused("bench.vram measures memory on a GPU", beside)
+
+
+def _refused(what: str, beside: int) -> ConfigError:
+    return ConfigError(
+        "hydra/launcher",
+        "",
+        f"{what}, and {beside} jobs at one time on one machine would disturb it",
+        "run them one after the other: hydra/launcher=basic, or hydra.launcher.n_jobs=1 of joblib; "
+        "or leave that benchmark out",
+    )

@@ -1,0 +1,161 @@
+"""A point of a sweep: its configuration, its folder's name, and the hashes of all that its result depends on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from phasebench.config.schema import Config, ConfigError
+from phasebench.config.validation import to_config
+from phasebench.results.file import config_hash
+from phasebench.results.jsonfile import dumps, write_atomic
+from phasebench.training.fingerprint import code_hash, content_hash
+
+FILE = "point.json"
+# code that no measured number depends on: it starts runs, shows them and passes them on
+_NOT_MEASURING = (
+    "sweep/",
+    "report/",
+    "track/",
+    "run.py",
+    "sweeper.py",
+    "cli.py",
+    "__main__.py",
+    "usage.py",
+    "gpus.py",
+    "handling.py",
+    "compare",
+)
+_FILES = ("path", "checkpoint")  # last words of the keys that name files to read
+_SHARING = {"ppl", "energy"}  # benches that leave nothing behind
+_NAME = 80  # characters of a folder's name before the hash
+
+
+@dataclass(frozen=True)
+class Point:
+    """One job of a sweep, as the command composed it.
+
+    `tree` is the resolved configuration as plain values, `overrides` are those of the whole command for this point, and
+    `swept` those among them that differ between the points.
+    """
+
+    tree: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    swept: tuple[str, ...] = ()
+    side_by_side: int = 1  # jobs of the sweep that may run at one time on this machine
+    rerun: bool = False  # also if it is finished
+    label: str = ""  # for people: "2 of 12"
+    folder: str = ""  # name of the folder that an earlier grid gave this configuration
+
+    @cached_property
+    def config(self) -> Config | ConfigError:
+        """The checked configuration, or why there is none."""
+        try:
+            return to_config(self.tree)
+        except ConfigError as error:
+            return error
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the swept values, for people, and 8 digits of the configuration's hash.
+
+        >>> Point({"bench": {}}, (), ("model.ode.steps=5", "bench.energy.dt=0.1")).name[:-8]
+        'steps-5_dt-0.1_'
+        """
+        if self.folder:
+            return self.folder
+        parts = [
+            f"{key.rpartition('.')[2]}-{value}"
+            for key, _, value in (o.partition("=") for o in self.swept)
+        ]
+        words = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_NAME]
+        return f"{words}_{self.digits}".lstrip("_")
+
+    @property
+    def may_share(self) -> bool:
+        """Whether other points may run in its process before and after it: none measures memory, nor other times."""
+        config = self.config
+        return (
+            isinstance(config, Config)
+            and set(config.bench) <= _SHARING
+            and not config.track
+            and self.side_by_side == 1
+        )
+
+    @property
+    def digits(self) -> str:
+        """8 hexadecimal digits of the configuration's hash."""
+        return self._config_hash[:8]
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """Hashes and versions of what the result depends on: two results of the same identity are interchangeable."""
+        found: dict[str, str | None] = {
+            "configuration": self._config_hash,
+            "code": code_hash(but=_NOT_MEASURING),
+            "torch": importlib.metadata.version("torch"),
+            "python": platform.python_version(),
+        }
+        return found | {
+            key: content_hash(Path(path).expanduser()) for key, path in _files(self.tree, "")
+        }
+
+    @property
+    def _config_hash(self) -> str:
+        tree = self.config.recorded() if isinstance(self.config, Config) else dict(self.tree)
+        # where files go changes nothing, and the sizes of a scale count only where a key has taken them
+        return config_hash(
+            {
+                key: value
+                for key, value in tree.items()
+                if key not in ("output", "cache_dir", "scale")
+            }
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What results.json says of the point."""
+        return {"name": self.name, "identity": self.identity, "side_by_side": self.side_by_side}
+
+    def save(self, folder: Path) -> None:
+        """Leave everything that the point's process needs in its folder. Raises OSError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        fields = ("tree", "overrides", "swept", "side_by_side", "rerun", "label", "folder")
+        write_atomic(
+            folder / FILE, dumps({name: _plain(getattr(self, name)) for name in fields}) + "\n"
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Point:
+        """The point that `save` left in a folder. Raises OSError, or ValueError for a file that is not whole."""
+        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found |= {"overrides": tuple(found["overrides"]), "swept": tuple(found["swept"])}
+        return cls(**found)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _files(tree: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
+    """The dotted keys that name files to read, and what they name."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _files(value, f"{at}{key}.")
+        elif key in _FILES and isinstance(value, str):
+            yield f"{at}{key}", value
+
+
+def distinct(points: Sequence[Point], folder: Path) -> list[Point]:
+    """The points of different configurations, each with the name that its folder in a sweep's folder has already."""
+    first: dict[str, Point] = {}
+    for point in points:
+        first.setdefault(point.digits, point)
+    taken = {file.parent.name[-8:]: file.parent.name for file in folder.glob(f"*/{FILE}")}
+    return [replace(point, folder=taken.get(digits, "")) for digits, point in first.items()]

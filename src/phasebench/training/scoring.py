@@ -1,0 +1,137 @@
+"""Scoring: the sum of a model's cross-entropy over batches, in nats, and the precision it is computed in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from phasebench.dynamics import settle
+from phasebench.dynamics.precision import float32_products
+
+Batch = tuple[
+    Int[Tensor, "_ _"], Int[Tensor, "_ _"]
+]  # inputs (B, T); targets (B, T), -100 where nothing is scored
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class NotFinite(ArithmeticError):
+    """A loss is NaN or infinite."""
+
+
+@runtime_checkable
+class Scorable(Protocol):
+    """What scoring needs of a model, which is a `torch.nn.Module`."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def loss(
+        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int, /
+    ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+        """Summed nats of the scored targets, and their number."""
+        ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """A summed cross-entropy."""
+
+    nats: float  # over all scored tokens, summed in float64
+    tokens: int  # scored
+    batches: int
+    complete: bool  # every batch was scored; false: max_batches cut the sum short
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token."""
+        return perplexity(self.nats_per_token)
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats); infinite where float64 ends, at 709 nats.
+
+    >>> round(perplexity(math.log(50257)))
+    50257
+    """
+    return math.exp(nats) if nats < 709 else math.inf
+
+
+def score(
+    model: Scorable,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    precision: str,
+    loss_chunk: int,
+    max_batches: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Score:
+    """Sum the cross-entropy of every batch, or of the first max_batches.
+
+    model is on `device`; it is put in evaluation mode, and back afterwards.  loss_chunk is the number of tokens whose
+    logits exist at one time.  on_batch is called with the number of batches done after each.
+    Raises `NotFinite` at the first batch whose sum is NaN or infinite, `ValueError` where no token is scored;
+    running out of memory propagates.  No batch is ever skipped.
+    """
+    nats, tokens, done, complete = 0.0, 0, 0, True
+    with mode(model, training=False), torch.no_grad():
+        for inputs, targets in batches:
+            if done == max_batches:
+                complete = False
+                break
+            with autocast(device, precision):
+                total, count = model.loss(inputs.to(device), targets.to(device), loss_chunk)
+            value = float(total)
+            settle()
+            if not math.isfinite(value):
+                raise NotFinite(f"the summed loss of batch {done} is {value}, in {precision}")
+            nats, tokens, done = nats + value, tokens + int(count), done + 1
+            if on_batch:
+                on_batch(done)
+    if not tokens:
+        raise ValueError(f"none of the {done} batches has a token to score")
+    return Score(nats, tokens, done, complete)
+
+
+@contextmanager
+def mode(model: Scorable, *, training: bool) -> Iterator[None]:
+    """Put a model in training or evaluation mode, and back on leaving."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
+@contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute in fp32 (TF32 off), tf32 (float32 products of CUDA in TF32), or with bf16 or fp16 autocast.
+
+    Leave it before the backward pass: autograd remembers the dtypes, but products of float32 tensors follow
+    `matmul_precision`, so keep that around both.  Global settings are put back on leaving.
+    """
+    dtype = AUTOCAST_DTYPES.get(precision)
+    with (
+        matmul_precision(precision),
+        torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+    ):
+        yield
+
+
+def matmul_precision(precision: str) -> AbstractContextManager[None]:
+    """Let float32 products use TF32 where precision is tf32, and only there; put back on leaving."""
+    return float32_products("high" if precision == "tf32" else "highest")

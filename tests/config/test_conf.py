@@ -1,0 +1,326 @@
+"""Every file in conf/ composes, builds, and begins with a command that uses it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from paths import ROOT
+from phasebench.config.schema import BENCHES, DATASETS, MODELS, Config, ModelConfig
+from phasebench.config.validation import to_config
+from phasebench.models import build_model
+from phasebench.results.conditions import SEED_CONDITIONS, check
+from phasebench.run import gpus
+from phasebench.run import hydra_app as run
+
+CONF = ROOT / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [
+    (file.parent.relative_to(CONF).as_posix(), file.stem) for file in FILES if file.parent != CONF
+]
+COMMAND = re.compile(r"# python runner\.py (.+)")
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b")  # FILE, FOLDER: where the user puts a path
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    run._register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def typed(*overrides: str) -> Config:
+    values: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return to_config(values)
+
+
+def chosen(group: str, overrides: list[str]) -> list[str]:
+    """The options of a group that a run with these overrides uses."""
+    choice = compose("config", overrides, return_hydra_config=True).hydra.runtime.choices[group]
+    return [choice] if isinstance(choice, str) else list(choice)
+
+
+def value(config: Config, dotted: str) -> Any:
+    found: Any = config
+    for part in dotted.split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    return found
+
+
+def default_groups() -> set[str]:
+    """The groups that conf/config.yaml chooses an option of."""
+    entries = OmegaConf.load(CONF / "config.yaml").defaults
+    return {group for entry in entries if isinstance(entry, DictConfig) for group in entry}
+
+
+def choosing(group: str, name: str) -> str:
+    known = group in default_groups() or group.split("/")[0] == "hydra"
+    return f"{group}={name}" if known else f"+{group}={name}"
+
+
+def models(config: Config) -> list[ModelConfig]:
+    ppl = config.bench.get("ppl")
+    others = [ppl.baseline, ppl.reference] if ppl else []
+    return [config.model, *(model for model in others if model)]
+
+
+def command(file: Path) -> str:
+    """What follows `python runner.py` at the top of a file; that line comes first, or after the package's."""
+    first, second, *_ = file.read_text().splitlines()
+    found = COMMAND.fullmatch(second if first.startswith("# @package ") else first)
+    assert found, f"{file.relative_to(ROOT)} does not begin with the command that uses it"
+    return found.group(1)
+
+
+def points(words: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job that a command starts: one, or with -m the product of its sweeps."""
+    multirun = [word for word in words if word in ("-m", "--multirun")]
+    overrides = OverridesParser.create().parse_overrides(
+        [word for word in words if word not in multirun]
+    )
+    swept = [o for o in overrides if o.is_sweep_override() or o.key_or_group == "sweep"]
+    assert bool(swept) == bool(multirun), (
+        "a list of values needs -m, and -m a list of values or a preset"
+    )
+    choices = [
+        [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in overrides
+    ]
+    return [list(point) for point in itertools.product(*choices)]
+
+
+def test_points_of_a_sweep_are_its_product() -> None:
+    assert points(["-m", "a=1,2", "b=x", "c=3,4"]) == [
+        ["a=1", "b=x", "c=3"],
+        ["a=1", "b=x", "c=4"],
+        ["a=2", "b=x", "c=3"],
+        ["a=2", "b=x", "c=4"],
+    ]
+
+
+def test_groups_offer_what_the_code_knows() -> None:
+    offered = {group: {name for g, name in OPTIONS if g == group} for group, _ in OPTIONS}
+    assert offered["model"] == set(MODELS)
+    assert offered["data"] == set(DATASETS)
+    assert offered["bench"] == {*BENCHES, "all"}
+    assert offered["scale"] == {"auto", "laptop", "seed"}
+    assert "train" in offered
+
+
+def require_plugin(group: str, name: str) -> None:
+    """Skip a launcher whose package is not installed here."""
+    if group == "launcher":
+        plugin = f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher"
+        pytest.importorskip(plugin, reason=f"{plugin} is not installed here")
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_and_its_models_build(group: str, name: str) -> None:
+    require_plugin(group, name)
+    config = typed("device=cpu", choosing(group, name))
+    with torch.device("meta"):
+        assert all(
+            build_model(model, 50).parameter_counts()["blocks"] > 0 for model in models(config)
+        )
+
+
+@pytest.mark.parametrize("scale", ["laptop", "seed"])
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_benchmark_takes_its_sizes_from_the_scale(name: str, scale: str) -> None:
+    config = typed(f"scale={scale}", f"bench={name}")
+    assert list(config.bench) == [name]
+    sizes = config.scale["bench"][name]
+    assert sizes
+    assert {key: getattr(config.bench[name], key) for key in sizes} == sizes
+
+
+@pytest.mark.parametrize("name", [name for group, name in OPTIONS if group == "model"])
+def test_every_model_runs_at_laptop_size(name: str) -> None:
+    config = typed("scale=laptop", f"model={name}")
+    model = build_model(config.model, config.data.vocab_size).eval()
+    with torch.no_grad():
+        logits = model(torch.randint(0, config.data.vocab_size, (1, 12)))
+    assert config.model.name == name
+    assert logits.shape == (1, 12, config.data.vocab_size)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", ["laptop", "seed"])
+def test_the_compared_models_are_of_one_size(scale: str) -> None:
+    """Within 5 %, or the candidate is the smaller one."""
+    candidate, baseline = models(typed(f"scale={scale}", "bench=ppl"))
+    with torch.device("meta"):
+        ours, theirs = (
+            build_model(model, 50).parameter_counts()["blocks"] for model in (candidate, baseline)
+        )
+    assert (candidate.name, baseline.name) == ("stage2", "stage1")
+    assert ours <= 1.05 * theirs
+    assert (candidate.dim, candidate.blocks, candidate.dropout) == (
+        baseline.dim,
+        baseline.blocks,
+        baseline.dropout,
+    )
+
+
+@pytest.mark.parametrize("name", ["wikitext2_word", "wikitext2_bpe"])
+def test_a_recipe_s_models_are_of_one_size_and_one_recipe(name: str) -> None:
+    """Both stages within 1 %, the reference the larger one; dropout and rate as tuned for each."""
+    config = typed(f"experiment={name}", "data.path=here")
+    with torch.device("meta"):
+        two, one, gpt = (
+            build_model(model, 50).parameter_counts()["blocks"] for model in models(config)
+        )
+    assert two == pytest.approx(one, rel=0.01)
+    assert two < gpt
+    rates = [(model.dropout.input, model.dropout.output) for model in models(config)]
+    assert rates == [(0.15, 0.25), (0.2, 0.3), (0.15, 0.25)]
+    assert {(model.dropout.embedding, model.dropout.block) for model in models(config)} == {
+        (0.1, 0.15)
+    }
+    assert [model.lr for model in models(config)] == [None, None, 1e-3]
+    assert [model.weight_decay for model in models(config)] == [None, None, None]
+    ode = config.model.ode
+    assert ode.steps * ode.dt == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
+def test_every_file_begins_with_a_command_that_uses_it(file: Path, tmp_path: Path) -> None:
+    place = tmp_path / "text"
+    place.write_text("some words\n")
+    words = [PLACEHOLDER.sub(str(place), word) for word in shlex.split(command(file))]
+    group = file.parent.relative_to(CONF).as_posix()
+    require_plugin(group, file.stem)
+    for overrides in points(words):
+        typed(*overrides)
+        assert file.parent == CONF or file.stem in chosen(group, overrides)
+
+
+def test_scale_seed_is_what_the_conditions_say() -> None:
+    found = check(typed("scale=seed", "data=wikitext2", "bench=all"), "wikitext2", 50257)
+    assert len(found) == len(SEED_CONDITIONS)
+    assert [condition for condition in found if not condition["met"]] == []
+
+
+def test_scale_laptop_is_not() -> None:
+    assert [c for c in check(typed("scale=laptop", "bench=all"), "synthetic", 200) if not c["met"]]
+
+
+# precedence
+
+
+@pytest.mark.parametrize("scale", ["scale=seed", "scale=laptop", "scale=auto"])
+def test_the_command_line_wins_over_the_scale(scale: str) -> None:
+    """Whether it comes before or after; none of the values is a scale's."""
+    wanted = {
+        "bench.vram.seq": 7,
+        "bench.ppl.precision": "bf16",
+        "bench.ppl.baseline.hidden": 8,
+        "bench.energy.batch": 3,
+        "train.steps": 3,
+        "model.dim": 24,
+        "model.dropout.block": 0.125,
+        "data.vocab_size": 999,
+        "data.synthetic.rows": 77,
+    }
+    defaults = typed(scale)
+    assert [key for key in wanted if value(defaults, key) == wanted[key]] == []
+    words = [f"{key}={v}" for key, v in wanted.items()]
+    for overrides in ([scale, *words], [*words, scale]):
+        config = typed(*overrides)
+        assert {key: value(config, key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "wanted"),
+    [
+        ("model=stage2 model.ode.steps=3", "model.ode.steps", 3),
+        ("model=stage1 model.hidden=10", "model.hidden", 10),
+        ("train=default train.weight_decay=0.5", "train.weight_decay", 0.5),
+        ("data=text data.path=here", "data.path", "here"),
+        ("bench=vram bench.vram.arms=[adjoint]", "bench.vram.arms", ["adjoint"]),
+        ("bench=[ppl,energy] bench.energy.steps=9", "bench.energy.steps", 9),
+        ("bench=ppl bench.ppl.baseline=null", "bench.ppl.baseline", None),
+        (
+            "bench=ppl model@bench.ppl.baseline=stage2 bench.ppl.baseline.ode.dt=0.4",
+            "bench.ppl.baseline.ode.dt",
+            0.4,
+        ),
+        ("scale=laptop scale.model.dim=32", "model.dim", 32),
+        ("scale=laptop scale.model.dim=32", "bench.ppl.baseline.dim", 32),
+    ],
+)
+def test_the_command_line_wins_over_an_option(words: str, key: str, wanted: Any) -> None:
+    assert value(typed("device=cpu", *words.split()), key) == wanted
+
+
+def test_an_experiment_wins_over_groups_and_the_command_line_over_it(tmp_path: Path) -> None:
+    study = tmp_path / "experiment" / "study.yaml"
+    study.parent.mkdir()
+    study.write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /scale: seed\n  - override /model: stage1\n  - override /bench: energy\n  - _self_\n"
+        "seed: 6\ntrain: {steps: 41, warmup: 5}\nbench: {energy: {dt: 0.25}}\n"
+    )
+    words = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=study")
+    config = typed(*words)
+    assert (config.scale["name"], config.model.name, list(config.bench)) == (
+        "seed",
+        "stage1",
+        ["energy"],
+    )
+    assert (config.seed, config.train.steps, config.train.warmup, config.bench["energy"].dt) == (
+        6,
+        41,
+        5,
+        0.25,
+    )
+    config = typed(
+        *words, "seed=7", "train.steps=3", "bench.energy.dt=0.5", "model=stage2", "scale=laptop"
+    )
+    assert (config.seed, config.train.steps, config.train.warmup, config.bench["energy"].dt) == (
+        7,
+        3,
+        5,
+        0.5,
+    )
+    assert (config.scale["name"], config.model.name, config.model.dim) == ("laptop", "stage2", 64)
+
+
+# scale=auto
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "wanted"),
+    [
+        (True, "auto", "seed"),
+        (False, "auto", "laptop"),
+        (True, "cpu", "laptop"),
+        (False, "cpu", "laptop"),
+        (True, "cuda", "seed"),
+        (False, "cuda", "seed"),
+        (True, "cuda:1", "seed"),
+    ],
+)
+def test_auto_scale_follows_the_device(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, device: str, wanted: str
+) -> None:
+    monkeypatch.setattr(gpus, "has_gpu", lambda: gpu)
+    found, explicit = typed(f"device={device}"), typed(f"device={device}", f"scale={wanted}")
+    assert found.scale["name"] == wanted
+    for part in ("model", "data", "train", "bench"):
+        assert getattr(found, part) == getattr(explicit, part), part

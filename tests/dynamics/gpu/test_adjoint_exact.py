@@ -1,0 +1,330 @@
+"""The fused path of the exact adjoint, against the eager one; on a CPU by Triton's interpreter, on a GPU for real."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from phasebench.dynamics import (
+    INTEGRATORS,
+    POTENTIALS,
+    HamiltonianFlow,
+    Lattice,
+    LatticeCorrupted,
+    LatticeOverflow,
+    as_on_gpu,
+    duration,
+    schedule,
+    settle,
+)
+from phasebench.dynamics.adjoint_exact import adjoint_exact as eager
+from phasebench.dynamics.gpu import adjoint_exact as fused
+from phasebench.dynamics.gpu import launch as gpu
+from phasebench.dynamics.lattice import Watch
+
+D, H = 16, 32
+# numpy, in which the interpreter computes, warns where the lattice's own check is being tested
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(invalid value|overflow) encountered:RuntimeWarning"
+)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where the kernels run; few tokens at a time, so that there are several chunks."""
+    if request.param == "cpu":
+        if torch.cuda.is_available():
+            pytest.skip("the kernels run on the GPU of this machine")
+        pytest.importorskip("triton", reason="Triton is not installed")
+        monkeypatch.setattr(gpu, "INTERPRETED", True)
+    monkeypatch.setattr(fused, "ROWS", 64 if request.param == "cuda" else 16)
+    fused.release()
+    yield request.param
+    fused.release()
+    Watch._pending.clear()
+
+
+def flow(device: str, **options: Any) -> HamiltonianFlow:
+    torch.manual_seed(0)
+    return HamiltonianFlow(D, H, **({"steps": 3, "dt": 0.1, "omega": 0.3} | options)).to(device)
+
+
+def states(device: str, *batch: int, scale: float = 1.0) -> Tensor:
+    """Leaves (2, *batch, D); drawn on the CPU, so that they are the same everywhere."""
+    torch.manual_seed(1)
+    return (scale * torch.randn(2, *batch, D)).to(device).requires_grad_()
+
+
+def results(ode: HamiltonianFlow, z: Tensor, method: str) -> list[Tensor]:
+    """The end of the flow, and the gradients of a fixed function of it."""
+    ode.gradient = method
+    end = torch.stack(ode(*z))
+    torch.manual_seed(2)
+    loss = (end * torch.randn(end.shape).to(end.device)).sum()
+    return [end.detach(), *torch.autograd.grad(loss, (z, *ode.parameters()))]
+
+
+def close(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
+    for x, y in zip(found, wanted, strict=True):
+        assert (x.double() - y.double()).norm() <= tolerance * y.double().norm()
+
+
+@pytest.mark.parametrize(
+    ("potential", "integrator"),
+    [
+        *((name, "leapfrog") for name in POTENTIALS),
+        ("logcosh", "leapfrog_dkd"),
+        ("logcosh", "blanes_moan4"),
+    ],
+)
+def test_states_and_gradients_are_those_of_the_eager_path(
+    device: str, potential: str, integrator: str
+) -> None:
+    ode, z = (
+        flow(device, potential=potential, integrator=integrator, steps=2),
+        states(device, 2, 11),
+    )
+    close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1e-6)
+    settle(wait=True)
+
+
+@pytest.mark.parametrize(("tokens", "stiffness"), [(1, 1.0), (7, 8.0), (16, 1.0), (41, 4.0)])
+def test_what_is_reversed_is_the_start(device: str, tokens: int, stiffness: float) -> None:
+    steps = 20 if device == "cuda" else 4
+    ode, z = flow(device), states(device, tokens).detach()
+    ode.W.data.mul_(stiffness)
+    start, back = fused.round_trip(*z, ode.potential(), "leapfrog", 0.1, steps)
+    assert start.shape == (2, tokens, D)
+    assert torch.equal(start, back)
+    lattice = Lattice.around(*z, duration(schedule("leapfrog", 0.1, steps)), ode.omega)
+    assert torch.equal(start, torch.stack(lattice.encode(*z)))
+
+
+def test_a_token_s_flow_does_not_depend_on_another_s(device: str) -> None:
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 20).detach()
+    before = torch.stack(ode(*z))
+    z[:, -1] *= 1000
+    assert torch.equal(torch.stack(ode(*z))[:, :-1], before[:, :-1])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_on_a_gpu_every_integrator_is_reversed(integrator: str) -> None:
+    ode, z = (
+        HamiltonianFlow(64, 256, steps=10, dt=0.1).cuda(),
+        torch.randn(2, 9000, 64, device="cuda"),
+    )
+    start, back = fused.round_trip(*z, ode.potential(torch.bfloat16), integrator, 0.1, 10)
+    assert torch.equal(start, back)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("steps", [1, 10, 100, 1000])
+def test_reversal_is_exact_in_any_precision(steps: int, dtype: torch.dtype | None) -> None:
+    for tokens in (5000, 4096, 100):
+        ode, z = (
+            HamiltonianFlow(64, 256, steps=steps, dt=0.1).cuda(),
+            torch.randn(2, tokens, 64, device="cuda"),
+        )
+        start, back = fused.round_trip(*z, ode.potential(dtype), "leapfrog", 0.1, steps)
+        assert torch.equal(start, back)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_forces_are_as_good_as_the_eager_path_s(dtype: torch.dtype) -> None:
+    ode, z = flow("cuda", coupling=0.2), states("cuda", 4, 50)
+    exact = results(ode, z, "backprop")
+    with torch.autocast("cuda", dtype):
+        found, wanted = results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager")
+    for x, y, truth in zip(found, wanted, exact, strict=True):
+        assert (x - truth).norm() < 2 * (y - truth).norm() + 1e-6 * truth.norm()
+
+
+def test_layers_of_the_same_sizes_do_not_disturb_each_other(device: str) -> None:
+    z, odes = states(device, 20), [flow(device, steps=2) for _ in range(3)]
+    for i, ode in enumerate(odes):
+        ode.W.data.mul_(i + 1)
+    ends = []
+    for method in ("adjoint_exact", "adjoint_exact_eager"):
+        q, p = z
+        for ode in odes:
+            ode.gradient = method
+            q, p = ode(q, p)
+        weights = [x for ode in odes for x in ode.parameters()]
+        ends.append([q.detach(), *torch.autograd.grad((q * p).sum(), (z, *weights))])
+    close(*ends, 1e-5)
+
+
+def test_a_graph_that_is_retained_gives_the_same_gradients_again(device: str) -> None:
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 20)
+    loss = ode(*z)[0].square().sum()
+    first = torch.autograd.grad(loss, (z, ode.W), retain_graph=True)
+    assert all(
+        torch.equal(x, y) for x, y in zip(first, torch.autograd.grad(loss, (z, ode.W)), strict=True)
+    )
+
+
+def test_views_and_inputs_without_gradient(device: str) -> None:
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 3, 9).detach()
+    q, p = torch.cat(tuple(z), -1).chunk(2, -1)
+    (dW,) = torch.autograd.grad(ode(q, p)[0].sum(), ode.W)
+    (same,) = torch.autograd.grad(ode(*z)[0].sum(), ode.W)
+    assert torch.equal(dW, same)
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (0, 3), (2, 3, 4)])
+def test_any_shape_of_batch(device: str, batch: tuple[int, ...]) -> None:
+    ode, z = flow(device), states(device, *batch)
+    close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1e-6)
+
+
+def test_double_backward_is_refused(device: str) -> None:
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 2)
+    (dz,) = torch.autograd.grad(ode(*z)[0].square().sum(), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dz.sum().backward()
+
+
+def runaway(device: str, **options: Any) -> tuple[HamiltonianFlow, Tensor]:
+    return flow(device, steps=8, coupling=1e7, gradient="adjoint_exact", **options), states(
+        device, 3
+    )
+
+
+def test_an_overflow_turns_outputs_and_gradients_into_nan_and_is_raised(device: str) -> None:
+    ode, z = runaway(device)
+    end = ode(*z)[0]
+    assert end.isnan().all()
+    Watch._pending.clear()  # as where the backward pass begins before the device has told
+    (dz,) = torch.autograd.grad(end.sum(), z)
+    assert dz.isnan().all()
+    with pytest.raises(LatticeOverflow, match="beyond the lattice"):
+        settle(wait=True)
+    settle(wait=True)  # told once
+
+
+def test_an_overflow_without_gradient_is_raised_too(device: str) -> None:
+    ode, z = runaway(device)
+    with torch.no_grad():
+        ode(*z)
+    with pytest.raises(LatticeOverflow, match="beyond the lattice"):
+        settle(wait=True)
+
+
+def test_the_next_flow_tells_of_an_overflow(device: str) -> None:
+    ode, z = runaway(device)
+    ode(*z)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    with pytest.raises(LatticeOverflow, match="beyond the lattice"):
+        flow(device, gradient="adjoint_exact")(*z)
+
+
+def test_overflow_falls_back_as_told_and_is_counted(device: str) -> None:
+    ode, z = runaway(device, on_overflow="checkpoint")
+    got = results(ode, z, "adjoint_exact")
+    assert ode.overflows == 1
+    torch.testing.assert_close(got, results(ode, z, "backprop"))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_states_that_are_not_finite_are_an_overflow(device: str, bad: float) -> None:
+    z = states(device, 2).detach()
+    z[0, 0, 0] = bad
+    assert flow(device, gradient="adjoint_exact")(*z)[0].isnan().all()
+    with pytest.raises(LatticeOverflow):
+        settle(wait=True)
+
+
+def test_weights_that_change_before_the_backward_pass_are_noticed(device: str) -> None:
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 5)
+    loss = ode(*z)[0].sum()
+    ode.W.data.mul_(1.5)  # .data: behind autograd's back
+    (dz,) = torch.autograd.grad(loss, z)
+    assert dz.isnan().all()
+    with pytest.raises(LatticeCorrupted, match="does not end at its start"):
+        settle(wait=True)
+
+
+@pytest.mark.gpu
+def test_another_stream_has_buffers_of_its_own() -> None:
+    ode, z = flow("cuda"), states("cuda", 300)
+    wanted = results(ode, z, "adjoint_exact")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        found = results(ode, z, "adjoint_exact")
+    torch.cuda.synchronize()
+    assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
+    assert len({shape.stream for shape in fused._plans}) == 2
+
+
+@pytest.mark.gpu
+def test_the_host_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    ode, z = flow("cuda", gradient="adjoint_exact"), states("cuda", 300)
+    results(ode, z, "adjoint_exact")  # compiles and records
+    with warnings.catch_warnings(action="ignore"):  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        torch.autograd.grad(ode(*z)[0].sum(), z)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    settle(wait=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda ode: ode.double(), "float32, not float64"),
+        (lambda ode: HamiltonianFlow(10, H, steps=1, dt=0.1), "multiples of 16"),
+    ],
+)
+def test_what_the_kernels_cannot_do_is_refused(
+    device: str, change: Callable[[Any], Any], reason: str
+) -> None:
+    ode = change(flow(device)).to(device)
+    assert reason in str(fused.refused(ode.W.device, ode.W.dtype, ode.potential()))
+    q, p = torch.randn(2, 3, ode.W.shape[1], dtype=ode.W.dtype, device=device)
+    found = fused.adjoint_exact(q, p, ode.potential(), "leapfrog", 0.1, 2)
+    assert all(
+        torch.equal(x, y)
+        for x, y in zip(found, eager(q, p, ode.potential(), "leapfrog", 0.1, 2), strict=True)
+    )
+
+
+def test_without_triton_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(gpu, "INTERPRETED", True)
+    monkeypatch.setattr(gpu.importlib, "import_module", gone)
+    gpu._missing.cache_clear()
+    ode = flow("cpu")
+    reason = fused.refused(ode.W.device, ode.W.dtype, ode.potential())
+    gpu._missing.cache_clear()
+    assert reason == "the fused kernels of adjoint_exact need Triton: No module named 'triton'"
+
+
+def test_a_cpu_is_refused_with_a_reason() -> None:
+    ode = flow("cpu")
+    assert fused.refused(ode.W.device, ode.W.dtype, ode.potential()) == (
+        "the fused kernels of adjoint_exact need a GPU, not cpu"
+    )
+
+
+def test_pretending_a_gpu_gives_the_sizes_without_values() -> None:
+    with FakeTensorMode(), as_on_gpu():
+        ode = HamiltonianFlow(D, H, steps=3, dt=0.1, gradient="adjoint_exact")
+        end = ode(*torch.randn(2, 70, D))[0]
+        (dW,) = torch.autograd.grad(end.sum(), ode.W)
+        assert end.shape == (70, D)
+        assert dW.shape == (H, D)
+    assert not fused._plans

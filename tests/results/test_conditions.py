@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from phasebench.config.validation import to_config
+from phasebench.results.conditions import SEED_CONDITIONS, check
+
+SEED = {"bench": {"ppl": {}, "energy": {}, "vram": {}}}  # the defaults are the seed's
+
+
+def by_name(tree: dict[str, Any], *args: Any) -> dict[str, dict[str, Any]]:
+    return {c["name"]: c for c in check(to_config(tree), *args)}
+
+
+def test_the_defaults_meet_every_condition_of_the_seed() -> None:
+    found = check(to_config(SEED), "wikitext2", 50257)
+    assert len(found) == len(SEED_CONDITIONS) == 15
+    assert all(condition["met"] for condition in found), [c for c in found if not c["met"]]
+    assert all(condition["used"] == condition["seed"] for condition in found)
+
+
+@pytest.mark.parametrize(
+    ("bench", "own"),
+    [
+        (
+            "ppl",
+            {
+                "data.name",
+                "model.ode.steps",
+                "bench.ppl.batch",
+                "bench.ppl.seq",
+                "bench.ppl.precision",
+            },
+        ),
+        (
+            "energy",
+            {
+                "data.name",
+                "bench.energy.batch",
+                "bench.energy.seq",
+                "bench.energy.dt",
+                "bench.energy.steps",
+            },
+        ),
+        ("vram", {"bench.vram.vocab", "bench.vram.batch", "bench.vram.seq"}),
+    ],
+)
+def test_only_the_benches_asked_for_have_conditions(bench: str, own: set[str]) -> None:
+    shared = {"model.dim", "model.blocks"} | ({"data.vocab_size"} if bench != "vram" else set())
+    assert set(by_name({"bench": {bench: {}}})) == own | shared
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.dim", 64),
+        ("model.blocks", 2),
+        ("model.ode.steps", 5),
+        ("bench.ppl.batch", 8),
+        ("bench.ppl.seq", 64),
+        ("bench.ppl.precision", "bf16"),
+        ("bench.energy.batch", 1),
+        ("bench.energy.seq", 64),
+        ("bench.energy.dt", 0.2),
+        ("bench.energy.steps", 50),
+        ("bench.vram.batch", 1),
+        ("bench.vram.seq", 1024),
+    ],
+)
+def test_each_value_that_differs_is_reported_alone(name: str, value: Any) -> None:
+    tree: dict[str, Any] = {"bench": {"ppl": {}, "energy": {}, "vram": {}}}
+    *groups, key = name.split(".")
+    inner = tree
+    for group in groups:
+        inner = inner.setdefault(group, {})
+    inner[key] = value
+    unmet = [c for c in check(to_config(tree), "wikitext2", 50257) if not c["met"]]
+    assert [(c["name"], c["used"]) for c in unmet] == [(name, value)]
+
+
+def test_the_text_in_use_counts_not_the_one_asked_for() -> None:
+    assert by_name(SEED)["data.name"] == {
+        "name": "data.name",
+        "seed": "wikitext2",
+        "used": None,
+        "met": False,
+    }
+    assert by_name(SEED, "synthetic")["data.name"]["used"] == "synthetic"
+    assert by_name({"data": {"name": "text"}, **SEED})["data.name"]["used"] == "text"
+    assert by_name(SEED, "wikitext2")["data.name"]["met"]
+
+
+def test_the_vocabulary_is_the_tokenizers() -> None:
+    assert by_name(SEED, "wikitext2")["data.vocab_size"]["used"] == 50257
+    assert by_name(SEED, "synthetic")["data.vocab_size"]["used"] is None
+    assert by_name(SEED, "synthetic", 777)["data.vocab_size"] == {
+        "name": "data.vocab_size",
+        "seed": 50257,
+        "used": 777,
+        "met": False,
+    }
+    assert by_name({"data": {"tokenizer": "gpt2", "vocab_size": 999}, **SEED})["data.vocab_size"][
+        "met"
+    ]
+    assert (
+        by_name({"data": {"tokenizer": "bpe", "vocab_size": 999}, **SEED})["data.vocab_size"][
+            "used"
+        ]
+        == 999
+    )
+
+
+def test_a_model_without_a_flow_uses_no_steps() -> None:
+    found = by_name({"model": {"name": "stage1"}, **SEED})["model.ode.steps"]
+    assert (found["used"], found["met"]) == (None, False)
+
+
+def test_every_condition_names_a_key_of_the_configuration() -> None:
+    tree = dataclasses.asdict(to_config(SEED))
+    for condition in SEED_CONDITIONS:
+        found: Any = tree
+        for part in condition.name.split("."):
+            found = found[part]
+        assert type(found) is type(condition.seed)

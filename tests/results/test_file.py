@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phasebench.config.schema import ConfigError
+from phasebench.results import file as results
+from phasebench.results.file import BenchResult, Gate, Metric, ResultsFile
+from phasebench.results.jsonfile import dumps, plain, write_atomic
+
+BENCHES = ["ppl", "energy", "vram"]
+PASSED = Gate("ppl_ratio", True, 0.98, "<= 1.02")
+FAILED = Gate("max_drift", False, 1e-3, "< 5e-5")
+OPEN = Gate("vram_reduction_pct", None, None, ">= 70 %", "out of memory")
+SCHEMA = jsonschema.Draft202012Validator(results.schema())
+
+
+def make(folder: Path, benches: list[str] = BENCHES, **changes: Any) -> ResultsFile:
+    arguments: dict[str, Any] = {
+        "benchmark_name": "phasebench",
+        "device": "cpu",
+        "seed": 0,
+        "config": {"seed": 0},
+        "overrides": ["seed=0"],
+        "environment": {"python": "3.11"},
+        "conditions": [{"name": "model.dim", "seed": 512, "used": 64, "met": False}],
+    }
+    return ResultsFile(folder / "run" / "results.json", benches=benches, **(arguments | changes))
+
+
+def stored(file: ResultsFile) -> dict[str, Any]:
+    found = results.load(file.path)
+    SCHEMA.validate(found)
+    return found
+
+
+def outcome(*gates: Gate, **top: Any) -> BenchResult:
+    return BenchResult(gates=list(gates), top=top)
+
+
+def test_the_file_is_valid_after_each_event(tmp_path: Path) -> None:
+    file = make(tmp_path)
+    assert stored(file)["status"] == "running"
+    file.start("ppl")
+    assert stored(file)["benches"]["ppl"]["status"] == "running"
+    metrics = {
+        "stage2_ppl": Metric(98.0, "perplexity"),
+        "stage1_ppl": Metric(None, "perplexity", reason="skipped"),
+    }
+    file.finish(
+        "ppl",
+        BenchResult(metrics, [PASSED], {"samples": [1, 2]}, {"stage2_ppl": 98.0}, ["notice"]),
+        1.5,
+    )
+    found = stored(file)
+    assert found["stage2_ppl"] == 98.0
+    assert found["ppl_pass"] is True
+    assert found["null_reasons"]["stage1_ppl"] == "skipped"
+    assert found["null_reasons"]["mean_energy"] == "bench energy has not run"
+    assert found["null_reasons"]["all_pass"] == "the run has not ended"
+    file.fail("energy", RuntimeError("boom"), 2.0, "Traceback ...")
+    found = stored(file)
+    assert found["benches"]["energy"]["error"] == {
+        "type": "RuntimeError",
+        "message": "boom",
+        "traceback": "Traceback ...",
+    }
+    assert found["null_reasons"]["max_drift"] == "bench energy failed: RuntimeError: boom"
+    assert file.close() == stored(file)
+    assert stored(file)["status"] == "failed"
+
+
+def test_a_run_whose_gates_all_pass(tmp_path: Path) -> None:
+    file = make(tmp_path, ["ppl"])
+    file.finish("ppl", outcome(PASSED), 1.0)
+    found = file.close()
+    assert (found["status"], found["all_pass"], file.exit_code) == ("ok", True, 0)
+    assert found["null_reasons"]["vram_pass"] == "bench vram was not asked for"
+    assert stored(file) == found
+    assert [p.name for p in file.path.parent.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize(
+    ("gates", "code", "ppl_pass"),
+    [
+        ([PASSED], 0, True),
+        ([PASSED, FAILED], 1, False),
+        ([PASSED, OPEN], 2, None),
+        ([FAILED, OPEN], 2, False),
+        ([], 2, None),
+        ([Gate("x", True, 0.5, "< 1", kind="predicted")], 0, True),
+        ([Gate("x", True, math.nan, "< 1")], 2, None),
+        ([Gate("x", False, math.inf, "< 1")], 2, None),
+    ],
+)
+def test_exit_code_and_verdict(
+    tmp_path: Path, gates: list[Gate], code: int, ppl_pass: bool | None
+) -> None:
+    file = make(tmp_path, ["ppl"])
+    file.finish("ppl", outcome(*gates, ppl_pass=True), 1.0)  # what the bench claims does not count
+    found = file.close()
+    assert (file.exit_code, found["ppl_pass"], found["all_pass"]) == (code, ppl_pass, code == 0)
+    assert results.exit_code(stored(file)) == code
+
+
+@pytest.mark.parametrize("state", ["pending", "running", "failed"])
+def test_a_bench_that_did_not_end_well_is_not_passed(tmp_path: Path, state: str) -> None:
+    file = make(tmp_path, ["ppl", "energy"])
+    file.finish("ppl", outcome(FAILED), 1.0)
+    if state == "running":
+        file.start("energy")
+    if state == "failed":
+        file.fail("energy", ValueError("x"), 0.1)
+    assert file.close()["all_pass"] is False
+    assert file.exit_code == 2
+    assert stored(file)["status"] == "failed"
+    assert (stored(file)["benches"]["energy"]["error"] is None) == (state == "pending")
+
+
+def test_a_bench_without_a_verdict_needs_no_gate(tmp_path: Path) -> None:
+    file = make(tmp_path, ["ppl", "speed"])
+    file.finish("ppl", outcome(PASSED), 1.0)
+    file.finish("speed", outcome(), 1.0)
+    assert file.close()["all_pass"] is True
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from([PASSED, FAILED, OPEN]), max_size=4),
+    st.lists(st.booleans(), min_size=2, max_size=2),
+)
+def test_all_pass_needs_every_gate(
+    tmp_path_factory: pytest.TempPathFactory, gates: list[Gate], ran: list[bool]
+) -> None:
+    file = make(tmp_path_factory.mktemp("run"), ["ppl", "vram"])
+    for name, runs in zip(("ppl", "vram"), ran, strict=True):
+        if runs:
+            file.finish(name, outcome(*gates), 1.0)
+    assert file.close()["all_pass"] is (
+        all(ran) and bool(gates) and all(gate is PASSED for gate in gates)
+    )
+    stored(file)
+
+
+def test_values_that_are_not_finite_become_null_with_a_reason(tmp_path: Path) -> None:
+    file = make(tmp_path, ["energy"], config={"x": math.inf}, environment={"t": [1.0, math.nan]})
+    metrics = {"max_drift": Metric(math.inf, "1")}
+    details = {"layers": [{"drift": [0.0, math.nan]}, -math.inf]}
+    file.finish(
+        "energy",
+        BenchResult(metrics, [OPEN], details, {"max_drift": math.inf, "mean_drift": math.nan}),
+        1.0,
+    )
+    found = stored(file)
+    assert found["benches"]["energy"]["metrics"]["max_drift"]["reason"] == "not finite: inf"
+    assert found["benches"]["energy"]["details"] == {"layers": [{"drift": [0.0, None]}, None]}
+    assert found["benches"]["energy"]["notices"] == [
+        "2 values of the details are null, the first at details.layers[0].drift[1]: not finite: nan"
+    ]
+    reasons = found["null_reasons"]
+    assert (reasons["max_drift"], reasons["mean_drift"]) == ("not finite: inf", "not finite: nan")
+    assert (reasons["config.x"], reasons["environment.t[1]"]) == (
+        "not finite: inf",
+        "not finite: nan",
+    )
+
+
+def test_numpy_torch_and_paths_become_plain() -> None:
+    value = {
+        "a": np.float32(0.5),
+        "b": torch.tensor(3),
+        "c": np.arange(2),
+        "d": Path("x/y"),
+        "e": np.bool_(True),
+        "f": torch.tensor([0.5, math.nan]),
+        "g": (1, 2),
+        4: Metric(1, "GB"),
+    }
+    lost: dict[str, str] = {}
+    found = plain(value, "", lost)
+    assert found == {
+        "a": 0.5,
+        "b": 3,
+        "c": [0, 1],
+        "d": str(Path("x/y")),
+        "e": True,
+        "f": [0.5, None],
+        "g": [1, 2],
+        "4": {"value": 1, "unit": "GB", "kind": "measured", "reason": None},
+    }
+    assert type(found["e"]) is bool
+    assert lost == {"f[1]": "not finite: nan"}
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, 1j, np.longdouble(1.0), {"1": 0, 1: 0}, torch.tensor(1j)]
+)
+def test_what_json_cannot_hold_is_refused_with_its_place(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"details\.x\[0\]"):
+        plain({"x": [value]}, "details", {})
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+trees = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(trees)
+def test_json_round_trip_never_nan(tree: Any) -> None:
+    found = plain(tree, "", {})
+    text = dumps(found)
+    assert json.loads(text, parse_constant=pytest.fail) == found
+    text.encode("utf-8")
+
+
+@settings(max_examples=50, deadline=None)
+@given(trees)
+def test_finite_values_are_kept_exactly(tree: Any) -> None:
+    lost: dict[str, str] = {}
+    found = plain(tree, "", lost)
+    assert bool(lost) == ("nan" in repr_numbers(tree) or "inf" in repr_numbers(tree))
+    assert lost or found == tree
+
+
+def repr_numbers(tree: Any) -> set[str]:
+    if isinstance(tree, float):
+        return {str(abs(tree))}
+    items = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return set().union(*map(repr_numbers, items))
+
+
+def test_a_value_that_cannot_be_written_leaves_the_file_whole(tmp_path: Path) -> None:
+    file = make(tmp_path)
+    before = file.path.read_bytes()
+    with pytest.raises(TypeError, match=r"details\.bad"):
+        file.finish("ppl", BenchResult(gates=[PASSED], details={"bad": object()}), 1.0)
+    assert file.path.read_bytes() == before
+    assert file.as_dict()["benches"]["ppl"]["status"] == "pending"
+    file.fail("ppl", TypeError("bad"), 1.0)
+    assert stored(file)["benches"]["ppl"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("breaks", ["phasebench.results.file.dumps", "os.fsync", "os.replace"])
+def test_a_crash_in_writing_leaves_the_former_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    file = make(tmp_path)
+    before = file.path.read_bytes()
+
+    def crash(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(breaks, crash)
+    with pytest.raises(OSError, match="disk full"):
+        file.finish("ppl", outcome(PASSED), 1.0)
+    assert file.path.read_bytes() == before
+    assert [p.name for p in file.path.parent.iterdir()] == ["results.json"]
+
+
+def test_a_written_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a.json", "{}")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_seed_key_of_another_bench_is_refused(tmp_path: Path) -> None:
+    file = make(tmp_path)
+    with pytest.raises(ValueError, match="bench ppl fills max_drift"):
+        file.finish("ppl", outcome(PASSED, max_drift=1.0), 1.0)
+    with pytest.raises(ValueError, match="bench speed was not asked for"):
+        file.start("speed")
+
+
+def test_the_copy_is_the_file(tmp_path: Path) -> None:
+    file = make(tmp_path, ["ppl"], copy_to=tmp_path / "new" / "copy.json")
+    copy = tmp_path / "new" / "copy.json"
+    assert copy.read_bytes() == file.path.read_bytes()
+    file.finish("ppl", outcome(PASSED), 1.0)
+    file.close()
+    assert copy.read_bytes() == file.path.read_bytes()
+
+
+def test_a_folder_as_copy_means_the_results_in_it(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    assert (
+        make(tmp_path, copy_to=tmp_path / "folder").copy_path
+        == (tmp_path / "folder" / "results.json").resolve()
+    )
+    assert (
+        make(tmp_path, copy_to=f"{tmp_path}/other/").copy_path
+        == (tmp_path / "other" / "results.json").resolve()
+    )
+
+
+@pytest.mark.parametrize("event", ["none", "start", "config error", "close"])
+def test_an_existing_copy_outlives_what_measures_nothing(tmp_path: Path, event: str) -> None:
+    copy = tmp_path / "copy.json"
+    copy.write_text("precious")
+    file = make(tmp_path, copy_to=copy)
+    if event != "none":
+        file.start("ppl")
+    if event in ("config error", "close"):
+        file.fail("ppl", ConfigError("model.checkpoint", "x", "truncated"), 0.1)
+    if event == "close":
+        file.close()
+    assert copy.read_text() == "precious"
+
+
+@pytest.mark.parametrize("event", ["finish", "fail"])
+def test_an_existing_copy_is_replaced_by_a_measurement(tmp_path: Path, event: str) -> None:
+    copy = tmp_path / "copy.json"
+    copy.write_text("old")
+    file = make(tmp_path, copy_to=copy)
+    if event == "finish":
+        file.finish("ppl", outcome(PASSED), 1.0)
+    else:
+        file.fail("ppl", FloatingPointError("NaN"), 1.0)
+    assert copy.read_bytes() == file.path.read_bytes()
+
+
+def test_an_unwritable_place_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="cannot be written") as caught:
+        make(tmp_path, copy_to=tmp_path / "file" / "below.json")
+    assert caught.value.key == "output"
+    assert not (tmp_path / "run" / "results.json").exists()
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path / "file")
+    assert caught.value.key == "hydra.run.dir"
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "nul\0l"])
+def test_an_impossible_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        make(tmp_path, copy_to=tmp_path / name)
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/null")
+    for place in (tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(ConfigError, match="not a regular file"):
+            make(tmp_path, copy_to=place)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "target.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("target.json")
+    make(tmp_path, copy_to=tmp_path / "link.json").finish("ppl", outcome(PASSED), 1.0)
+    assert (tmp_path / "link.json").is_symlink()
+    assert results.load(tmp_path / "target.json")["ppl_pass"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (b"", "not valid JSON"),
+        (b'{"schema_version": 1, ', "not valid JSON"),
+        (b'{"schema_version": 1, "x": NaN}', "NaN is not JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[1, 2]", "no schema_version"),
+        (b'{"ppl": 3}', "no schema_version"),
+        (b'{"schema_version": 99}', "schema_version is 99; this phasebench reads 1"),
+        (b'{"schema_version": 1}', "missing status, benchmark_name"),
+    ],
+)
+def test_load_refuses_what_is_not_a_results_file(tmp_path: Path, text: bytes, match: str) -> None:
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(ValueError, match=match) as caught:
+        results.load(tmp_path / "x.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_is_that_of_the_values_not_of_their_order() -> None:
+    assert results.config_hash({"a": 1, "b": {"c": 2.0}}) == results.config_hash(
+        {"b": {"c": 2.0}, "a": 1}
+    )
+    assert results.config_hash({"a": 1}) != results.config_hash({"a": 2})
+
+
+def test_null_values_need_a_reason() -> None:
+    with pytest.raises(ValueError, match="needs a reason"):
+        Metric(None, "GB")
+    with pytest.raises(ValueError, match="needs a reason"):
+        Gate("x", None, None, "< 1")
+    with pytest.raises(ValueError, match="choices: measured, predicted"):
+        Metric(1.0, "GB", kind="guessed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="choices: measured, predicted"):
+        Gate("x", True, 1.0, "< 2", kind="counted")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda d: d.update(extra=1),
+        lambda d: d.pop("overrides"),
+        lambda d: d["null_reasons"].pop("max_drift"),
+        lambda d: d.update(all_pass=True),
+        lambda d: d.update(status="running"),
+        lambda d: d["benches"]["ppl"].update(extra=1),
+        lambda d: d["benches"]["ppl"].update(status="failed"),
+        lambda d: d["benches"]["ppl"]["gates"][1].update(reason=None),
+        lambda d: d["benches"]["ppl"]["gates"][0].update(kind="guessed"),
+        lambda d: d["benches"]["ppl"]["metrics"]["m"].update(value=None),
+        lambda d: d["benches"]["ppl"]["metrics"]["m"].update(extra=1),
+        lambda d: d.update(timestamp="yesterday"),
+    ],
+)
+def test_the_schema_is_strict(tmp_path: Path, break_it: Any) -> None:
+    file = make(tmp_path, ["ppl"])
+    file.finish("ppl", BenchResult({"m": Metric(1.0, "GB")}, [PASSED, OPEN]), 1.0)
+    found = file.close()
+    SCHEMA.validate(found)
+    break_it(found)
+    assert not SCHEMA.is_valid(found)
+
+
+def test_the_schema_itself_is_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(results.schema())
+
+
+def test_conditions_can_be_told_later(tmp_path: Path) -> None:
+    file = make(tmp_path, conditions=[])
+    file.set_conditions(
+        [{"name": "data.name", "seed": "wikitext2", "used": "synthetic", "met": False}]
+    )
+    assert stored(file)["conditions"][0]["used"] == "synthetic"

@@ -1,0 +1,306 @@
+"""The command as a user calls it, in this process: compositions, bad input, failures, results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from commands import TINY, TINY_ENERGY, TINY_PPL, TINY_VRAM, Command, refuses
+from paths import ROOT
+
+sys.path.insert(0, str(ROOT))
+
+
+def test_all_of_it(command: Command) -> None:
+    first = command("bench=all", *TINY, TINY_PPL, TINY_ENERGY, TINY_VRAM)
+    (results,) = first.results
+    assert results["status"] == "ok"
+    assert results["comparable"] is False
+    assert first.code == (0 if results["all_pass"] else 1)
+    assert results["stage2_ppl"] > 1
+    assert results["max_drift"] > 0
+    assert (
+        min(results["vram_symplectic_gb"], results["vram_full_backprop_gb"]) > 0
+    )  # mostly workspace
+    assert "trained" in {results["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"]}
+    again = command("bench=all", *TINY, TINY_PPL, TINY_ENERGY, TINY_VRAM)
+    assert (
+        again.results[0]["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"] == "cache"
+    )
+    assert again.results[0]["stage2_ppl"] == results["stage2_ppl"]
+    assert again.results[0]["max_drift"] == results["max_drift"]
+
+
+def test_a_list_of_benchmarks_and_a_copy(command: Command, tmp_path: Path) -> None:
+    outcome = command("bench=[ppl,energy]", *TINY, TINY_PPL, TINY_ENERGY, "output=copy/here.json")
+    (written,) = outcome.results
+    copied = json.loads((tmp_path / "copy" / "here.json").read_text())
+    assert copied == written
+    assert list(copied["benches"]) == ["ppl", "energy"]
+    assert copied["vram_pass"] is None
+    assert "not asked for" in copied["null_reasons"]["vram_pass"]
+
+
+def test_multirun_writes_one_file_a_point(command: Command) -> None:
+    outcome = command(
+        "-m", "bench=energy", *TINY, TINY_ENERGY, "model.ode.steps=2", "bench.energy.dt=0.05,0.1"
+    )
+    assert {r["config"]["bench"]["energy"]["dt"] for r in outcome.results} == {0.05, 0.1}
+    assert outcome.code == max(0 if r["all_pass"] else 1 for r in outcome.results)
+
+
+def test_a_bad_point_of_a_multirun_leaves_the_others(command: Command) -> None:
+    outcome = command("-m", "bench=energy", *TINY, TINY_ENERGY, "bench.energy.dt=0.1,-1,0.05")
+    assert outcome.code == 2
+    assert {r["config"]["bench"]["energy"]["dt"] for r in outcome.results} == {0.1, 0.05}
+    assert "bench.energy.dt=-1" in outcome.out
+
+
+def test_a_benchmark_that_raises_leaves_the_others(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from phasebench.bench.ppl import bench as ppl
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(ppl, "run", broken)
+    outcome = command("bench=[ppl,energy]", *TINY, TINY_ENERGY)
+    (results,) = outcome.results
+    assert outcome.code == 2
+    assert results["benches"]["ppl"]["error"]["message"] == "broken on purpose"
+    assert results["benches"]["energy"]["status"] == "ok"
+    assert results["all_pass"] is False
+    assert results["max_drift"] is not None
+
+
+def test_a_failed_gate_is_exit_code_1(command: Command) -> None:
+    outcome = command("bench=energy", *TINY, TINY_ENERGY, "bench.energy.target=1e-30")
+    assert outcome.code == 1
+    assert outcome.results[0]["energy_pass"] is False
+    assert "FAIL" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("bench=vram bench.vram.seq=0", ["bench.vram.seq=0", "at least 2"]),
+        (
+            "bench=vram bench.vram.sqe=1024",
+            ["bench.vram.sqe=1024", "unknown key", "did you mean 'seq'"],
+        ),
+        (
+            "bench=vram +bench.vram.sqe=1024",
+            ["bench.vram.sqe=1024", "unknown key", "did you mean 'seq'"],
+        ),
+        (
+            "bench=ppl bench.vram.seq=8",
+            ["bench.vram.seq=8", "not part of this run", "bench=[ppl,vram]"],
+        ),
+        ("bench=vram bench.vram.seq=many", ["bench.vram.seq=many", "Integer"]),
+        ("bench=vram nonsense=1", ["nonsense=1", "unknown key", "device"]),
+        ("bench=vram model.ode.stpes=3", ["model.ode.stpes=3", "did you mean 'steps'"]),
+        ("model=stage3", ["model=stage3", "gpt, stage1, stage2", "did you mean"]),
+        ("bench=sped", ["bench=sped", "energy, grad, ppl, speed, vram", "did you mean 'speed'"]),
+        ("bench=vram bench.vram.seq=[", ["cannot be composed"]),
+        ("bench=vram bench.vram.seq=8,16", ["Ambiguous value", "put -m"]),
+        ("bench=vram scale.model.dim=8 device=cpu", ["scale.model", "model.dim", "scale=laptop"]),
+        ("bench=null", ["bench"]),
+        ("-m sweep=ode", ["sweep=ode", "a plus", "+sweep=ode"]),
+        ("+sweep=ode device=cpu", ["sweep_name", "single run", "put -m"]),
+        ("bench=vram device=cpu dry_run=true", ["sweep_name", "put -m"]),
+        ("bench=vram device=cpu track=[mflow]", ["track=mflow", "did you mean 'mlflow'"]),
+        ("bench=vram device=cpu seed=-1", ["seed=-1", "at least 0"]),
+        (
+            "bench=[vram,ppl] model=stage1 data=synthetic device=cpu",
+            ["model=stage1", "model=stage2"],
+        ),
+        (
+            "bench=energy data=synthetic device=cpu bench.energy.seq=999999",
+            ["bench.energy.seq=999999", "split has"],
+        ),
+        ("bench=ppl data=wikitext2 data.path=/nowhere", ["data.path=/nowhere"]),
+        ("bench=energy data=text", ["data.path"]),
+        (
+            "bench=energy data=synthetic device=cpu train.graph=true model.recompute=[tail]",
+            ["train.graph=True", "model.recompute=[head]"],
+        ),
+        ("bench=vram device=cuda", ["device=cuda", "no such GPU", "device=cpu"]),
+        ("bench=vram device=cpu:one", ["device=cpu:one", "choices"]),
+        (
+            "bench=vram device=cpu output=/proc/nothing/here.json",
+            ["output=/proc/nothing/here.json"],
+        ),
+        (
+            "bench=vram device=cpu hydra.run.dir=/proc/nothing",
+            ["/proc/nothing", "choose a folder", "hydra.run.dir"],
+        ),
+        (
+            "bench=energy data=synthetic model.checkpoint=/nowhere.safetensors",
+            ["model.checkpoint=/nowhere"],
+        ),
+    ],
+)
+def test_bad_input(command: Command, words: str, parts: list[str]) -> None:
+    refuses(command(words), *parts)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("sweep_name=../away", ["sweep_name=../away", "not the name of a folder"]),
+        ("sweep_name=a output=here.json", ["output=here.json", "every point"]),
+        ("model.ode.steps=1,x", ["model.ode.steps=x", "Integer"]),
+        ("model.ode.dt=interval(0,1)", ["model.ode.dt", "no list of values"]),
+        ("hydra.sweep.dir=/proc/nothing", ["/proc/nothing", "choose a folder"]),
+    ],
+)
+def test_bad_sweeps_start_nothing(command: Command, words: str, parts: list[str]) -> None:
+    outcome = command("-m device=cpu bench=vram", words)
+    refuses(outcome, *parts)
+    assert outcome.results == []
+
+
+GRIDS = {"ode": 6, "dt": 5, "integrator": 18, "batch_seq": 9, "precision": 4}
+
+
+@pytest.mark.parametrize(("name", "points"), GRIDS.items())
+def test_a_preset_is_a_grid_that_composes(
+    command: Command, name: str, points: int, tmp_path: Path
+) -> None:
+    outcome = command(f"-m +sweep={name} dry_run=true sweep_name=a device=cpu")
+    assert outcome.code == 0, outcome.err
+    assert f"outputs/sweeps/a: {points} of {points} points would run" in outcome.out
+    assert outcome.out.count("would run: no results yet") == points
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_tells_of_points_that_cannot_run(command: Command) -> None:
+    outcome = command("-m bench=vram device=cpu dry_run=true job_timeout_s=-1,5")
+    assert outcome.code == 2
+    assert "cannot run: job_timeout_s=-1" in outcome.out
+    assert "job_timeout_s=5: would run" in outcome.out
+    assert (
+        "1 points have the configuration of another"
+        in command("-m bench=vram device=cpu dry_run=true job_timeout_s=4,5").out
+    )
+
+
+def test_bad_texts(command: Command, tmp_path: Path) -> None:
+    empty, short = tmp_path / "empty.txt", tmp_path / "short.txt"
+    empty.write_text("")
+    short.write_text("a few words\n" * 40)
+    refuses(
+        command(f"bench=ppl device=cpu data=text data.path={empty}"), f"data.path={empty}", "empty"
+    )
+    refuses(
+        command(f"bench=ppl device=cpu data=text data.path={short} train.seq=4096"),
+        "train.seq=4096",
+        "tokens",
+    )
+
+
+def test_bad_checkpoints(command: Command, tmp_path: Path) -> None:
+    trained = command("bench=energy", *TINY, TINY_ENERGY)
+    assert trained.results[0]["status"] == "ok"
+    (weights,) = (tmp_path / "outputs" / "cache" / "weights").glob("stage2*.safetensors")
+    good, short, foreign = weights, tmp_path / "short.safetensors", tmp_path / "foreign.safetensors"
+    short.write_bytes(good.read_bytes()[:-100])
+    foreign.write_bytes(b"not a checkpoint at all")
+    assert command("bench=energy", *TINY, TINY_ENERGY, f"model.checkpoint={good}").code in (0, 1)
+    for file in (short, foreign):
+        refuses(
+            command("bench=energy", *TINY, TINY_ENERGY, f"model.checkpoint={file}"),
+            f"model.checkpoint={file}",
+        )
+    refuses(
+        command(
+            "bench=energy", *TINY, TINY_ENERGY, f"model.checkpoint={good}", "model.ode.steps=3"
+        ),
+        "model.checkpoint",
+        "model.ode.steps",
+    )
+
+
+def test_an_existing_copy_survives_bad_input(command: Command, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text('{"last": "week"}')
+    refuses(
+        command(f"bench=energy device=cpu data=text data.path=/nowhere output={kept}"), "data.path"
+    )
+    assert kept.read_text() == '{"last": "week"}'
+
+
+def test_a_killed_training_goes_on(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a training; the second run resumes and ends with the weights of an unbroken one."""
+    words = [
+        *TINY,
+        *TINY_ENERGY.split(),
+        "bench=energy",
+        "train.steps=1500",
+        "train.checkpoint_every=20",
+        "train.validate_every=100000",
+        "model.ode.steps=1",
+    ]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    line = [sys.executable, str(ROOT / "runner.py"), *words]
+    first = subprocess.Popen(
+        line, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    partial = tmp_path / "outputs" / "cache" / "weights"
+    deadline = time.monotonic() + 120
+    while not list(partial.glob("*.partial.safetensors")):
+        assert first.poll() is None, "ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    weights = []
+    for place in (tmp_path, tmp_path / "unbroken"):
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(line, cwd=place, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        (file,) = (place / "outputs" / "cache" / "weights").glob("*.safetensors")
+        weights.append(file)
+        (results,) = (
+            place.glob("outputs/2*/*/results.json") if place != tmp_path else [_newest(place)]
+        )
+        resumed = json.loads(results.read_text())["benches"]["energy"]["details"]["weights"][
+            "resumed_from"
+        ]
+        assert (resumed is None) == (place != tmp_path)
+    from safetensors.torch import load_file
+
+    a, b = (load_file(file) for file in weights)
+    assert a.keys() == b.keys()
+    assert all(a[k].equal(b[k]) for k in a)
+
+
+def _newest(place: Path) -> Path:
+    return max(place.glob("outputs/2*/*/results.json"), key=lambda file: file.stat().st_mtime)
+
+
+def test_the_configuration_is_shown_fast_and_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, runner; sys.argv = ['runner.py', '--cfg', 'job'];"
+        "from phasebench.run import hydra_app as run; code = run.command(runner.job);"
+        "assert 'torch' not in sys.modules and 'datasets' not in sys.modules; sys.exit(code)"
+    )
+    env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bench:" in done.stdout
