@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from phasebench.config.validation import to_config
+from phasebench.config import to_config
 from phasebench.results.file import ResultsFile
 from phasebench.results.gate import BenchResult, Gate
 from phasebench.run.sweep import child

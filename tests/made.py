@@ -19,7 +19,7 @@ HISTORY = 20  # steps of each training that are kept
 @cache
 def _kept() -> dict[str, Any]:
     found = json.loads(
-        (ROOT / "outputs/reference/h100/seed/results.json").read_text(encoding="utf-8")
+        (ROOT / "outputs/reference/h100/spec/results.json").read_text(encoding="utf-8")
     )
     for weights in (
         found["benches"]["ppl"]["details"]["candidate"]["weights"],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phasebench.config.schema import Decay, TrainConfig
+from phasebench.config import Decay, TrainConfig
 from phasebench.training.loop import History, train
 
 CPU = torch.device("cpu")

@@ -17,10 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from paths import ROOT
-from phasebench.config.schema import BENCHES, DATASETS, MODELS, Config, ModelConfig
-from phasebench.config.validation import to_config
+from phasebench.config import BENCHES, DATASETS, MODELS, Config, ModelConfig, to_config
 from phasebench.models import build_model
-from phasebench.results.conditions import SEED_CONDITIONS, check
+from phasebench.results.conditions import CONDITIONS, check
 from phasebench.run import gpus
 from phasebench.run import hydra_app as run
 
@@ -118,7 +117,7 @@ def test_groups_offer_what_the_code_knows() -> None:
     assert offered["model"] == set(MODELS)
     assert offered["data"] == set(DATASETS)
     assert offered["bench"] == {*BENCHES, "all"}
-    assert offered["scale"] == {"auto", "laptop", "seed"}
+    assert offered["scale"] == {"auto", "laptop", "spec"}
     assert "train" in offered
 
 
@@ -139,7 +138,7 @@ def test_every_option_composes_and_its_models_build(group: str, name: str) -> No
         )
 
 
-@pytest.mark.parametrize("scale", ["laptop", "seed"])
+@pytest.mark.parametrize("scale", ["laptop", "spec"])
 @pytest.mark.parametrize("name", BENCHES)
 def test_a_benchmark_takes_its_sizes_from_the_scale(name: str, scale: str) -> None:
     config = typed(f"scale={scale}", f"bench={name}")
@@ -160,7 +159,7 @@ def test_every_model_runs_at_laptop_size(name: str) -> None:
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("scale", ["laptop", "seed"])
+@pytest.mark.parametrize("scale", ["laptop", "spec"])
 def test_the_compared_models_are_of_one_size(scale: str) -> None:
     """Within 5 %, or the candidate is the smaller one."""
     candidate, baseline = models(typed(f"scale={scale}", "bench=ppl"))
@@ -210,9 +209,9 @@ def test_every_file_begins_with_a_command_that_uses_it(file: Path, tmp_path: Pat
         assert file.parent == CONF or file.stem in chosen(group, overrides)
 
 
-def test_scale_seed_is_what_the_conditions_say() -> None:
-    found = check(typed("scale=seed", "data=wikitext2", "bench=all"), "wikitext2", 50257)
-    assert len(found) == len(SEED_CONDITIONS)
+def test_scale_spec_is_what_the_conditions_say() -> None:
+    found = check(typed("scale=spec", "data=wikitext2", "bench=all"), "wikitext2", 50257)
+    assert len(found) == len(CONDITIONS)
     assert [condition for condition in found if not condition["met"]] == []
 
 
@@ -223,7 +222,7 @@ def test_scale_laptop_is_not() -> None:
 # precedence
 
 
-@pytest.mark.parametrize("scale", ["scale=seed", "scale=laptop", "scale=auto"])
+@pytest.mark.parametrize("scale", ["scale=spec", "scale=laptop", "scale=auto"])
 def test_the_command_line_wins_over_the_scale(scale: str) -> None:
     """Whether it comes before or after; none of the values is a scale's."""
     wanted = {
@@ -273,13 +272,13 @@ def test_an_experiment_wins_over_groups_and_the_command_line_over_it(tmp_path: P
     study.parent.mkdir()
     study.write_text(
         "# @package _global_\n"
-        "defaults:\n  - override /scale: seed\n  - override /model: stage1\n  - override /bench: energy\n  - _self_\n"
+        "defaults:\n  - override /scale: spec\n  - override /model: stage1\n  - override /bench: energy\n  - _self_\n"
         "seed: 6\ntrain: {steps: 41, warmup: 5}\nbench: {energy: {dt: 0.25}}\n"
     )
     words = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=study")
     config = typed(*words)
     assert (config.scale["name"], config.model.name, list(config.bench)) == (
-        "seed",
+        "spec",
         "stage1",
         ["energy"],
     )
@@ -307,13 +306,13 @@ def test_an_experiment_wins_over_groups_and_the_command_line_over_it(tmp_path: P
 @pytest.mark.parametrize(
     ("gpu", "device", "wanted"),
     [
-        (True, "auto", "seed"),
+        (True, "auto", "spec"),
         (False, "auto", "laptop"),
         (True, "cpu", "laptop"),
         (False, "cpu", "laptop"),
-        (True, "cuda", "seed"),
-        (False, "cuda", "seed"),
-        (True, "cuda:1", "seed"),
+        (True, "cuda", "spec"),
+        (False, "cuda", "spec"),
+        (True, "cuda:1", "spec"),
     ],
 )
 def test_auto_scale_follows_the_device(

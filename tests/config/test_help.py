@@ -7,15 +7,13 @@ import os
 import re
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
 
 from paths import ROOT
-from phasebench.config import help as usage
-from phasebench.config.schema import BENCH_SCHEMAS, Config, ModelConfig
-from phasebench.config.validation import keys_at, kinds
+from phasebench.config import BENCH_SCHEMAS, Config, ModelConfig
+from phasebench.config.validation import field_types, keys_at
 
 CLASSES = [Config, ModelConfig, *BENCH_SCHEMAS.values()]
 BIN = Path(sys.executable).parent
@@ -43,8 +41,7 @@ def told(*words: str, **environment: str) -> str:
 def leaves(cls: type, at: str = "") -> list[str]:
     """The dotted keys of a dataclass whose values are no groups."""
     found = []
-    for name, hint in typing.get_type_hints(cls).items():
-        (kind,) = kinds(hint)
+    for name, kind in field_types(cls).items():
         if dataclasses.is_dataclass(kind) and not (kind is ModelConfig and at):
             found += leaves(kind, f"{at}{name}.")  # type: ignore[arg-type]
         elif f"{at}{name}" != "bench":
@@ -106,11 +103,9 @@ def _known(key: str) -> bool:
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_key_has_a_line_of_documentation(cls: type) -> None:
-    groups = ("model", "data", "train", "dropout", "ode", "synthetic")
-    docs = usage.field_docs(cls)
-    assert [
-        f.name for f in dataclasses.fields(cls) if f.name not in docs and f.name not in groups
-    ] == []
+    kinds = field_types(cls)
+    undescribed = [f.name for f in dataclasses.fields(cls) if not f.metadata["about"]]
+    assert [name for name in undescribed if not dataclasses.is_dataclass(kinds[name])] == []
 
 
 @pytest.mark.parametrize(

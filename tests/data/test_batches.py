@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.data.batches import IGNORED, scoring_batches, steps_of, training_batch, windows
 
 EOS = 7

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from phasebench.config.schema import ConfigError, DataConfig, SyntheticConfig
+from phasebench.config import ConfigError, DataConfig, SyntheticConfig
 from phasebench.data import SyntheticSource, load_corpus, training_batch
 
 SMALL = SyntheticConfig(rows=40)

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.data import hub
 
 REPO, PATTERNS = "phasebench-tests/absent", ["sub/*.parquet"]

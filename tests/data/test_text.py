@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phasebench.config.schema import ConfigError, DataConfig
+from phasebench.config import ConfigError, DataConfig
 from phasebench.data.text import text_rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from phasebench.config.schema import ConfigError, DataConfig
+from phasebench.config import ConfigError, DataConfig
 from phasebench.data import tokenizer as module
 from phasebench.data.tokenizer import EOS, build_tokenizer, train_bpe
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phasebench.config.schema import ConfigError, DataConfig
+from phasebench.config import ConfigError, DataConfig
 from phasebench.data import hub
 from phasebench.data.wikitext import SPLITS, wikitext_rows
 

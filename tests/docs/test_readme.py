@@ -75,7 +75,7 @@ def test_figures_are_those_of_the_reference_runs() -> None:
     wanted = {
         "training": {"ppl_ratio", "stage2_ppl", "stage1_ppl", "reference_ppl", "max_drift"},
         "long": {"secular_change"},
-        "seed": {"ppl_ratio", "stage2_ppl"},
+        "spec": {"ppl_ratio", "stage2_ppl"},
         "vram": {"vram_symplectic_gb", "vram_reduction_pct"},
     }
     assert {run: {key for key, _, of in rows if of == run} for run in wanted} == wanted
@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_reference_runs() -> None:
         }
         assert f"{(metrics | results)[key]:.4g}" == shown, (key, run)
         assert results["all_pass"] is True
-        if run in ("seed", "vram"):
+        if run in ("spec", "vram"):
             assert all(condition["met"] for condition in results["conditions"])
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from phasebench.bench.energy.trend import trend
-from phasebench.config.schema import ModelConfig, OdeConfig
+from phasebench.config import ModelConfig, OdeConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.models import build_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasebench.config.schema import GRADIENTS as NAMES
+from phasebench.config import GRADIENTS as NAMES
 from phasebench.dynamics import GRADIENTS, INTEGRATORS, POTENTIALS, Potential
 
 D, H = 4, 9

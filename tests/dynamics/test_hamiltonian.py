@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from phasebench.config.schema import POTENTIALS as NAMES
+from phasebench.config import POTENTIALS as NAMES
 from phasebench.dynamics import (
     POTENTIALS,
     HamiltonianFlow,

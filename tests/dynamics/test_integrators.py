@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from phasebench.config.schema import INTEGRATORS as NAMES
+from phasebench.config import INTEGRATORS as NAMES
 from phasebench.dynamics import CONTRAST, INTEGRATORS, Shear, force_evaluations, integrate, schedule
 from problems import Kepler, Oscillator, Pendulum
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from phasebench.config.schema import ModelConfig
+from phasebench.config import ModelConfig
 from phasebench.models import build_model
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from phasebench.config.schema import (
+from phasebench.config import (
     DataConfig,
     ModelConfig,
     OdeConfig,

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.config.schema import MODELS as NAMES
-from phasebench.config.schema import (
+from phasebench.config import MODELS as NAMES
+from phasebench.config import (
     ConfigError,
     DropoutConfig,
     ModelConfig,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from phasebench.bench.vram.meter import measure_step
 from phasebench.bench.vram.predict import predicting
-from phasebench.config.schema import GRADIENTS, RECOMPUTE, DropoutConfig, ModelConfig, OdeConfig
+from phasebench.config import GRADIENTS, RECOMPUTE, DropoutConfig, ModelConfig, OdeConfig
 from phasebench.models import LanguageModel, build_model
 from variants import LEARNED, STAGES, variant
 

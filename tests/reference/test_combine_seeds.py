@@ -14,7 +14,7 @@ import pytest
 
 from paths import ROOT
 
-KEPT = ROOT / "outputs" / "reference" / "h100" / "seed" / "results.json"
+KEPT = ROOT / "outputs" / "reference" / "h100" / "spec" / "results.json"
 
 
 def run_of(seed: int, two: float, one: float, lr: float = 1e-3) -> dict[str, Any]:

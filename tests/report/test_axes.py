@@ -144,7 +144,7 @@ def test_every_arm_and_precision_of_a_kept_run_is_kept_apart() -> None:
 
 
 def test_the_kept_runs_are_read() -> None:
-    run = read(made.ROOT / "outputs/reference/h100/seed/results.json")
+    run = read(made.ROOT / "outputs/reference/h100/spec/results.json")
     assert (run.verdict, run.device) == (0, "NVIDIA H100 80GB HBM3")
     assert run.benches["energy"].metrics["evaluations_per_time"].value == 101 / (100 * 0.1)
     assert (

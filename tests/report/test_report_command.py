@@ -12,7 +12,7 @@ import pytest
 
 import made
 from phasebench import report
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.__main__ import main
 from phasebench.report.compare.__main__ import main as compare
 

@@ -104,7 +104,10 @@ def test_a_row_tells_quantity_value_target_and_result(file: ResultsFile) -> None
     assert "vram reduction pct - >= 70 % not measured" in rows
     assert "ppl: stage2_ppl 112.4" in rows
     assert "vram: vram_full_backprop_gb 13.9 (predicted)" in rows
-    assert "scale: 1 of 2 seed conditions not met: model.dim 64 (seed 512)" in rows
+    assert (
+        "scale: 1 of 2 conditions of the specification not met: model.dim 64 (specified 512)"
+        in rows
+    )
     assert "vram: not measured: vram_reduction_pct: out of memory" in rows
     assert rows[-1] == "INCOMPLETE: vram vram_reduction_pct not measured; energy max_drift failed"
 
@@ -148,7 +151,7 @@ def test_text_of_users_is_neither_markup_nor_terminal_codes(file: ResultsFile) -
 def test_all_conditions_met_is_one_line(file: ResultsFile) -> None:
     found = file.close()
     found["conditions"] = found["conditions"][1:]
-    assert "scale: all 1 seed conditions met" in show(found)
+    assert "scale: all 1 conditions of the specification met" in show(found)
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from phasebench.config.validation import to_config
-from phasebench.results.conditions import SEED_CONDITIONS, check
+from phasebench.config import to_config
+from phasebench.results.conditions import CONDITIONS, check
 
-SEED = {"bench": {"ppl": {}, "energy": {}, "vram": {}}}  # the defaults are the seed's
+SPEC = {"bench": {"ppl": {}, "energy": {}, "vram": {}}}  # the defaults are the specification's
 
 
 def by_name(tree: dict[str, Any], *args: Any) -> dict[str, dict[str, Any]]:
     return {c["name"]: c for c in check(to_config(tree), *args)}
 
 
-def test_the_defaults_meet_every_condition_of_the_seed() -> None:
-    found = check(to_config(SEED), "wikitext2", 50257)
-    assert len(found) == len(SEED_CONDITIONS) == 15
+def test_the_defaults_meet_every_condition_of_the_specification() -> None:
+    found = check(to_config(SPEC), "wikitext2", 50257)
+    assert len(found) == len(CONDITIONS) == 15
     assert all(condition["met"] for condition in found), [c for c in found if not c["met"]]
     assert all(condition["used"] == condition["seed"] for condition in found)
 
@@ -82,31 +82,31 @@ def test_each_value_that_differs_is_reported_alone(name: str, value: Any) -> Non
 
 
 def test_the_text_in_use_counts_not_the_one_asked_for() -> None:
-    assert by_name(SEED)["data.name"] == {
+    assert by_name(SPEC)["data.name"] == {
         "name": "data.name",
         "seed": "wikitext2",
         "used": None,
         "met": False,
     }
-    assert by_name(SEED, "synthetic")["data.name"]["used"] == "synthetic"
-    assert by_name({"data": {"name": "text"}, **SEED})["data.name"]["used"] == "text"
-    assert by_name(SEED, "wikitext2")["data.name"]["met"]
+    assert by_name(SPEC, "synthetic")["data.name"]["used"] == "synthetic"
+    assert by_name({"data": {"name": "text"}, **SPEC})["data.name"]["used"] == "text"
+    assert by_name(SPEC, "wikitext2")["data.name"]["met"]
 
 
 def test_the_vocabulary_is_the_tokenizers() -> None:
-    assert by_name(SEED, "wikitext2")["data.vocab_size"]["used"] == 50257
-    assert by_name(SEED, "synthetic")["data.vocab_size"]["used"] is None
-    assert by_name(SEED, "synthetic", 777)["data.vocab_size"] == {
+    assert by_name(SPEC, "wikitext2")["data.vocab_size"]["used"] == 50257
+    assert by_name(SPEC, "synthetic")["data.vocab_size"]["used"] is None
+    assert by_name(SPEC, "synthetic", 777)["data.vocab_size"] == {
         "name": "data.vocab_size",
         "seed": 50257,
         "used": 777,
         "met": False,
     }
-    assert by_name({"data": {"tokenizer": "gpt2", "vocab_size": 999}, **SEED})["data.vocab_size"][
+    assert by_name({"data": {"tokenizer": "gpt2", "vocab_size": 999}, **SPEC})["data.vocab_size"][
         "met"
     ]
     assert (
-        by_name({"data": {"tokenizer": "bpe", "vocab_size": 999}, **SEED})["data.vocab_size"][
+        by_name({"data": {"tokenizer": "bpe", "vocab_size": 999}, **SPEC})["data.vocab_size"][
             "used"
         ]
         == 999
@@ -114,14 +114,14 @@ def test_the_vocabulary_is_the_tokenizers() -> None:
 
 
 def test_a_model_without_a_flow_uses_no_steps() -> None:
-    found = by_name({"model": {"name": "stage1"}, **SEED})["model.ode.steps"]
+    found = by_name({"model": {"name": "stage1"}, **SPEC})["model.ode.steps"]
     assert (found["used"], found["met"]) == (None, False)
 
 
 def test_every_condition_names_a_key_of_the_configuration() -> None:
-    tree = dataclasses.asdict(to_config(SEED))
-    for condition in SEED_CONDITIONS:
+    tree = dataclasses.asdict(to_config(SPEC))
+    for condition in CONDITIONS:
         found: Any = tree
         for part in condition.name.split("."):
             found = found[part]
-        assert type(found) is type(condition.seed)
+        assert type(found) is type(condition.wanted)

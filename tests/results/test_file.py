@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.results import file as results
 from phasebench.results.file import BenchResult, Gate, Metric, ResultsFile
 from phasebench.results.jsonfile import dumps, plain, write_atomic

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.training.checkpoint import (
     BadCheckpoint,
     copy_weights,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from phasebench.config.schema import ConfigError, DropoutConfig, ModelConfig, OdeConfig, TrainConfig
+from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig, TrainConfig
 from phasebench.models import build_model
 from phasebench.training.step import Updater
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.training.checkpoint import copy_weights, load, load_weights, save, weights
 from phasebench.training.loop import History, TrainingDiverged, partial_path
 from phasebench.training.optimizer import adamw, learning_rate

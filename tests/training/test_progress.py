@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.training.progress import (
     Clock,
     Observers,

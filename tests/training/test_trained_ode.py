@@ -12,15 +12,15 @@ import yaml
 from commands import TINY, Command, refuses
 from phasebench import data
 from phasebench.bench import workbench
-from phasebench.config.schema import (
+from phasebench.config import (
     ConfigError,
     DataConfig,
     ModelConfig,
     OdeConfig,
     SyntheticConfig,
     TrainedOdeConfig,
+    to_config,
 )
-from phasebench.config.validation import to_config
 from phasebench.run.hydra_app import steps_in
 from phasebench.training import checkpoint
 

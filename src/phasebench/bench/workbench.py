@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from phasebench import data
-from phasebench.config.schema import (
+from phasebench.config import (
     Config,
     ConfigError,
     DataConfig,

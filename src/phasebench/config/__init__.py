@@ -1,1 +1,92 @@
-"""What can be set: schema, checks, help."""
+"""What can be set: schema, checks, help.
+
+Hydra composes the YAML files of ``conf/`` onto these dataclasses, whose fields carry their
+description and checks; `to_config` turns the composed tree into them. Imports neither torch nor
+hydra, so that ``--help`` and ``--cfg job`` answer at once.
+"""
+
+from phasebench.config.benches import (
+    ARMS,
+    BENCH_SCHEMAS,
+    BENCHES,
+    FINDABLE,
+    GPUS,
+    HEADS,
+    OPTIMIZERS,
+    EnergyConfig,
+    GradConfig,
+    PplConfig,
+    SpeedConfig,
+    VramConfig,
+)
+from phasebench.config.fields import ConfigError, spec
+from phasebench.config.model import (
+    CONTRAST,
+    COORDINATES,
+    GRADIENTS,
+    INTEGRATORS,
+    MODELS,
+    POTENTIALS,
+    PRECISIONS,
+    RECOMPUTE,
+    DropoutConfig,
+    ModelConfig,
+    OdeConfig,
+    TrainedOdeConfig,
+)
+from phasebench.config.run import DEVICES, TRACKERS, Config, RunOptions
+from phasebench.config.training import (
+    AVERAGES,
+    DATASETS,
+    SPLITS,
+    TOKENIZERS,
+    DataConfig,
+    Decay,
+    SyntheticConfig,
+    TrainConfig,
+)
+from phasebench.config.validation import keys_at, nearest, to_config
+
+__all__ = [
+    "ARMS",
+    "AVERAGES",
+    "BENCHES",
+    "BENCH_SCHEMAS",
+    "CONTRAST",
+    "COORDINATES",
+    "DATASETS",
+    "DEVICES",
+    "FINDABLE",
+    "GPUS",
+    "GRADIENTS",
+    "HEADS",
+    "INTEGRATORS",
+    "MODELS",
+    "OPTIMIZERS",
+    "POTENTIALS",
+    "PRECISIONS",
+    "RECOMPUTE",
+    "SPLITS",
+    "TOKENIZERS",
+    "TRACKERS",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "Decay",
+    "DropoutConfig",
+    "EnergyConfig",
+    "GradConfig",
+    "ModelConfig",
+    "OdeConfig",
+    "PplConfig",
+    "RunOptions",
+    "SpeedConfig",
+    "SyntheticConfig",
+    "TrainConfig",
+    "TrainedOdeConfig",
+    "VramConfig",
+    "keys_at",
+    "nearest",
+    "spec",
+    "to_config",
+]

@@ -1,4 +1,4 @@
-"""A configuration's field with its checks, and the error for a value that fails them."""
+"""A configuration's field with its description and checks, and the error for a value that fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ConfigError(ValueError):
-    """A value that cannot be used: names the dotted key, the value received, the valid choices and the fix."""
+    """A value that cannot be used: its dotted key, what was received, the problem and the fix."""
 
     def __init__(self, key: str, value: object, problem: str, fix: str = "") -> None:
         self.key, self.value, self.problem, self.fix = key, value, problem, fix
@@ -16,9 +16,16 @@ class ConfigError(ValueError):
         super().__init__(message + (f"\n  fix: {fix}" if fix else ""))
 
 
-def spec(default: Any = dataclasses.MISSING, **checks: Any) -> Any:
-    """A dataclass field with its checks: ``low``/``above`` (inclusive/exclusive bound), ``high``, ``choices``; of a
-    list's entries, which may be none where ``empty``."""
+def spec(default: Any = dataclasses.MISSING, about: str = "", **checks: Any) -> Any:
+    """Describe a dataclass's field: its default, what it is and its unit, and the values it takes.
+
+    The checks, of a list's every entry: ``low`` and ``high`` (inclusive bounds), ``above`` (an
+    exclusive one), ``choices``, ``prefix`` (of further choices), ``empty`` (the list may be empty).
+    A default that is a class is a group of keys, which the docstring of the class describes.
+    """
+    metadata = {"about": about, **checks}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
     if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=checks)
-    return field(default=default, metadata=checks)
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 IGNORED = -100  # a target that is not scored
 

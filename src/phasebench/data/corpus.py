@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxtyping import Int64
 from torch import Tensor
 
-from phasebench.config.schema import ConfigError, DataConfig
+from phasebench.config import ConfigError, DataConfig
 from phasebench.data.hub import HubUnavailable
 from phasebench.data.synthetic import SyntheticSource
 from phasebench.data.text import text_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 
 class HubUnavailable(RuntimeError):

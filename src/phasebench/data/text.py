@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from phasebench.config.schema import ConfigError, DataConfig
+from phasebench.config import ConfigError, DataConfig
 
 FIX = "data.path=FILE, a UTF-8 text file with one row a line"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phasebench.config.schema import ConfigError, DataConfig
+from phasebench.config import ConfigError, DataConfig
 from phasebench.data import hub
 
 SUBSETS = {"wikitext2": "wikitext-2-v1", "wikitext103": "wikitext-103-v1"}

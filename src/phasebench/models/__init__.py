@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phasebench.config.schema import ModelConfig
+from phasebench.config import ModelConfig
 from phasebench.models.gpt import GptLanguageModel
 from phasebench.models.gpt import require as _require_gpt
 from phasebench.models.language_model import ComplexLanguageModel, LanguageModel

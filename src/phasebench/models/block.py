@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config.schema import ModelConfig
+from phasebench.config import ModelConfig
 from phasebench.models.attention import CausalAttention
 from phasebench.models.layers import ComplexDropout, ComplexNorm
 from phasebench.models.recompute import recomputed

@@ -19,7 +19,7 @@ from types import ModuleType
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config.schema import ConfigError, ModelConfig
+from phasebench.config import ConfigError, ModelConfig
 from phasebench.models.language_model import LanguageModel
 from phasebench.models.layers import ComplexEmbedding, LockedDropout
 

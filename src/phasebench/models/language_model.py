@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from phasebench.config.schema import Decay, ModelConfig
+from phasebench.config import Decay, ModelConfig
 from phasebench.data.batches import IGNORED
 from phasebench.models.block import Block
 from phasebench.models.cross_entropy import linear_cross_entropy

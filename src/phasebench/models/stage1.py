@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config.schema import ModelConfig
+from phasebench.config import ModelConfig
 from phasebench.models.block import Block
 from phasebench.models.layers import ComplexLinear, ModReLU
 

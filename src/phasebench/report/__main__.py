@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, collect
 from phasebench.report.summary import clean

@@ -56,7 +56,7 @@ def _includes_training(details: Mapping[str, Any]) -> str | None:
 
 
 def _stages(entry: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
-    """The seed's keys stage1_ppl and stage2_ppl, where a model of that name was scored."""
+    """The specification's keys stage1_ppl and stage2_ppl, where a model of that name was scored."""
     for role in ("candidate", "baseline"):
         metric = entry["metrics"].get(f"{role}_ppl")
         if metric is not None and role in entry["details"]:

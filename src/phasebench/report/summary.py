@@ -151,7 +151,7 @@ def _label(item: Mapping[str, Any]) -> str:
 
 
 def _recorded(results: Mapping[str, Any], benches: Benches) -> Iterator[Text]:
-    """The seed's keys that are not gates: one line a bench."""
+    """The specification's keys that are not gates: one line a bench."""
     for name, bench in benches.items():
         judged = {gate["name"] for gate in bench["gates"]} | {f"{name}_pass", f"{name}_target"}
         keys = [
@@ -168,7 +168,7 @@ def _recorded(results: Mapping[str, Any], benches: Benches) -> Iterator[Text]:
 
 
 def _source(bench: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
-    """The metric behind a seed key; where there is none of that name, a bench that predicted anything predicted it."""
+    """The metric behind a key of the specification; where there is none of that name, a bench that predicted anything predicted it."""
     metric = bench["metrics"].get(key)
     predicted = any(gate["kind"] == "predicted" for gate in bench["gates"])
     return metric or {"value": value, "kind": "predicted" if predicted else "measured"}
@@ -179,13 +179,15 @@ def _conditions(results: Mapping[str, Any]) -> Iterator[Text]:
     unmet = [c for c in conditions if not c.get("met")]
     if unmet:
         texts = (
-            f"{c.get('name')} {number(c.get('used'))} (seed {number(c.get('seed'))})" for c in unmet
+            f"{c.get('name')} {number(c.get('used'))} (specified {number(c.get('seed'))})"
+            for c in unmet
         )
         yield _line(
-            f"scale: {len(unmet)} of {len(conditions)} seed conditions not met: ", ", ".join(texts)
+            f"scale: {len(unmet)} of {len(conditions)} conditions of the specification not met: ",
+            ", ".join(texts),
         )
     elif conditions:
-        yield _line("scale: ", f"all {len(conditions)} seed conditions met")
+        yield _line("scale: ", f"all {len(conditions)} conditions of the specification met")
 
 
 def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:

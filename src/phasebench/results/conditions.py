@@ -1,25 +1,25 @@
-"""The seed's conditions: the sizes at which its three benchmarks were stated, and whether a run meets them."""
+"""The specification's conditions: the sizes at which its three benchmarks were stated, and whether a run meets them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from phasebench.config.schema import Config
+from phasebench.config import Config
 
 GPT2_VOCAB = 50257  # entries of GPT-2's tokenizer
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A dotted key of the configuration, the seed's value, and the benchmarks that it is a condition of."""
+    """A dotted key of the configuration, the specification's value, and the benchmarks that it is a condition of."""
 
     name: str
-    seed: Any
+    wanted: Any
     benches: tuple[str, ...]
 
 
-SEED_CONDITIONS = (
+CONDITIONS = (
     Condition("data.name", "wikitext2", ("ppl", "energy")),
     Condition("data.vocab_size", GPT2_VOCAB, ("ppl", "energy")),
     Condition("model.dim", 512, ("ppl", "energy", "vram")),
@@ -41,21 +41,21 @@ SEED_CONDITIONS = (
 def check(
     config: Config, corpus_name: str | None = None, vocab_size: int | None = None
 ) -> list[dict[str, Any]]:
-    """Each of the seed's conditions on this run's benchmarks: its ``name``, ``seed`` value, value ``used``, ``met``.
+    """Each of the specification's conditions on this run's benchmarks: its ``name``, ``seed`` value, value ``used``, ``met``.
 
     `corpus_name` is the text in use, which ``data.name=auto`` does not say, and `vocab_size` the number of its
     tokenizer's types, which a word-level vocabulary takes from the text; ``used`` is None where nothing tells it.
     """
     found = []
-    for condition in SEED_CONDITIONS:
+    for condition in CONDITIONS:
         if any(bench in config.bench for bench in condition.benches):
             used = _used(config, condition.name, corpus_name, vocab_size)
             found.append(
                 {
                     "name": condition.name,
-                    "seed": condition.seed,
+                    "seed": condition.wanted,
                     "used": used,
-                    "met": used == condition.seed,
+                    "met": used == condition.wanted,
                 }
             )
     return found

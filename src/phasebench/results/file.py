@@ -1,6 +1,6 @@
 """results.json: what a run measured, judged and was run with, written whole after each event.
 
-The top level has the seed's keys; everything else that is needed to judge or repeat the run stands beside them
+The top level has the specification's keys; everything else that is needed to judge or repeat the run stands beside them
 (``results.schema.json`` is the contract). What was not measured is null with a reason; NaN and Infinity never occur.
 """
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.results.gate import (
     SEED_KEYS,
     BenchResult,
@@ -25,7 +25,7 @@ from phasebench.results.gate import (
     exit_code,
     failed,
     finished,
-    seed_values,
+    spec_values,
 )
 from phasebench.results.jsonfile import destination, dumps, plain, write_atomic
 
@@ -72,7 +72,7 @@ class ResultsFile:
         self._copying = self.copy_path is not None and not self.copy_path.exists()
         lost: dict[str, str] = {}
         timestamp = datetime.now(UTC).isoformat()
-        seed_head = {
+        head = {
             "benchmark_name": benchmark_name,
             "timestamp": timestamp,
             "device": device,
@@ -85,7 +85,7 @@ class ResultsFile:
             "conditions": conditions,
         }
         tail |= {"point": point} if point else {}
-        self._head, self._tail = plain(seed_head, "", lost), plain(tail, "", lost)
+        self._head, self._tail = plain(head, "", lost), plain(tail, "", lost)
         self._tail["config_hash"] = config_hash(config)
         self._lost = lost
         self._data: dict[str, Any] | None = None
@@ -96,7 +96,7 @@ class ResultsFile:
         self._write()
 
     def set_conditions(self, conditions: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the seed's conditions, once it is known which corpus is used."""
+        """Replace the specification's conditions, once it is known which corpus is used."""
         self._tail["conditions"] = plain(conditions, "conditions", self._lost)
         self._write()
 
@@ -112,11 +112,11 @@ class ResultsFile:
     def finish(self, bench: str, result: BenchResult, duration_s: float) -> None:
         """Record what a bench measured.
 
-        Raises ValueError for a seed key that is not the bench's, TypeError for what JSON cannot hold; the file then
+        Raises ValueError for a key of the specification that is not the bench's, TypeError for what JSON cannot hold; the file then
         stays as it was.
         """
         done = finished(result, duration_s)
-        top, reasons = seed_values(bench, result, done)
+        top, reasons = spec_values(bench, result, done)
         self._require(bench)
         self._top |= top
         self._top_reasons |= reasons

@@ -76,7 +76,7 @@ class Gate:
 
 @dataclass
 class BenchResult:
-    """What a bench hands back: metrics by key, gates, raw samples, the seed's keys and what the reader should know."""
+    """What a bench hands back: metrics by key, gates, raw samples, the specification's keys and what the reader should know."""
 
     metrics: dict[str, Metric] = field(default_factory=dict)
     gates: list[Gate] = field(default_factory=list)
@@ -88,7 +88,7 @@ class BenchResult:
 def exit_code(results: Mapping[str, Any]) -> int:
     """The exit code of a run, from the content of its results.json: see `ResultsFile.exit_code`.
 
-    A bench with a verdict of its own (those of the seed) that brings no gate at all was not measured.
+    A bench with a verdict of its own (those of the specification) that brings no gate at all was not measured.
     """
     benches = results["benches"]
     gates = [gate for entry in benches.values() for gate in entry["gates"]]
@@ -150,10 +150,10 @@ def _verdict(gates: Sequence[Mapping[str, Any]]) -> bool | None:
     return None if None in passed or not passed else True
 
 
-def seed_values(
+def spec_values(
     bench: str, result: BenchResult, entry: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The seed's keys of a finished bench, and a reason for each null. The verdict is that of the gates, always.
+    """The specification's keys of a finished bench, and a reason for each null. The verdict is that of the gates, always.
 
     Raises ValueError for a key that is not the bench's.
     """

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 LINE = 140  # characters
 

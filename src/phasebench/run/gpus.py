@@ -9,8 +9,8 @@ import pynvml
 
 
 def scale_for(device: str) -> str:
-    """The scale that `scale=auto` means: seed where an NVIDIA GPU will be used, else laptop."""
-    return "seed" if device != "cpu" and (device != "auto" or has_gpu()) else "laptop"
+    """The scale that `scale=auto` means: spec where an NVIDIA GPU will be used, else laptop."""
+    return "spec" if device != "cpu" and (device != "auto" or has_gpu()) else "laptop"
 
 
 def has_gpu() -> bool:

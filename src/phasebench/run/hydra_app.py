@@ -19,8 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from phasebench.config import BENCH_SCHEMAS, Config, ConfigError
 from phasebench.config import help as usage
-from phasebench.config.schema import BENCH_SCHEMAS, Config, ConfigError
 from phasebench.config.validation import keys_at, nearest, to_config
 from phasebench.run.gpus import scale_for
 from phasebench.run.sweep.point import Point
@@ -32,6 +32,8 @@ SWEEPER = {  # hydra/sweeper=resuming: the keys of Hydra's own sweeper
     "max_batch_size": None,
     "params": None,
 }
+
+RENAMED = {"scale=seed": "scale=spec", "experiment=seed": "experiment=spec"}
 
 _exit_codes: list[int] = []  # one a job of this process; hydra.main itself returns nothing
 
@@ -172,9 +174,8 @@ def _unknown_choice(error: MissingConfigException) -> ConfigError:
     choices = list(error.options or [])
     if not group or not choices:
         return ConfigError("", "", str(error).partition("\n")[0])
-    return ConfigError(
-        group, name, f"unknown; choices: {', '.join(choices)}", nearest(name, choices)
-    )
+    fix = RENAMED.get(f"{group}={name}") or nearest(name, choices)
+    return ConfigError(group, name, f"unknown; choices: {', '.join(choices)}", fix)
 
 
 def _unknown_key(dotted: str) -> ConfigError:
@@ -185,7 +186,7 @@ def _unknown_key(dotted: str) -> ConfigError:
     if dotted.startswith("scale."):
         fix = "set the key that uses it (model.dim, train.steps, ...), or name the scale: scale=laptop"
         return ConfigError(
-            dotted, value, "scale=auto takes its sizes from scale=seed or scale=laptop", fix
+            dotted, value, "scale=auto takes its sizes from scale=spec or scale=laptop", fix
         )
     if dotted == "sweep":
         return ConfigError(

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from phasebench.bench.environment import environment
 from phasebench.bench.workbench import Workbench
-from phasebench.config.schema import Config, ConfigError
+from phasebench.config import Config, ConfigError
 from phasebench.report import trackers as track
 from phasebench.report.plots.memory import draw
 from phasebench.report.summary import render
@@ -78,14 +78,14 @@ def execute(
 
 def _check_scale(config: Config, workbench: Workbench) -> None:
     if (
-        "seed" in config.scale
-        and config.scale.get("name") == "seed"
+        "spec" in config.scale
+        and config.scale.get("name") == "spec"
         and workbench.device.type == "cpu"
     ):
         raise ConfigError(
             "scale",
             "auto",
-            "there is an NVIDIA GPU, so this means seed, but torch cannot use it",
+            "there is an NVIDIA GPU, so this means spec, but torch cannot use it",
             "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver",
         )
 

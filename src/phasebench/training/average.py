@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from phasebench.config.schema import TrainConfig
+from phasebench.config import TrainConfig
 from phasebench.training.checkpoint import Stateful, weights
 
 PREFIX = "average/"

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from phasebench import __version__
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ import json
 
 import torch
 
-from phasebench.config.schema import ModelConfig, TrainConfig
+from phasebench.config import ModelConfig, TrainConfig
 from phasebench.data import Corpus
 from phasebench.training.device import device_name
 from phasebench.training.fingerprint import code_hash

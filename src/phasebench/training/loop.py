@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasebench.config.schema import ConfigError, TrainConfig
+from phasebench.config import ConfigError, TrainConfig
 from phasebench.training.average import Average
 from phasebench.training.checkpoint import (
     BadCheckpoint,

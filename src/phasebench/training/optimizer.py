@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import AdamW
 
-from phasebench.config.schema import Decay, TrainConfig
+from phasebench.config import Decay, TrainConfig
 
 PREFIX = "optimizer/"
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 
-from phasebench.config.schema import Decay, TrainConfig
+from phasebench.config import Decay, TrainConfig
 from phasebench.data.batches import IGNORED
 from phasebench.dynamics import settle
 from phasebench.training.checkpoint import Stateful

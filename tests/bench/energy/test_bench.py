@@ -14,7 +14,7 @@ from phasebench.bench.energy import layer as energy_layer
 from phasebench.bench.energy.compare import compare, grid, orders
 from phasebench.bench.energy.layer import Layer, growth, row, thinning
 from phasebench.bench.workbench import Trained
-from phasebench.config.schema import Config, ConfigError, EnergyConfig, ModelConfig, OdeConfig
+from phasebench.config import Config, ConfigError, EnergyConfig, ModelConfig, OdeConfig
 from phasebench.data import Corpus, Split
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import Start, energies

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from phasebench.bench.grad import bench as grad
-from phasebench.config.schema import Config, ConfigError, GradConfig, ModelConfig, OdeConfig
+from phasebench.config import Config, ConfigError, GradConfig, ModelConfig, OdeConfig
 from phasebench.results.gate import BenchResult, finished
 
 SMALL = GradConfig(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from phasebench.bench.ppl import bench as ppl
 from phasebench.bench.workbench import Trained
-from phasebench.config.schema import (
+from phasebench.config import (
     Config,
     ConfigError,
     DataConfig,

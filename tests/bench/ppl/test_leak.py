@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from phasebench.bench.ppl.leak import POSITIONS, leak
-from phasebench.config.schema import MODELS, ModelConfig
+from phasebench.config import MODELS, ModelConfig
 from phasebench.models import LanguageModel, build_model
 
 VOCAB = 20

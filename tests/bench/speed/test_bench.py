@@ -12,7 +12,7 @@ import torch
 from phasebench.bench.speed import arms as speed_arms
 from phasebench.bench.speed import bench as speed
 from phasebench.bench.speed import peers
-from phasebench.config.schema import Config, ConfigError, ModelConfig, OdeConfig, SpeedConfig
+from phasebench.config import Config, ConfigError, ModelConfig, OdeConfig, SpeedConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.results.gate import BenchResult, finished
 

@@ -21,7 +21,7 @@ from phasebench.bench.vram import find as vram_find
 from phasebench.bench.vram.allocator import PredictedOutOfMemory
 from phasebench.bench.vram.arm import ArmRequest
 from phasebench.bench.vram.gpus import GPUS, Gpu
-from phasebench.config.schema import (
+from phasebench.config import (
     ARMS,
     FINDABLE,
     Config,
@@ -31,7 +31,7 @@ from phasebench.config.schema import (
     VramConfig,
 )
 from phasebench.results.file import BenchResult
-from phasebench.results.gate import finished, seed_values
+from phasebench.results.gate import finished, spec_values
 
 CONFIG = VramConfig(
     batch=2,
@@ -127,8 +127,8 @@ def verdicts(result: BenchResult) -> dict[str, bool | None]:
 
 
 def top(result: BenchResult) -> dict[str, Any]:
-    """The seed's keys, as they come to stand in results.json."""
-    return seed_values("vram", result, finished(result, 1.0))[0]
+    """The specification's keys, as they come to stand in results.json."""
+    return spec_values("vram", result, finished(result, 1.0))[0]
 
 
 def test_without_a_gpu_all_is_predicted_and_says_so() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from phasebench.bench.vram.gpus import GPUS, MIB, Gpu, attention_backward_bytes, reduction_bytes
 from phasebench.bench.vram.predict import predicting
-from phasebench.config.schema import GPUS as NAMES
+from phasebench.config import GPUS as NAMES
 
 H100 = GPUS["h100"]
 

@@ -20,7 +20,7 @@ from phasebench.bench.vram.arm import ArmRequest
 from phasebench.bench.vram.gpus import GPUS
 from phasebench.bench.vram.meter import StepBytes, measure_step
 from phasebench.bench.vram.predict import StorageTracker, predicting
-from phasebench.config.schema import ARMS, GRADIENTS, RECOMPUTE, ModelConfig, OdeConfig, TrainConfig
+from phasebench.config import ARMS, GRADIENTS, RECOMPUTE, ModelConfig, OdeConfig, TrainConfig
 from phasebench.dynamics.gpu.plan import Plan
 from phasebench.models import LanguageModel, build_model
 from phasebench.models import cross_entropy as loss_module

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import made
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.compare.__main__ import main
 from phasebench.report.compare.limits import Limit
 from phasebench.report.compare.outcome import Outcome, outcome

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.compare.limits import Limit
 
 

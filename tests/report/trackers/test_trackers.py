@@ -12,8 +12,7 @@ import pytest
 from rich.console import Console
 
 from paths import ROOT
-from phasebench.config.handling import TRACKERS, Handling
-from phasebench.config.schema import ConfigError
+from phasebench.config import TRACKERS, ConfigError, RunOptions
 from phasebench.report import trackers as track
 from phasebench.report.trackers.facts import facts
 from phasebench.results.file import ResultsFile
@@ -70,7 +69,7 @@ def test_facts_are_what_results_say(results: dict[str, Any], tmp_path: Path) -> 
 def test_every_tracker_has_a_package_and_a_module() -> None:
     modules = {file.stem for file in (ROOT / "src" / "phasebench" / "track").glob("*.py")}
     assert set(TRACKERS) == set(track.PACKAGES) == modules - {"__init__", "facts"}
-    assert Handling().track == []
+    assert RunOptions().track == []
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_runs(

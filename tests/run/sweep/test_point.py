@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.config.schema import ConfigError
-from phasebench.config.validation import to_config
+from phasebench.config import ConfigError, to_config
 from phasebench.results.file import ResultsFile, config_hash
 from phasebench.run.sweep import point as point_module
 from phasebench.run.sweep.abandon import abandon

@@ -14,7 +14,7 @@ import torch
 
 from commands import TINY
 from paths import ROOT
-from phasebench.config.schema import Config
+from phasebench.config import Config
 from phasebench.run import job
 from phasebench.run.sweep import child
 from phasebench.run.sweep import worker as isolate

@@ -17,7 +17,7 @@ import torch
 from phasebench.bench.energy.compare import cast, compare, grid, orders, seconds, table
 from phasebench.bench.energy.layer import Layer, row, thinning
 from phasebench.bench.workbench import Trained, Workbench, require_ode
-from phasebench.config.schema import ConfigError, EnergyConfig
+from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.results.file import BenchResult, Gate, Metric

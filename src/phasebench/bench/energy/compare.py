@@ -15,7 +15,7 @@ import torch
 
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.energy.trend import NOISE, trend
-from phasebench.config.schema import ConfigError, EnergyConfig
+from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
 from phasebench.dynamics.energy import Start, energies
 from phasebench.results.regression import linear_regression

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phasebench.bench.workbench import Workbench, require_ode
-from phasebench.config.schema import GradConfig, ModelConfig, OdeConfig
+from phasebench.config import GradConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import (
     ROUND_TRIPS,
     HamiltonianFlow,

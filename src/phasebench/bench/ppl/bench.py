@@ -15,7 +15,7 @@ from phasebench import data
 from phasebench.bench.ppl.leak import leak
 from phasebench.bench.ppl.seeds import Scored, ratio_metrics, spread, upper_gate
 from phasebench.bench.workbench import Trained, Workbench
-from phasebench.config.schema import ConfigError, ModelConfig, PplConfig
+from phasebench.config import ConfigError, ModelConfig, PplConfig
 from phasebench.data import Split
 from phasebench.models import LanguageModel
 from phasebench.models.language_model import flops_per_token
@@ -77,7 +77,7 @@ def run(workbench: Workbench, config: PplConfig) -> BenchResult:
     _check_reference(result, config, scores)
     _check_floor(result, config, split, scores)
     _check_size_and_leak(result, config)
-    _seed_keys(result, roles)
+    _spec_keys(result, roles)
     if config.max_batches is not None:
         result.notices.append(
             f"at most {config.max_batches} batches of the split were scored (bench.ppl.max_batches)"
@@ -263,7 +263,7 @@ def _check_floor(result: BenchResult, config: PplConfig, split: Split, scores: S
     )
 
 
-def _seed_keys(result: BenchResult, roles: dict[str, ModelConfig]) -> None:
+def _spec_keys(result: BenchResult, roles: dict[str, ModelConfig]) -> None:
     """stage1_ppl and stage2_ppl, from models of those names only; the candidate's where two have the name."""
     for role, config in reversed(roles.items()):
         if config.name in ("stage1", "stage2"):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.speed.peers import PEERS, peer
-from phasebench.config.schema import ModelConfig, SpeedConfig, TrainConfig
+from phasebench.config import ModelConfig, SpeedConfig, TrainConfig
 from phasebench.dynamics import release
 from phasebench.models import build_flow, build_model
 from phasebench.training import scoring as evaluation

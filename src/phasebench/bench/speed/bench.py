@@ -15,7 +15,7 @@ from typing import Any
 from phasebench.bench.speed.arms import Arm, Measured, ceiling, measure, stack, training
 from phasebench.bench.speed.peers import HALF, missing
 from phasebench.bench.workbench import Workbench, require_ode
-from phasebench.config.schema import ModelConfig, SpeedConfig
+from phasebench.config import ModelConfig, SpeedConfig
 from phasebench.dynamics import force_evaluations, refused
 from phasebench.models import build_flow
 from phasebench.results.file import BenchResult, Gate, Metric

@@ -26,7 +26,7 @@ from phasebench.bench.vram.gpus import Gpu
 from phasebench.bench.vram.memory import CudaMeter, NotTold, process_bytes
 from phasebench.bench.vram.meter import StepBytes, measure_step
 from phasebench.bench.vram.predict import predicting
-from phasebench.config.schema import (
+from phasebench.config import (
     DropoutConfig,
     ModelConfig,
     OdeConfig,

@@ -24,7 +24,7 @@ from phasebench.bench.vram.find import find, findings
 from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode
-from phasebench.config.schema import ConfigError, VramConfig
+from phasebench.config import ConfigError, VramConfig
 from phasebench.results.file import BenchResult
 
 ARM_COMMAND = [sys.executable, "-m", "phasebench.bench.vram.arm"]

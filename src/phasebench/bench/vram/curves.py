@@ -8,7 +8,7 @@ from typing import Any
 
 from phasebench.bench.vram.arm import ArmRequest, predict
 from phasebench.bench.vram.gpus import Gpu
-from phasebench.config.schema import VramConfig
+from phasebench.config import VramConfig
 
 UNITS = {"seq": "tokens a sequence", "batch": "sequences", "steps": "integrator steps a layer"}
 

@@ -25,7 +25,7 @@ from phasebench.bench.vram.allocator import PredictedOutOfMemory
 from phasebench.bench.vram.arm import ArmRequest, predict
 from phasebench.bench.vram.curves import UNITS, at, value
 from phasebench.bench.vram.gpus import Gpu
-from phasebench.config.schema import VramConfig
+from phasebench.config import VramConfig
 from phasebench.results.file import BenchResult, Metric
 from phasebench.results.gate import AT_LEAST
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phasebench.config.schema import VramConfig
+from phasebench.config import VramConfig
 from phasebench.results.file import BenchResult, Gate, Metric
 from phasebench.results.gate import AT_LEAST
 

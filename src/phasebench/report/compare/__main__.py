@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.compare.limits import Limit
 from phasebench.report.compare.outcome import outcome
 from phasebench.report.compare.show import show

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 
 _LIMIT = re.compile(
     r"(?P<metric>[^:]+):(?P<sign>[+-])(?P<size>[0-9.]+(?:[eE][+-]?[0-9]+)?)(?P<percent>%?)"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.axes import READ_TEXT, concerns, flatten
 from phasebench.report.collect import Collection
 from phasebench.report.read import Bench, Run

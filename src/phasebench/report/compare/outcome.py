@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.config.validation import nearest
 from phasebench.report.axes import short
 from phasebench.report.collect import Collection, collect

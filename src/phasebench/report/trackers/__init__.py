@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.report.trackers.facts import Facts, facts
 
 # name -> the packages that it needs; its module here has log(facts, folder)

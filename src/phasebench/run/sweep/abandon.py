@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from phasebench.config.validation import to_config
+from phasebench.config import to_config
 from phasebench.results.file import ResultsFile, load
 from phasebench.results.gate import SEED_KEYS, exit_code, failed
 from phasebench.results.jsonfile import dumps, write_atomic

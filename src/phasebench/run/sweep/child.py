@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.run.sweep.abandon import abandon
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
@@ -81,7 +81,7 @@ class _Orders:
 
 
 def _execute(point: Point, folder: Path) -> int:
-    from phasebench.config.validation import to_config
+    from phasebench.config import to_config
     from phasebench.run.job import execute  # imports torch
 
     config = to_config(point.tree)

@@ -22,8 +22,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from phasebench import report
-from phasebench.config.handling import Handling
-from phasebench.config.schema import Config, ConfigError
+from phasebench.config import Config, ConfigError, RunOptions
 from phasebench.run import hydra_app as run
 from phasebench.run.gpus import gpu_names, has_gpu
 from phasebench.run.sweep import neighbours
@@ -51,7 +50,7 @@ class GridSweep:
         self.config, self.loader, self.launcher = config, loader, launcher
         self.params, self.max_batch_size = dict(params), max_batch_size
         self.folder = Path(config.hydra.sweep.dir)
-        self.how = Handling(**{f.name: config[f.name] for f in dataclasses.fields(Handling)})
+        self.how = RunOptions(**{f.name: config[f.name] for f in dataclasses.fields(RunOptions)})
 
     def run(self, arguments: Sequence[str]) -> None:
         """Run what is due; the sweep's exit code is that of its worst point. Raises `ConfigError` for bad input."""

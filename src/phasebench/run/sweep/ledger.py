@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.results.file import load
 from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.run.sweep.point import Point

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phasebench.config.schema import Config, ConfigError
+from phasebench.config import Config, ConfigError
 from phasebench.run.sweep.point import Point
 
 

@@ -12,8 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from phasebench.config.schema import Config, ConfigError
-from phasebench.config.validation import to_config
+from phasebench.config import Config, ConfigError, to_config
 from phasebench.results.file import config_hash
 from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.training.fingerprint import code_hash, content_hash

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.results.file import load
 from phasebench.results.gate import exit_code
 from phasebench.run.sweep.point import Point

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from phasebench.bench.child import child_environment, killed_by
-from phasebench.config.schema import ConfigError
+from phasebench.config import ConfigError
 from phasebench.run.sweep.abandon import abandon
 from phasebench.run.sweep.point import Point
 from phasebench.training.fingerprint import code_hash

@@ -1,0 +1,151 @@
+"""The language model: its sizes, its flow and its dropout."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from phasebench.config.fields import ConfigError, spec
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+MODELS = ("stage1", "stage2", "gpt")
+INTEGRATORS = (
+    "leapfrog",
+    "leapfrog_dkd",
+    "mclachlan2",
+    "yoshida4",
+    "yoshida6",
+    "suzuki4",
+    "blanes_moan4",
+    "blanes_moan6",
+)
+CONTRAST = ("euler", "rk4")  # not symplectic: for the energy benchmark only
+GRADIENTS = (
+    "adjoint_exact",
+    "adjoint",
+    "adjoint_exact_eager",
+    "backprop",
+    "autograd",
+    "checkpoint",
+    "checkpoint_sqrt",
+)
+COORDINATES = ("state", "learned")
+POTENTIALS = ("logcosh", "gelu", "softplus", "gelu_integral")
+RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
+
+
+@dataclass
+class OdeConfig:
+    """The Hamiltonian flow of a Stage 2 block: H(q, p) = |p|^2 / 2 + V(q)."""
+
+    steps: int = spec(10, "integrator steps a layer", low=1)
+    dt: float = spec(0.1, "step size, in the units of H's time", above=0.0)
+    integrator: str = spec("leapfrog", "kicks and drifts of a step", choices=INTEGRATORS)
+    gradient: str = spec(
+        "adjoint_exact",
+        "how the backward pass gets the states of the trajectory",
+        choices=GRADIENTS,
+    )
+    on_overflow: str = spec(
+        "error",
+        "of adjoint_exact, where a state leaves its lattice",
+        choices=("error", "checkpoint"),
+    )
+    potential: str = spec("logcosh", "sigma in V(q) = a . sigma(W q + b)", choices=POTENTIALS)
+    coupling: float = spec(0.002, "strength of V; the mixer divides its effect by it", low=1e-5)
+    omega: float = spec(0.0, "confinement: adds omega^2 |q|^2 / 2 to V", low=0.0)
+
+
+@dataclass
+class TrainedOdeConfig:
+    """How the flow was integrated in training, where its weights are to be run otherwise."""
+
+    steps: int | None = spec(None, "integrator steps a layer; null: of ode", low=1)
+    dt: float | None = spec(None, "step size, in H's time; null: of ode", above=0.0)
+    integrator: str | None = spec(None, "kicks and drifts; null: of ode", choices=INTEGRATORS)
+
+
+@dataclass
+class DropoutConfig:
+    """Probabilities with which a complex channel (both of its parts) is set to zero in training."""
+
+    embedding: float = spec(
+        0.0, "whole rows of the embedding table (word types)", low=0.0, high=0.95
+    )
+    input: float = spec(0.0, "after the embedding", low=0.0, high=0.95)
+    block: float = spec(0.0, "after each mixer", low=0.0, high=0.95)
+    output: float = spec(0.0, "before the head", low=0.0, high=0.95)
+    attention: float = spec(0.0, "of the attention's weights (real numbers)", low=0.0, high=0.95)
+    locked: bool = spec(
+        False, "input, block and output: the same channels at all positions of a sequence"
+    )
+
+
+@dataclass
+class ModelConfig:
+    """A language model on complex states of shape (batch, time, dim)."""
+
+    name: str = spec("stage2", "the channel mixer; gpt: GPT-2's block", choices=MODELS)
+    dim: int = spec(512, "complex channels", low=2)
+    blocks: int = spec(6, "layers: a token mixer and a channel mixer each", low=1)
+    heads: int = spec(8, "of the attention; divides dim", low=1)
+    hidden: int = spec(
+        2048, "complex units of the Stage 1 mixer; terms of V in Stage 2; units of GPT-2's", low=1
+    )
+    rope_base: float = spec(10000.0, "base of the rotary frequencies; not of gpt", above=1.0)
+    embedding_scale: float = spec(
+        1.0, "of embedded tokens; the head reads the table as it is; not of gpt", above=0.0
+    )
+    coordinates: str = spec(
+        "state", "of Stage 2's flow: Re and Im of a state, or learned ones", choices=COORDINATES
+    )
+    free_motion: float = spec(
+        1.0, "of Stage 2's flow: what a block adds of it before training", low=0.0
+    )
+    shear: float = spec(
+        0.0, "of Stage 1, an ablation: how much of Im a block adds to Re before training", low=0.0
+    )
+    positions: int = spec(
+        1024, "of gpt only: learned positions, so tokens a sequence at most", low=2
+    )
+    lr: float | None = spec(None, "peak learning rate; null: train.lr", above=0.0)
+    weight_decay: float | None = spec(
+        None, "AdamW's, of matrices; null: train.weight_decay", low=0.0
+    )
+    dropout: DropoutConfig = spec(DropoutConfig)
+    ode: OdeConfig = spec(OdeConfig, "used by Stage 2 only")
+    trained_ode: TrainedOdeConfig = spec(
+        TrainedOdeConfig, "the weights are trained with these, and their flow is then run by `ode`"
+    )
+    recompute: list[str] = spec(
+        [],
+        "what the backward pass computes again, to save memory at the cost of time (docs/memory.md)",
+        choices=RECOMPUTE,
+        empty=True,
+    )
+    checkpoint: str | None = spec(
+        None, "trained weights (safetensors); null: train, or take them from the cache"
+    )
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise ConfigError(
+                "heads",
+                self.heads,
+                f"does not divide dim={self.dim}",
+                f"choose a divisor of {self.dim}",
+            )
+
+    def with_ode(self, **changes: Any) -> ModelConfig:
+        """Return a copy whose flow has other settings."""
+        return dataclasses.replace(self, ode=dataclasses.replace(self.ode, **changes))
+
+    def as_trained(self) -> ModelConfig:
+        """Return the model as it is trained: with the steps, dt and integrator of trained_ode."""
+        given = {
+            key: value
+            for key, value in dataclasses.asdict(self.trained_ode).items()
+            if value is not None
+        }
+        return dataclasses.replace(self.with_ode(**given), trained_ode=TrainedOdeConfig())

@@ -1,0 +1,59 @@
+"""A run: everything that it depends on, and how it is carried out."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from phasebench.config.fields import spec
+from phasebench.config.model import ModelConfig
+from phasebench.config.training import DataConfig, TrainConfig
+
+DEVICES = ("auto", "cpu", "cuda")
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
+@dataclass
+class RunOptions:
+    """Sweeps and trackers: keys that no result depends on, so that results do not record them."""
+
+    sweep_name: str | None = spec(
+        None, "of a sweep: its folder is outputs/sweeps/NAME, where it is resumed"
+    )
+    retry_failed: bool = spec(True, "of a sweep: run the points again that failed last time")
+    rerun: bool = spec(False, "of a sweep: run finished points again too")
+    dry_run: bool = spec(False, "of a sweep: list what would run and why; run nothing")
+    job_timeout_s: float | None = spec(
+        None, "of a sweep: seconds a point may take; null: no limit", above=0.0
+    )
+    track: list[str] = spec(
+        [], "also log the results there: [tensorboard,mlflow,wandb]", choices=TRACKERS, empty=True
+    )
+
+
+@dataclass
+class Config(RunOptions):
+    """Everything that a run depends on, and how it is carried out."""
+
+    benchmark_name: str = spec("phasebench", "a label in the results")
+    device: str = spec("auto", "auto: cuda where there is one", choices=DEVICES, prefix="cuda:")
+    seed: int = spec(0, "of weights, batches and dropout", low=0, high=2**63 - 1)
+    output: str | None = spec(None, "also copy results.json there")
+    cache_dir: str = spec("outputs/cache", "trained weights and tokenizers")
+    scale: dict[str, Any] = spec(
+        {}, "sizes, from conf/scale; the other groups take theirs from here"
+    )
+    model: ModelConfig = spec(ModelConfig)
+    data: DataConfig = spec(DataConfig)
+    train: TrainConfig = spec(TrainConfig)
+    bench: dict[str, Any] = spec(
+        {}, "one entry a benchmark to run: its PplConfig, EnergyConfig or VramConfig"
+    )
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what results record and their hash covers: all but `RunOptions`."""
+        carried_out = {f.name for f in dataclasses.fields(RunOptions)}
+        return {
+            key: value for key, value in dataclasses.asdict(self).items() if key not in carried_out
+        }
