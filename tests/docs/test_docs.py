@@ -56,7 +56,7 @@ def test_options_of_the_other_commands_exist(name: str) -> None:
     help_text = subprocess.run(
         [sys.executable, "-m", name, "--help"], capture_output=True, text=True, check=True
     ).stdout
-    for command in commands(f"python -m {name}"):
+    for command in commands(f"python -m {name} "):
         options = [word for word in shlex.split(command)[3:] if word.startswith("--")]
         assert [option for option in options if option not in help_text] == [], command
 
