@@ -14,6 +14,7 @@ chunked loss and the dropout around the body are those of the other models.  Dro
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 
 from jaxtyping import Float
@@ -79,9 +80,9 @@ class GptLanguageModel(LanguageModel):
 
 
 def require(key: str) -> ModuleType:
-    """The package transformers. Raises `ConfigError` for `key` where it is not installed."""
-    try:
-        import transformers
+    """Import the package transformers. Raises `ConfigError` for `key` where it is not installed."""
+    try:  # by name: the type checker would spend half of its time on the package's own types
+        return import_module("transformers")
     except ImportError as error:
         raise ConfigError(
             key,
@@ -89,7 +90,6 @@ def require(key: str) -> ModuleType:
             f"needs the package transformers, which cannot be imported ({error})",
             "pip install 'phasebench[gpt]'",
         ) from error
-    return transformers
 
 
 def _lock(body: nn.Module) -> None:
