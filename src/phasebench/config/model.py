@@ -41,7 +41,7 @@ class OdeConfig:
 
     steps: int = spec(10, "integrator steps a layer", low=1)
     dt: float = spec(0.1, "step size, in the units of H's time", above=0.0)
-    integrator: str = spec("leapfrog", "kicks and drifts of a step", choices=INTEGRATORS)
+    integrator: str = spec("leapfrog", "how kicks and drifts compose a step", choices=INTEGRATORS)
     gradient: str = spec(
         "adjoint_exact",
         "how the backward pass gets the states of the trajectory",
@@ -49,11 +49,15 @@ class OdeConfig:
     )
     on_overflow: str = spec(
         "error",
-        "of adjoint_exact, where a state leaves its lattice",
+        "what adjoint_exact does where a state leaves its lattice",
         choices=("error", "checkpoint"),
     )
-    potential: str = spec("logcosh", "sigma in V(q) = a . sigma(W q + b)", choices=POTENTIALS)
-    coupling: float = spec(0.002, "strength of V; the mixer divides its effect by it", low=1e-5)
+    potential: str = spec("logcosh", "the sigma of V(q) = a . sigma(W q + b)", choices=POTENTIALS)
+    coupling: float = spec(
+        0.002,
+        "strength of V; weaker conserves energy better, and the mixer divides its effect by it",
+        low=1e-5,
+    )
     omega: float = spec(0.0, "confinement: adds omega^2 |q|^2 / 2 to V", low=0.0)
 
 
@@ -61,9 +65,11 @@ class OdeConfig:
 class TrainedOdeConfig:
     """How the flow was integrated in training, where its weights are to be run otherwise."""
 
-    steps: int | None = spec(None, "integrator steps a layer; null: of ode", low=1)
-    dt: float | None = spec(None, "step size, in H's time; null: of ode", above=0.0)
-    integrator: str | None = spec(None, "kicks and drifts; null: of ode", choices=INTEGRATORS)
+    steps: int | None = spec(None, "integrator steps a layer; null: that of ode", low=1)
+    dt: float | None = spec(
+        None, "step size, in the units of H's time; null: that of ode", above=0.0
+    )
+    integrator: str | None = spec(None, "integrator; null: that of ode", choices=INTEGRATORS)
 
 
 @dataclass
@@ -71,14 +77,16 @@ class DropoutConfig:
     """Probabilities with which a complex channel (both of its parts) is set to zero in training."""
 
     embedding: float = spec(
-        0.0, "whole rows of the embedding table (word types)", low=0.0, high=0.95
+        0.0, "probability for a whole row of the embedding table (a word type)", low=0.0, high=0.95
     )
-    input: float = spec(0.0, "after the embedding", low=0.0, high=0.95)
-    block: float = spec(0.0, "after each mixer", low=0.0, high=0.95)
-    output: float = spec(0.0, "before the head", low=0.0, high=0.95)
-    attention: float = spec(0.0, "of the attention's weights (real numbers)", low=0.0, high=0.95)
+    input: float = spec(0.0, "probability for a channel after the embedding", low=0.0, high=0.95)
+    block: float = spec(0.0, "probability for a channel after each mixer", low=0.0, high=0.95)
+    output: float = spec(0.0, "probability for a channel before the head", low=0.0, high=0.95)
+    attention: float = spec(
+        0.0, "probability for a weight of the attention (a real number)", low=0.0, high=0.95
+    )
     locked: bool = spec(
-        False, "input, block and output: the same channels at all positions of a sequence"
+        False, "of input, block and output: drop the same channels at all positions of a sequence"
     )
 
 
@@ -86,32 +94,46 @@ class DropoutConfig:
 class ModelConfig:
     """A language model on complex states of shape (batch, time, dim)."""
 
-    name: str = spec("stage2", "the channel mixer; gpt: GPT-2's block", choices=MODELS)
+    name: str = spec(
+        "stage2",
+        "architecture: the channel mixer of its blocks; gpt: GPT-2's block",
+        choices=MODELS,
+    )
     dim: int = spec(512, "complex channels", low=2)
     blocks: int = spec(6, "layers: a token mixer and a channel mixer each", low=1)
-    heads: int = spec(8, "of the attention; divides dim", low=1)
+    heads: int = spec(8, "heads of the attention; divides dim", low=1)
     hidden: int = spec(
-        2048, "complex units of the Stage 1 mixer; terms of V in Stage 2; units of GPT-2's", low=1
+        2048,
+        "complex units of Stage 1's mixer, terms of Stage 2's V, or units of GPT-2's perceptron",
+        low=1,
     )
     rope_base: float = spec(10000.0, "base of the rotary frequencies; not of gpt", above=1.0)
     embedding_scale: float = spec(
-        1.0, "of embedded tokens; the head reads the table as it is; not of gpt", above=0.0
+        1.0,
+        "factor on embedded tokens (the head reads the table without it); not of gpt",
+        above=0.0,
     )
     coordinates: str = spec(
-        "state", "of Stage 2's flow: Re and Im of a state, or learned ones", choices=COORDINATES
+        "state",
+        "what Stage 2's flow moves: Re and Im of the normalised state, or a learned map of it",
+        choices=COORDINATES,
     )
     free_motion: float = spec(
-        1.0, "of Stage 2's flow: what a block adds of it before training", low=0.0
+        1.0,
+        "how much of Stage 2's free motion a block adds to a state before training (learned)",
+        low=0.0,
     )
     shear: float = spec(
-        0.0, "of Stage 1, an ablation: how much of Im a block adds to Re before training", low=0.0
+        0.0,
+        "an ablation of Stage 1: how much of Im a block adds to Re before training (learned)",
+        low=0.0,
     )
     positions: int = spec(
-        1024, "of gpt only: learned positions, so tokens a sequence at most", low=2
+        1024, "learned positions of gpt, the most tokens that its sequences can have", low=2
     )
     lr: float | None = spec(None, "peak learning rate; null: train.lr", above=0.0)
     weight_decay: float | None = spec(
-        None, "AdamW's, of matrices; null: train.weight_decay", low=0.0
+        None, "weight decay of its matrices; null: train.weight_decay", low=0.0
     )
     dropout: DropoutConfig = spec(DropoutConfig)
     ode: OdeConfig = spec(OdeConfig, "used by Stage 2 only")
@@ -120,7 +142,7 @@ class ModelConfig:
     )
     recompute: list[str] = spec(
         [],
-        "what the backward pass computes again, to save memory at the cost of time (docs/memory.md)",
+        "what the backward pass computes again: less memory, more time (docs/memory.md)",
         choices=RECOMPUTE,
         empty=True,
     )

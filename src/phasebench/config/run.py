@@ -19,7 +19,7 @@ class RunOptions:
     """Sweeps and trackers: keys that no result depends on, so that results do not record them."""
 
     sweep_name: str | None = spec(
-        None, "of a sweep: its folder is outputs/sweeps/NAME, where it is resumed"
+        None, "of a sweep: its folder is outputs/sweeps/NAME, where the same command resumes it"
     )
     retry_failed: bool = spec(True, "of a sweep: run the points again that failed last time")
     rerun: bool = spec(False, "of a sweep: run finished points again too")
@@ -28,7 +28,7 @@ class RunOptions:
         None, "of a sweep: seconds a point may take; null: no limit", above=0.0
     )
     track: list[str] = spec(
-        [], "also log the results there: [tensorboard,mlflow,wandb]", choices=TRACKERS, empty=True
+        [], "trackers that the results are also logged with", choices=TRACKERS, empty=True
     )
 
 
@@ -36,20 +36,22 @@ class RunOptions:
 class Config(RunOptions):
     """Everything that a run depends on, and how it is carried out."""
 
-    benchmark_name: str = spec("phasebench", "a label in the results")
-    device: str = spec("auto", "auto: cuda where there is one", choices=DEVICES, prefix="cuda:")
-    seed: int = spec(0, "of weights, batches and dropout", low=0, high=2**63 - 1)
-    output: str | None = spec(None, "also copy results.json there")
-    cache_dir: str = spec("outputs/cache", "trained weights and tokenizers")
+    benchmark_name: str = spec("phasebench", "label in the results")
+    device: str = spec(
+        "auto", "where to run; auto: cuda where there is one", choices=DEVICES, prefix="cuda:"
+    )
+    seed: int = spec(0, "random seed of weights, batches and dropout", low=0, high=2**63 - 1)
+    output: str | None = spec(
+        None, "file or folder to which results.json is also copied; null: none"
+    )
+    cache_dir: str = spec("outputs/cache", "folder of trained weights and tokenizers")
     scale: dict[str, Any] = spec(
-        {}, "sizes, from conf/scale; the other groups take theirs from here"
+        {}, "sizes that the other keys take theirs from; choose it as a group"
     )
     model: ModelConfig = spec(ModelConfig)
     data: DataConfig = spec(DataConfig)
     train: TrainConfig = spec(TrainConfig)
-    bench: dict[str, Any] = spec(
-        {}, "one entry a benchmark to run: its PplConfig, EnergyConfig or VramConfig"
-    )
+    bench: dict[str, Any] = spec({}, "the benchmarks to run, each with its keys")
 
     def recorded(self) -> dict[str, Any]:
         """Return what results record and their hash covers: all but `RunOptions`."""

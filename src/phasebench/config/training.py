@@ -20,7 +20,7 @@ class SyntheticConfig:
     """The seeded source of text whose entropy rate is known (see phasebench.data.synthetic)."""
 
     rows: int = spec(6000, "rows (documents) over all splits", low=20)
-    seed: int = spec(0, "of the source's tables and of its text", low=0, high=2**32 - 1)
+    seed: int = spec(0, "seed of the source's tables and of its text", low=0, high=2**32 - 1)
 
 
 @dataclass
@@ -28,18 +28,18 @@ class DataConfig:
     """The text, its splits and its tokenizer."""
 
     name: str = spec(
-        "auto", "auto: WikiText-2 where it can be had, else synthetic", choices=DATASETS
+        "auto", "the text; auto: WikiText-2 where it can be had, else synthetic", choices=DATASETS
     )
     path: str | None = spec(
         None, "wikitext: a folder laid out like the hub's repository; text: a file"
     )
-    hub: str = spec("Salesforce/wikitext", "repository on the hub")
-    revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3", "of that repository")
+    hub: str = spec("Salesforce/wikitext", "the data set's repository on the hub")
+    revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3", "commit of that repository")
     timeout_s: float = spec(10.0, "seconds after which a missing network is given up on", above=0.0)
     tokenizer: str = spec(
-        "auto", "auto: wordlevel for synthetic, bpe otherwise", choices=TOKENIZERS
+        "auto", "tokenizer; auto: wordlevel for synthetic, bpe otherwise", choices=TOKENIZERS
     )
-    vocab_size: int = spec(50257, "of the bpe tokenizer", low=260)
+    vocab_size: int = spec(50257, "types of the bpe tokenizer", low=260)
     held_out: float = spec(
         0.1, "fraction of a text file in each of validation and test", above=0.0, high=0.4
     )
@@ -58,46 +58,56 @@ class TrainConfig:
     seq: int = spec(512, "tokens a sequence", low=2)
     accumulate: int = spec(1, "parts into which a batch is split", low=1)
     lr: float = spec(1e-3, "peak learning rate of AdamW", above=0.0)
-    final_lr: float = spec(0.1, "at the end of the cosine, as a fraction of lr", low=0.0, high=1.0)
+    final_lr: float = spec(
+        0.1, "learning rate at the end of the cosine, as a fraction of lr", low=0.0, high=1.0
+    )
     warmup: int = spec(100, "steps of linear warm-up", low=0)
     weight_decay: float = spec(
-        0.1, "on matrices; never on biases, gains, embeddings and potentials", low=0.0
+        0.1, "weight decay of matrices; never of biases, gains, embeddings and potentials", low=0.0
     )
-    embedding_decay: float = spec(0.0, "on the embedding's table and on learned positions", low=0.0)
-    beta1: float = spec(0.9, "of AdamW: decay of the mean gradient", low=0.0, high=0.9999)
-    beta2: float = spec(0.95, "of AdamW: decay of the mean square", low=0.0, high=0.9999)
-    clip: float = spec(1.0, "global gradient norm", above=0.0)
+    embedding_decay: float = spec(
+        0.0, "weight decay of the embedding's table and of learned positions", low=0.0
+    )
+    beta1: float = spec(0.9, "AdamW's decay of the mean gradient", low=0.0, high=0.9999)
+    beta2: float = spec(0.95, "AdamW's decay of the mean squared gradient", low=0.0, high=0.9999)
+    clip: float = spec(
+        1.0, "largest norm of the whole gradient; a larger one is scaled down", above=0.0
+    )
     precision: str = spec(
-        "bf16", "of the matrix products; weights stay in float32", choices=PRECISIONS
+        "bf16", "precision of the matrix products; weights stay in float32", choices=PRECISIONS
     )
     loss_chunk: int = spec(4096, "tokens whose logits exist at one time", low=1)
-    validate_every: int = spec(250, "steps", low=1)
+    validate_every: int = spec(250, "steps between two validations", low=1)
     validate_tokens: int = spec(
         65536, "tokens of the validation split that are scored each time", low=1
     )
     average: str = spec(
-        "off", "of the weights; what is validated, stored and measured", choices=AVERAGES
+        "off",
+        "average of the weights, which is then validated, stored and measured",
+        choices=AVERAGES,
     )
     average_decay: float = spec(
-        0.999, "of ema, a step; tail: the mean of all", low=0.0, high=0.999999
+        0.999, "decay of ema, a step (tail: the plain mean)", low=0.0, high=0.999999
     )
     average_start: float = spec(
-        0.0, "fraction of the steps that are left out of it", low=0.0, high=1.0
+        0.0, "fraction of the steps that are left out of the average", low=0.0, high=1.0
     )
     track_energy: bool = spec(
-        False, "drift of every layer at each validation, into the history (Stage 2)"
+        False, "record the drift of every layer of Stage 2 at each validation"
     )
     patience: int | None = spec(
         None, "validations without improvement before an early stop; null: never", low=1
     )
-    checkpoint_every: int = spec(250, "steps", low=1)
+    checkpoint_every: int = spec(250, "steps after which a killed training can go on", low=1)
     compile: bool = spec(
         False, "on a GPU: torch.compile of both stages' blocks, in training only; small steps gain"
     )
     graph: bool = spec(
         False, "on a GPU: record an optimizer step as a CUDA graph and replay it; small steps gain"
     )
-    tensorboard: bool = spec(False, "write scalars beside the results")
+    tensorboard: bool = spec(
+        False, "write the training's scalars for TensorBoard beside the results"
+    )
 
     def __post_init__(self) -> None:
         if self.batch % self.accumulate:
