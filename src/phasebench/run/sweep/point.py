@@ -18,20 +18,8 @@ from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.training.fingerprint import code_hash, content_hash
 
 FILE = "point.json"
-# code that no measured number depends on: it starts runs, shows them and passes them on
-_NOT_MEASURING = (
-    "sweep/",
-    "report/",
-    "track/",
-    "run.py",
-    "sweeper.py",
-    "cli.py",
-    "__main__.py",
-    "usage.py",
-    "gpus.py",
-    "handling.py",
-    "compare",
-)
+# the rooms that no measured number depends on: they start runs, show them and pass them on
+_NOT_MEASURING = ("report/", "run/")
 _FILES = ("path", "checkpoint")  # last words of the keys that name files to read
 _SHARING = {"ppl", "energy"}  # benches that leave nothing behind
 _NAME = 80  # characters of a folder's name before the hash
