@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 
 from phasebench.config import ConfigError, DataConfig, SyntheticConfig
-from phasebench.data import SyntheticSource, load_corpus, training_batch
+from phasebench.data import Corpus, SyntheticSource, load_corpus, training_batch
 
 SMALL = SyntheticConfig(rows=40)
 
@@ -172,3 +172,21 @@ def test_bpe_of_wikitext2_keeps_the_text(tmp_path: Path, wikitext_path: str) -> 
         test.tokens.tolist(), skip_special_tokens=False
     )
     assert len(text.replace("<eos>", "\n").encode()) == test.bytes
+
+
+def test_a_text_is_read_once_in_a_process_until_it_changes(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def load(config: DataConfig) -> Corpus:
+        return load_corpus(config, tmp_path, lambda text, style: lines.append(text))
+
+    synthetic = DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40))
+    assert load(synthetic) is load(synthetic)
+    assert [line.split(":")[0] for line in lines] == ["data"]
+    file = tmp_path / "text.txt"
+    file.write_text("a few words\n" * 40)
+    text = DataConfig(name="text", path=str(file), tokenizer="wordlevel")
+    before = load(text)
+    file.write_text("a few other words\n" * 50)
+    assert load(text).fingerprint != before.fingerprint
+    assert len(lines) == 3

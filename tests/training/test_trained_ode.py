@@ -10,14 +10,10 @@ import pytest
 import yaml
 
 from commands import TINY, Command, refuses
-from phasebench import data
-from phasebench.bench import workbench
 from phasebench.config import (
     ConfigError,
-    DataConfig,
     ModelConfig,
     OdeConfig,
-    SyntheticConfig,
     TrainedOdeConfig,
     to_config,
 )
@@ -203,21 +199,3 @@ def test_the_ode_of_training_is_the_own_one_where_nothing_is_named() -> None:
 def test_a_step_that_does_not_divide_the_time_is_refused(time: float, dt: float) -> None:
     with pytest.raises(ValueError, match="divides it"):
         steps_in(time, dt)
-
-
-def test_a_text_is_read_once_in_a_process_until_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads, read = [], data.load_corpus
-    monkeypatch.setattr(workbench, "_corpora", {})
-    monkeypatch.setattr(data, "load_corpus", lambda *given: reads.append(given) or read(*given))
-    synthetic = DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40))
-    assert workbench._corpus(synthetic, tmp_path)[0] is workbench._corpus(synthetic, tmp_path)[0]
-    assert len(reads) == 1
-    file = tmp_path / "text.txt"
-    file.write_text("a few words\n" * 40)
-    text = DataConfig(name="text", path=str(file), tokenizer="wordlevel")
-    before, _ = workbench._corpus(text, tmp_path)
-    file.write_text("a few other words\n" * 50)
-    assert workbench._corpus(text, tmp_path)[0].fingerprint != before.fingerprint
-    assert len(reads) == 3

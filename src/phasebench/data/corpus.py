@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from phasebench.config import ConfigError, DataConfig
+from phasebench.data.fingerprint import content_hash
 from phasebench.data.hub import HubUnavailable
 from phasebench.data.synthetic import SyntheticSource
 from phasebench.data.text import text_rows
@@ -57,12 +61,46 @@ class _Text:
     generator: SyntheticSource | None = None
 
 
-def load_corpus(config: DataConfig, cache_dir: Path) -> Corpus:
-    """The corpus that ``config`` describes; tokenizers are kept in ``cache_dir``.
+def load_corpus(
+    config: DataConfig, cache_dir: Path, say: Callable[[str, str], None] | None = None
+) -> Corpus:
+    """Load the corpus that ``config`` describes; tokenizers are kept in ``cache_dir``.
 
-    ``data.name=auto`` is WikiText-2 if it can be had, else the synthetic text with a notice. Raises `ConfigError`
-    for a text that is missing or unusable, a tokenizer that cannot be had, and a ``cache_dir`` that cannot be made.
+    The last corpus stays in memory: points of a sweep that share a process read it once, until
+    the configuration or the files at ``data.path`` change. ``say(text, style)`` shows the user
+    a line about a text that is read.
+
+    ``data.name=auto`` is WikiText-2 if it can be had, else the synthetic text with a notice.
+    Raises `ConfigError` for a text that is missing or unusable, a tokenizer that cannot be had,
+    and a ``cache_dir`` that cannot be made.
     """
+    content = content_hash(Path(config.path).expanduser()) if config.path else None
+    key = json.dumps([dataclasses.asdict(config), content])
+    return _load(_Request(key, cache_dir, config, say or (lambda text, style: None)))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `load_corpus` was asked for; equal ones have the same corpus."""
+
+    key: str
+    cache_dir: Path
+    config: DataConfig = field(compare=False)
+    say: Callable[[str, str], None] = field(compare=False)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(request: _Request) -> Corpus:
+    corpus = _read(request.config, request.cache_dir)
+    request.say(
+        f"data: {corpus.source}; {corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types", ""
+    )
+    if corpus.notice:
+        request.say(f"NOTICE: {corpus.notice}", "bold yellow")
+    return corpus
+
+
+def _read(config: DataConfig, cache_dir: Path) -> Corpus:
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

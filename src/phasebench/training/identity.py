@@ -10,8 +10,8 @@ import torch
 
 from phasebench.config import ModelConfig, TrainConfig
 from phasebench.data import Corpus
+from phasebench.data.fingerprint import code_hash
 from phasebench.training.device import device_name
-from phasebench.training.fingerprint import code_hash
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others
 _NO_EFFECT = ("tensorboard", "checkpoint_every", "epochs")

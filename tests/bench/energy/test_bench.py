@@ -13,7 +13,6 @@ from phasebench.bench.energy import bench as energy
 from phasebench.bench.energy import layer as energy_layer
 from phasebench.bench.energy.compare import compare, grid, orders
 from phasebench.bench.energy.layer import Layer, growth, row, thinning
-from phasebench.bench.workbench import Trained
 from phasebench.config import Config, ConfigError, EnergyConfig, ModelConfig, OdeConfig
 from phasebench.data import Corpus, Split
 from phasebench.dynamics import HamiltonianFlow
@@ -21,6 +20,7 @@ from phasebench.dynamics.energy import Start, energies
 from phasebench.models import LanguageModel, build_model
 from phasebench.results.gate import BenchResult
 from phasebench.training.scoring import NotFinite
+from phasebench.training.weights import Trained
 from tiny import CPU
 
 MODEL = ModelConfig(

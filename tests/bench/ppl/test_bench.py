@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from phasebench.bench.ppl import bench as ppl
-from phasebench.bench.workbench import Trained
 from phasebench.config import (
     Config,
     ConfigError,
@@ -27,6 +26,7 @@ from phasebench.data import IGNORED, Corpus, Split, SyntheticSource, load_corpus
 from phasebench.models import ComplexLanguageModel, LanguageModel, Stage1Block, build_model
 from phasebench.results.gate import BenchResult, Gate, finished
 from phasebench.training.scoring import NotFinite
+from phasebench.training.weights import Trained
 from tiny import CPU
 
 TINY = ModelConfig(name="stage1", dim=4, blocks=1, heads=1, hidden=4)

@@ -16,12 +16,13 @@ import torch
 
 from phasebench.bench.energy.compare import cast, compare, grid, orders, seconds, table
 from phasebench.bench.energy.layer import Layer, row, thinning
-from phasebench.bench.workbench import Trained, Workbench, require_ode
+from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.results.file import BenchResult, Gate, Metric
 from phasebench.training import scoring as evaluation
+from phasebench.training.weights import Trained
 
 _PLAIN = "leapfrog"  # whose cost is stated beside that of every other integrator
 

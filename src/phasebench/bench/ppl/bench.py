@@ -14,7 +14,7 @@ import math
 from phasebench import data
 from phasebench.bench.ppl.leak import leak
 from phasebench.bench.ppl.seeds import Scored, ratio_metrics, spread, upper_gate
-from phasebench.bench.workbench import Trained, Workbench
+from phasebench.bench.workbench import Workbench
 from phasebench.config import ConfigError, ModelConfig, PplConfig
 from phasebench.data import Split
 from phasebench.models import LanguageModel
@@ -22,6 +22,7 @@ from phasebench.models.language_model import flops_per_token
 from phasebench.results.file import BenchResult, Gate, Metric
 from phasebench.training import scoring as evaluation
 from phasebench.training.scoring import perplexity
+from phasebench.training.weights import Trained
 
 # A model that has not seen the text beats the source's own likelihood by x nats with probability below e^-x (Markov's
 # inequality on the likelihood ratio, whose mean is at most 1): one that does so by this much has seen it.

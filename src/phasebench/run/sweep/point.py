@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.config import Config, ConfigError, to_config
+from phasebench.data.fingerprint import code_hash, content_hash
 from phasebench.results.file import config_hash
 from phasebench.results.jsonfile import dumps, write_atomic
-from phasebench.training.fingerprint import code_hash, content_hash
 
 FILE = "point.json"
 # the rooms that no measured number depends on: they start runs, show them and pass them on

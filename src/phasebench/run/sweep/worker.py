@@ -20,9 +20,9 @@ from typing import Literal
 
 from phasebench.bench.child import child_environment, killed_by
 from phasebench.config import ConfigError
+from phasebench.data.fingerprint import code_hash
 from phasebench.run.sweep.abandon import abandon
 from phasebench.run.sweep.point import Point
-from phasebench.training.fingerprint import code_hash
 
 CHILD = [
     sys.executable,

@@ -1,0 +1,256 @@
+"""Trained models: from a file that the user gives, from the cache, or trained now and put there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from phasebench.config import ConfigError, EnergyConfig, ModelConfig, OdeConfig, TrainConfig
+from phasebench.data import Corpus, scoring_batches, steps_of, training_batch
+from phasebench.dynamics.energy import energies, flow_starts
+from phasebench.models import LanguageModel, build_model
+from phasebench.training import checkpoint
+from phasebench.training.identity import shape, weights_hash
+from phasebench.training.loop import History, train
+from phasebench.training.progress import Observer
+from phasebench.training.scoring import autocast, mode, score
+
+CURVE_POINTS = 120  # steps of a training's history that results.json keeps
+PROBE_TOKENS = 256  # on which the drift is tracked through a training
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with trained weights, and where they come from."""
+
+    model: LanguageModel
+    origin: dict[str, Any]  # JSON-able: trained now, cached or given; steps, seconds, history
+    notices: list[str] = field(default_factory=list)  # what a reader of the results must know
+
+
+class WeightSource:
+    """Gives trained models: loads a given file, else a cached one, else trains and caches.
+
+    Args:
+        corpus: the text that models are trained on.
+        recipe: how; a model may have its own learning rate and weight decay.
+        seed: of weights, batches and dropout, where a call names none.
+        device: on which models are trained and returned.
+        folder: of the cached weights.
+        say: shows the user a line.
+        observer: makes the observer of a training, given the model's name.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        recipe: TrainConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        folder: Path,
+        say: Callable[[str], None],
+        observer: Callable[[str], Observer],
+    ) -> None:
+        self.corpus, self.recipe, self.seed, self.device = corpus, recipe, seed, device
+        self.folder, self.say, self.observer = folder, say, observer
+        self._loaded: dict[tuple[str, str], Trained] = {}
+
+    def recipe_of(self, config: ModelConfig) -> TrainConfig:
+        """Return a model's own recipe: its learning rate, its decay, and steps for train.epochs."""
+        common, tokens = self.recipe, len(self.corpus.splits["train"].tokens)
+        steps = common.steps
+        if common.epochs is not None:
+            steps = steps_of(common.epochs, tokens, batch=common.batch, seq=common.seq)
+        decay = common.weight_decay if config.weight_decay is None else config.weight_decay
+        return dataclasses.replace(
+            common, steps=steps, lr=config.lr or common.lr, weight_decay=decay
+        )
+
+    def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
+        """Return the model of config with trained weights: given, cached, or newly trained.
+
+        `key` is the dotted name of config, for messages. Raises `ConfigError` for a file that
+        cannot be used, and what `train` raises.
+        """
+        seed = self.seed if seed is None else seed
+        name = weights_hash(config, self.recipe_of(config), self.corpus, seed, self.device)
+        own = name, str(config.ode)  # one set of weights may be run by several
+        if own not in self._loaded:
+            given = config.checkpoint is not None
+            trained = self._given(config, key) if given else self._cached(config, name, seed)
+            self._loaded[own] = _labelled(trained, config)
+        return self._loaded[own]
+
+    def release(self) -> None:
+        """Give back the memory of the models; they are loaded again if asked for again."""
+        self._loaded.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _given(self, config: ModelConfig, key: str) -> Trained:
+        model = self._fresh(config, self.seed)
+        path = Path(str(config.checkpoint)).expanduser()
+        ode = (
+            f", {key}.trained_ode (steps, dt, integrator) as they were trained"
+            if config.name == "stage2"
+            else ""
+        )
+        fix = (
+            f"give the weights of this model and data{ode}, or {key}.checkpoint=null to train them"
+        )
+        metadata = checkpoint.load_weights(
+            model,
+            path,
+            expected=shape(config, self.corpus),
+            key=f"{key}.checkpoint",
+            fix=fix,
+        )
+        done, wanted = int(metadata.get("step", 0)), self.recipe_of(config).steps
+        unfinished = (
+            [f"{path.name} is of an unfinished training: {done} steps"]
+            if "scaler" in metadata
+            else []
+        )
+        origin = {
+            "origin": "given",
+            "file": path.name,
+            "steps_done": done,
+            "steps_of_recipe": wanted,
+        }
+        return Trained(model.eval(), origin, unfinished)
+
+    def _cached(self, config: ModelConfig, name: str, seed: int) -> Trained:
+        path = self.folder / f"{config.name}-{name[:16]}.safetensors"
+        if path.exists():
+            return self._stored(config, path)
+        with self._lock(path):  # two runs that need the same weights train them once
+            if path.exists():
+                return self._stored(config, path)
+            trained = self._train(config.as_trained(), path, name, seed)
+            if config.ode == config.as_trained().ode:
+                return trained
+            return dataclasses.replace(trained, model=self._stored(config, path).model)
+
+    def _stored(self, config: ModelConfig, path: Path) -> Trained:
+        model, fix = self._fresh(config, self.seed), f"delete {path}: it is then trained again"
+        metadata = checkpoint.load_weights(
+            model, path, expected=shape(config, self.corpus), key="cache_dir", fix=fix
+        )
+        self.say(f"{config.name}: reusing trained weights {path.name}")
+        return _with_history(model, "cache", path, History.of(metadata))
+
+    @contextlib.contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_suffix(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self.say(f"waiting for another run, which trains {path.name}")
+                lock.acquire()
+        except OSError as error:
+            raise ConfigError(
+                "cache_dir",
+                self.folder.parent,
+                f"cannot be written: {error.strerror}",
+                "cache_dir=FOLDER that you may write to",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _train(self, config: ModelConfig, path: Path, name: str, seed: int) -> Trained:
+        recipe, tokens = self.recipe_of(config), self.corpus.splits["train"].tokens
+        model = self._fresh(config, seed)
+        what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
+        self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))
+        tracked = recipe.track_energy and config.name == "stage2"
+        with contextlib.closing(self.observer(config.name)) as observer:
+            history = train(
+                model,
+                lambda step: training_batch(
+                    tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed
+                ),
+                lambda: self._validation_loss(model, recipe),
+                recipe,
+                seed=seed,
+                device=self.device,
+                path=path,
+                identity={"weights": name, **shape(config, self.corpus)},
+                observer=observer,
+                probe=(lambda: self._drift(model)) if tracked else None,
+            )
+        return _with_history(model, "trained", path, history)
+
+    def _validation_loss(self, model: LanguageModel, recipe: TrainConfig) -> float:
+        tokens = self.corpus.splits["validation"].tokens[: recipe.validate_tokens]
+        batches = scoring_batches(
+            tokens, eos=self.corpus.eos, batch=recipe.batch, seq=recipe.seq, stride=recipe.seq
+        )
+        return score(
+            model,
+            batches,
+            device=self.device,
+            precision=recipe.precision,
+            loss_chunk=recipe.loss_chunk,
+        ).nats_per_token
+
+    def _drift(self, model: LanguageModel) -> dict[str, Any]:
+        """Measure the drift of every layer at bench.energy's defaults, on a few tokens."""
+        tokens = self.corpus.splits["validation"].tokens[None, :PROBE_TOKENS].to(self.device)
+        steps, dt = EnergyConfig().steps, EnergyConfig().dt
+        with mode(model, training=False), torch.no_grad(), autocast(self.device, "fp32"):
+            traces = [energies(*start, steps=steps, dt=dt) for start in flow_starts(model, tokens)]
+        return {
+            "max_drift": [t.worst for t in traces],
+            "mean_drift": [t.mean_drift.mean().item() for t in traces],
+        }
+
+    def _fresh(self, config: ModelConfig, seed: int) -> LanguageModel:
+        torch.manual_seed(seed)
+        return build_model(config, self.corpus.vocab_size).to(self.device)
+
+
+def _labelled(trained: Trained, config: ModelConfig) -> Trained:
+    """Add a notice and an entry in the origin if the flow is not run as it was trained."""
+    then, now = config.as_trained().ode, config.ode
+    if config.name != "stage2" or then == now:
+        return trained
+    notice = (
+        f"the weights were trained with {_in_words(then)}; "
+        f"here their flow is run by {_in_words(now)}"
+    )
+    origin = {key: getattr(then, key) for key in ("steps", "dt", "integrator")}
+    return dataclasses.replace(
+        trained, origin=trained.origin | {"trained_ode": origin}, notices=[*trained.notices, notice]
+    )
+
+
+def _in_words(ode: OdeConfig) -> str:
+    """Describe how a flow is integrated.
+
+    >>> _in_words(OdeConfig(steps=5, dt=0.2))
+    '5 steps of 0.2 (leapfrog)'
+    """
+    return f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
+
+
+def _with_history(model: LanguageModel, origin: str, path: Path, history: History) -> Trained:
+    thinned = dataclasses.asdict(history)
+    every = -(-len(history.steps) // CURVE_POINTS) or 1
+    thinned["steps"] = [
+        record
+        for i, record in enumerate(history.steps)
+        if not i % every or record is history.steps[-1]
+    ]
+    return Trained(model.eval(), {"origin": origin, "file": path.name, **thinned})
