@@ -20,7 +20,8 @@ def spec(default: Any = dataclasses.MISSING, about: str = "", **checks: Any) -> 
     """Describe a dataclass's field: its default, what it is and its unit, and the values it takes.
 
     The checks, of a list's every entry: ``low`` and ``high`` (inclusive bounds), ``above`` (an
-    exclusive one), ``choices``, ``prefix`` (of further choices), ``empty`` (the list may be empty).
+    exclusive one), ``choices``, ``prefix`` (of further choices), ``empty`` (the list may be empty),
+    ``path`` (of a file or folder; a ``~`` is expanded by whoever reads it).
     A default that is a class is a group of keys, which the docstring of the class describes.
     """
     metadata = {"about": about, **checks}

@@ -147,7 +147,7 @@ class ModelConfig:
         empty=True,
     )
     checkpoint: str | None = spec(
-        None, "trained weights (safetensors); null: train, or take them from the cache"
+        None, "trained weights (safetensors); null: train, or take them from the cache", path=True
     )
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ class RunOptions:
     track: list[str] = spec(
         [], "trackers that the results are also logged with", choices=TRACKERS, empty=True
     )
+    allow_targets: bool = spec(False, "let the command line's _target_ name any code and run it")
 
 
 @dataclass
@@ -42,9 +43,9 @@ class Config(RunOptions):
     )
     seed: int = spec(0, "random seed of weights, batches and dropout", low=0, high=2**63 - 1)
     output: str | None = spec(
-        None, "file or folder to which results.json is also copied; null: none"
+        None, "file or folder to which results.json is also copied; null: none", path=True
     )
-    cache_dir: str = spec("outputs/cache", "folder of trained weights and tokenizers")
+    cache_dir: str = spec("outputs/cache", "folder of trained weights and tokenizers", path=True)
     scale: dict[str, Any] = spec(
         {}, "sizes that the other keys take theirs from; choose it as a group"
     )

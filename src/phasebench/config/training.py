@@ -31,7 +31,7 @@ class DataConfig:
         "auto", "the text; auto: WikiText-2 where it can be had, else synthetic", choices=DATASETS
     )
     path: str | None = spec(
-        None, "wikitext: a folder laid out like the hub's repository; text: a file"
+        None, "wikitext: a folder laid out like the hub's repository; text: a file", path=True
     )
     hub: str = spec("Salesforce/wikitext", "the data set's repository on the hub")
     revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3", "commit of that repository")

@@ -7,6 +7,7 @@ import difflib
 import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from phasebench.config.benches import BENCH_SCHEMAS
@@ -106,6 +107,11 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
         raise ConfigError(key, value, problem)
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(key, value, f"must be finite{range_}")
+    if checks.get("path"):
+        try:
+            Path(value).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(key, value, str(error), "write the path out") from None
     choices = checks.get("choices")
     if choices and value not in choices and not str(value).startswith(checks.get("prefix", "\n")):
         problem = f"unknown; choices: {', '.join(choices)}"

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from phasebench.config import BENCH_SCHEMAS, Config, ConfigError
+from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, to_config
 from phasebench.config import help as usage
-from phasebench.config.validation import keys_at, nearest, to_config
+from phasebench.run.errors import Unread, refuse
 from phasebench.run.gpus import scale_for
+from phasebench.run.overrides import prepare
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
 from phasebench.run.sweep.worker import run_point
@@ -32,8 +31,6 @@ SWEEPER = {  # hydra/sweeper=resuming: the keys of Hydra's own sweeper
     "max_batch_size": None,
     "params": None,
 }
-
-RENAMED = {"scale=seed": "scale=spec", "experiment=seed": "experiment=spec"}
 
 _exit_codes: list[int] = []  # one a job of this process; hydra.main itself returns nothing
 
@@ -48,6 +45,7 @@ def command(entry: Callable[[], None]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     _register()
     try:
+        sys.argv[1:] = prepare(sys.argv[1:])
         entry()
     except BrokenPipeError:  # whoever read our output has gone: python runner.py --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,7 +57,7 @@ def command(entry: Callable[[], None]) -> int:
         )
         return 130
     except Exception as error:
-        return refuse(error)
+        return refuse(error, sys.argv[1:])
     return max(_exit_codes, default=0)
 
 
@@ -73,8 +71,10 @@ def job(tree: DictConfig) -> None:
     if hydra.mode == RunMode.MULTIRUN:
         ended(_point(tree, folder, overrides))
     else:
+        out, err = Unread(sys.stdout), Unread(sys.stderr)
         try:
-            ended(_single(tree, folder, overrides))
+            with redirect_stdout(out), redirect_stderr(err):  # type: ignore[type-var]
+                ended(_single(tree, folder, overrides))
         except Exception as error:
             ended(refuse(error))
 
@@ -134,91 +134,6 @@ def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
 def ended(code: int) -> None:
     """Remember the exit code of a job, or of a sweep."""
     _exit_codes.append(code)
-
-
-def explain(error: Exception) -> ConfigError | None:
-    """What a user can act on in an error: key, value, choices, fix; None for an error that is not the input's."""
-    if isinstance(error, ConfigError):
-        return error
-    if isinstance(error, MissingConfigException):
-        return _unknown_choice(error)
-    if isinstance(error, OSError) and error.filename:
-        return ConfigError(
-            "",
-            "",
-            f"{error.filename}: {error.strerror}",
-            "choose a folder that you may write to "
-            "and that has room (hydra.run.dir, hydra.sweep.dir, output or cache_dir)",
-        )
-    first, _, _ = str(error).partition("\n")
-    if first.startswith("Could not override '"):
-        return _unknown_key(first.split("'")[1])
-    if first.startswith("Error merging override "):
-        key, _, value = first.removeprefix("Error merging override ").partition("=")
-        return ConfigError(key, value, str(error.__cause__).partition("\n")[0])
-    if first.startswith("Config group override must be"):
-        return ConfigError(
-            "", "", first, "choose an option of the group, such as bench=all; --help lists them"
-        )
-    if first.startswith("Ambiguous value for argument"):
-        return ConfigError(
-            "", "", first, "for a sweep over several values put -m (--multirun) before them"
-        )
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return ConfigError("", "", f"the configuration cannot be composed: {first}")
-    return None
-
-
-def _unknown_choice(error: MissingConfigException) -> ConfigError:
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    choices = list(error.options or [])
-    if not group or not choices:
-        return ConfigError("", "", str(error).partition("\n")[0])
-    fix = RENAMED.get(f"{group}={name}") or nearest(name, choices)
-    return ConfigError(group, name, f"unknown; choices: {', '.join(choices)}", fix)
-
-
-def _unknown_key(dotted: str) -> ConfigError:
-    value = next(
-        (o.partition("=")[2] for o in sys.argv[1:] if o.partition("=")[0] == dotted), "..."
-    )
-    group, _, key = dotted.rpartition(".")
-    if dotted.startswith("scale."):
-        fix = "set the key that uses it (model.dim, train.steps, ...), or name the scale: scale=laptop"
-        return ConfigError(
-            dotted, value, "scale=auto takes its sizes from scale=spec or scale=laptop", fix
-        )
-    if dotted == "sweep":
-        return ConfigError(
-            dotted, value, "is a preset, which a plus adds", f"python runner.py -m +sweep={value}"
-        )
-    keys = keys_at(group)
-    if keys is None:
-        return _unknown_key(group)
-    if key in keys:
-        return ConfigError(
-            dotted,
-            value,
-            f"{group} is not part of this run",
-            "name it in the list: bench=[ppl,vram]",
-        )
-    return ConfigError(
-        dotted,
-        value,
-        f"unknown key; keys of {group or 'the configuration'}: {', '.join(keys)}",
-        nearest(key, keys),
-    )
-
-
-def refuse(error: Exception) -> int:
-    """Say what is wrong, in one message if it is the input; the exit code is 2."""
-    message = explain(error)
-    if message is None:
-        traceback.print_exception(error)
-        print("phasebench: this is a bug; please report it with the lines above", file=sys.stderr)
-    else:
-        print(f"phasebench: {message}", file=sys.stderr)
-    return 2
 
 
 def _register() -> None:

@@ -24,7 +24,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from phasebench import report
 from phasebench.config import Config, ConfigError, RunOptions
 from phasebench.run import hydra_app as run
+from phasebench.run.errors import explain, refuse
 from phasebench.run.gpus import gpu_names, has_gpu
+from phasebench.run.overrides import quote
 from phasebench.run.sweep import neighbours
 from phasebench.run.sweep import worker as isolate
 from phasebench.run.sweep.ledger import Ledger, only_one, title
@@ -174,12 +176,12 @@ class GridSweep:
     def _launch(self, points: Sequence[Point], first: int) -> None:
         for point in points:
             point.save(self.folder / point.name)
-        place = _quoted(str(self.folder.resolve()))
+        place = quote(str(self.folder.resolve()))
         jobs = [
             [
                 *point.overrides,
                 f"hydra.sweep.dir={place}",
-                f"hydra.sweep.subdir={_quoted(point.name)}",
+                f"hydra.sweep.subdir={quote(point.name)}",
             ]
             for point in points
         ]
@@ -217,19 +219,10 @@ def _report(folder: Path, points: Sequence[Point]) -> str:
 
 
 def _tell_error(error: Exception) -> None:
-    if run.explain(error) is None:  # a launcher's own
+    if explain(error) is None:  # a launcher's own
         traceback.print_exception(error)
     else:
-        run.refuse(error)
-
-
-def _quoted(text: str) -> str:
-    """Text as a value of Hydra's grammar.
-
-    >>> print(_quoted("it's"))
-    'it\\'s'
-    """
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        refuse(error)
 
 
 def _values(override: Override) -> list[str]:
