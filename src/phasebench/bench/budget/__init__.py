@@ -1,0 +1,1 @@
+"""The benchmark `budget`: perplexity over tokens, FLOPs and seconds of training."""
