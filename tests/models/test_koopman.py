@@ -1,4 +1,4 @@
-"""The memory against its recurrence, its backward pass against autograd, and causality bit for bit."""
+"""The memory against its recurrence, its gradient against autograd, causality bit for bit."""
 
 from __future__ import annotations
 

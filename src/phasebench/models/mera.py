@@ -74,7 +74,8 @@ class Pyramid(nn.Module):
         super().__init__()
         self.heads, self.d, self.gate, self.lagged = heads, channels // heads, gate, lagged
         self.V, self.Q = ComplexLinear(dim, channels), ComplexLinear(dim, channels)
-        self.K, self.O = ComplexLinear(channels, channels), ComplexLinear(channels, dim, out_gain)
+        self.K = ComplexLinear(channels, channels)
+        self.O = ComplexLinear(channels, dim, out_gain)
         self.key = nn.Linear(2 * dim, heads)
         self.lev = nn.Parameter(torch.zeros(2, heads))
         if gate == "unitary":
@@ -86,7 +87,7 @@ class Pyramid(nn.Module):
         return self._forward(n)
 
     def _forward(self, n: Tensor) -> Tensor:
-        B, T, _ = n.shape
+        T = n.shape[1]
         q, (c, m) = self._heads(self.Q(n)), self._leaves(n)
         U = self._channel()
         t = torch.arange(T, device=n.device)
