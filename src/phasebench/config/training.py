@@ -12,6 +12,7 @@ DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
 TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
 AVERAGES = ("off", "ema", "tail")
+SCHEDULES = ("cosine", "wsd")
 Decay = Literal["weight_decay", "embedding_decay"]  # the keys of TrainConfig that decay parameters
 
 
@@ -58,8 +59,17 @@ class TrainConfig:
     seq: int = spec(512, "tokens a sequence", low=2)
     accumulate: int = spec(1, "parts into which a batch is split", low=1)
     lr: float = spec(1e-3, "peak learning rate of AdamW", above=0.0)
+    schedule: str = spec(
+        "cosine",
+        "learning rate after the warm-up: half a cosine, or wsd: constant, then a short decay, so "
+        "that a longer training begins with the constant part of a shorter one",
+        choices=SCHEDULES,
+    )
+    decay: float = spec(
+        0.2, "fraction of the steps in which wsd decays the rate", above=0.0, high=1.0
+    )
     final_lr: float = spec(
-        0.1, "learning rate at the end of the cosine, as a fraction of lr", low=0.0, high=1.0
+        0.1, "learning rate at the end of the schedule, as a fraction of lr", low=0.0, high=1.0
     )
     warmup: int = spec(100, "steps of linear warm-up", low=0)
     weight_decay: float = spec(

@@ -35,7 +35,7 @@ READS = 3  # nodes of a scale that a token reads where gates straddle: fewer wou
 
 
 class Counter:
-    """The nodes of a prefix: the last complete one of each scale, and those that wait for a partner.
+    """The nodes of a prefix: of each scale the last complete one.
 
     A binary counter of O(log T) nodes; a token merges O(1) of them on average.
     """

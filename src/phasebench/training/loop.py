@@ -28,10 +28,11 @@ from phasebench.training.checkpoint import (
     save,
     weights,
 )
-from phasebench.training.optimizer import learning_rate
+from phasebench.training.optimizer import decay_start, learning_rate
 from phasebench.training.progress import Clock, Observer, StepReport
 from phasebench.training.scoring import Batch, NotFinite, matmul_precision, mode, perplexity
 from phasebench.training.step import Trainable, Updater
+from phasebench.training.trunk import Trunk
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Task:
     identity: dict[str, str]
     observer: Observer | None
     probe: Callable[[], dict[str, Any]] | None
+    trunk: Trunk | None
 
     @property
     def partial(self) -> Path:
@@ -112,12 +114,15 @@ def train(
     identity: Mapping[str, str],
     observer: Observer | None = None,
     probe: Callable[[], dict[str, Any]] | None = None,
+    trunk: Trunk | None = None,
 ) -> History:
     """Train the model, which is on `device`, in place, and write its weights to path.
 
     batches(n) is the batch of step n, from 0; validate() gives nats a token, and probe() more to record with them: both
     see the average of the weights that recipe.average asks for, which is also what is kept.  identity is what
     determines the weights: an unfinished training beside path goes on if it recorded the same, and is set aside if not.
+    A trunk, of recipe.schedule=wsd, is where the state before the decay is kept, and where the
+    training begins if a shorter one left it.
     With recipe.patience the weights of the best validation are kept, without it those of the last step.
     Raises `TrainingDiverged` where a loss is NaN or infinite, `ConfigError` for patience without validation.
     """
@@ -125,7 +130,7 @@ def train(
         raise ConfigError(
             "train.patience", recipe.patience, "nothing is validated", "train.patience=null"
         )
-    task = Task(model, batches, validate, recipe, path, dict(identity), observer, probe)
+    task = Task(model, batches, validate, recipe, path, dict(identity), observer, probe, trunk)
     cuda = (
         [torch.cuda.current_device() if device.index is None else device.index]
         if device.type == "cuda"
@@ -170,7 +175,10 @@ class _Trainer:
             if self.task.validate and self._due(self.recipe.validate_every):
                 self._validate(self.task.validate)
             if self.done % self.recipe.checkpoint_every == 0 and self.done < self.recipe.steps:
-                self._checkpoint()
+                self._checkpoint(self.task.partial, self.task.identity)
+            if self.task.trunk and self.done == decay_start(self.recipe):
+                self._checkpoint(self.task.trunk.path(self.done), self.task.trunk.identity)
+                self.task.trunk.forget_before(self.done)
 
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.recipe.steps
@@ -242,34 +250,37 @@ class _Trainer:
         ]
         return self.recipe.patience is not None and len(since) >= self.recipe.patience
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, path: Path, identity: dict[str, str]) -> None:
         self._check()
         with self.clock.paused():
             optimizer, scaler = self.update.state()
             best = {BEST + name: tensor for name, tensor in self.best.items()}
-            metadata = self._metadata() | {"scaler": json.dumps(scaler)}
+            metadata = self._metadata(identity) | {"scaler": json.dumps(scaler)}
             save(
-                self.task.partial,
+                path,
                 weights(self.task.model) | optimizer | self.average.state() | best,
                 metadata,
             )
 
-    def _metadata(self) -> dict[str, str]:
+    def _metadata(self, identity: dict[str, str]) -> dict[str, str]:
         self.history.seconds += self.clock.take()
-        identity = json.dumps(self.task.identity, sort_keys=True)
         return {
-            "identity": identity,
+            "identity": json.dumps(identity, sort_keys=True),
             "step": str(self.done),
             "history": json.dumps(asdict(self.history)),
         }
 
     def resume(self) -> None:
-        """Go on from the unfinished training beside the path, if there is one, and of the same identity."""
-        partial = self.task.partial
+        """Go on from the unfinished training beside the path, or from the trunk, if there is one."""
+        partial, identity = self.task.partial, self.task.identity
         if not partial.exists():
-            return
+            trunk = self.task.trunk
+            kept = trunk.latest(decay_start(self.recipe)) if trunk else None
+            if trunk is None or kept is None:
+                return
+            partial, identity = kept, trunk.identity
         try:
-            self._restore(*load(partial))
+            self._restore(*load(partial), identity)
             log.info(
                 "training goes on from step %d of %d (%s)", self.done, self.recipe.steps, partial
             )
@@ -278,8 +289,10 @@ class _Trainer:
             os.replace(partial, aside)
             log.warning("training starts anew: %s %s; it is now %s", partial, problem, aside.name)
 
-    def _restore(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        check_identity(metadata, self.task.identity, exact=True)
+    def _restore(
+        self, tensors: dict[str, Tensor], metadata: dict[str, str], identity: dict[str, str]
+    ) -> None:
+        check_identity(metadata, identity, exact=True)
         if "scaler" not in metadata:
             raise BadCheckpoint("is not an unfinished training")
         copy_weights(
@@ -307,6 +320,6 @@ class _Trainer:
             self.history.weights = "best"
         else:
             self.average.apply()
-        save(self.task.path, weights(self.task.model), self._metadata())
+        save(self.task.path, weights(self.task.model), self._metadata(self.task.identity))
         self.task.partial.unlink(missing_ok=True)
         return self.history

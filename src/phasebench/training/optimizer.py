@@ -16,7 +16,10 @@ PREFIX = "optimizer/"
 
 
 def learning_rate(step: int, recipe: TrainConfig) -> float:
-    """Rate of the step with this number, from 0: linear warm-up to lr, then half a cosine down to final_lr * lr.
+    """Compute the rate of the step with this number, from 0: linear warm-up to lr, then down.
+
+    cosine: half a cosine down to final_lr * lr. wsd: constant, then linear in the last `decay` of
+    the steps (Hu et al. 2024, arXiv 2404.06395; Haegele et al. 2024, arXiv 2405.18392).
 
     >>> recipe = TrainConfig(steps=11, warmup=2, lr=1.0, final_lr=0.1)
     >>> [round(learning_rate(step, recipe), 3) for step in (0, 1, 2, 6, 10)]
@@ -24,9 +27,21 @@ def learning_rate(step: int, recipe: TrainConfig) -> float:
     """
     if step < recipe.warmup:
         return recipe.lr * (step + 1) / recipe.warmup
-    phase = (step - recipe.warmup) / max(1, recipe.steps - 1 - recipe.warmup)
-    fraction = recipe.final_lr + (1 - recipe.final_lr) * (1 + math.cos(math.pi * phase)) / 2
-    return recipe.lr * fraction
+    start = decay_start(recipe)
+    phase = max(0.0, (step - start) / max(1, recipe.steps - 1 - start))
+    falling = 1 - phase if recipe.schedule == "wsd" else (1 + math.cos(math.pi * phase)) / 2
+    return recipe.lr * (recipe.final_lr + (1 - recipe.final_lr) * falling)
+
+
+def decay_start(recipe: TrainConfig) -> int:
+    """Return the step, from 0, at which the rate begins to fall.
+
+    >>> decay_start(TrainConfig(steps=100, warmup=10, schedule="wsd", decay=0.2))
+    80
+    """
+    if recipe.schedule == "wsd":
+        return max(recipe.warmup, recipe.steps - round(recipe.decay * recipe.steps))
+    return recipe.warmup
 
 
 def adamw(

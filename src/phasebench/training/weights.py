@@ -21,6 +21,7 @@ from phasebench.training.identity import shape, weights_hash
 from phasebench.training.loop import History, train
 from phasebench.training.progress import Observer
 from phasebench.training.scoring import autocast, mode, score
+from phasebench.training.trunk import Trunk
 
 CURVE_POINTS = 120  # steps of a training's history that results.json keeps
 PROBE_TOKENS = 256  # on which the drift is tracked through a training
@@ -189,8 +190,17 @@ class WeightSource:
                 identity={"weights": name, **shape(config, self.corpus)},
                 observer=observer,
                 probe=(lambda: self._drift(model)) if tracked else None,
+                trunk=self._trunk(config, recipe, seed),
             )
         return _with_history(model, "trained", path, history)
+
+    def _trunk(self, config: ModelConfig, recipe: TrainConfig, seed: int) -> Trunk | None:
+        """Return where trainings of this recipe with other budgets leave their state."""
+        if recipe.schedule != "wsd" or recipe.average_start:  # which is a fraction of the budget
+            return None
+        any_budget = dataclasses.replace(recipe, steps=1, decay=1.0, final_lr=1.0)
+        name = weights_hash(config, any_budget, self.corpus, seed, self.device)
+        return Trunk(self.folder, name)
 
     def _validation_loss(self, model: LanguageModel, recipe: TrainConfig) -> float:
         tokens = self.corpus.splits["validation"].tokens[: recipe.validate_tokens]
