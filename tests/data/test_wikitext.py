@@ -24,7 +24,7 @@ def folder(
 
 
 def load(path: Path, tmp_path: Path, name: str = "wikitext2") -> dict[str, list[str]]:
-    return wikitext_rows(DataConfig(name=name, path=str(path)), name, tmp_path / "cache")[0]
+    return wikitext_rows(DataConfig(name=name, path=str(path)), name)[0]
 
 
 def test_hub_rows_and_stripped_rows_give_the_same_text(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_without_a_path_the_hubs_cache_is_read_at_the_pinned_revision(
     root, asked = folder(tmp_path / "w", HUB_ROWS), []
     monkeypatch.setattr(hub, "cached", lambda *args: asked.append(args) or root)
     config = DataConfig(name="wikitext2")
-    rows, source = wikitext_rows(config, "wikitext2", tmp_path / "cache")
+    rows, source = wikitext_rows(config, "wikitext2")
     assert rows["train"][1] == "= Title ="
     assert asked == [
         (config.hub, "dataset", [f"wikitext-2-v1/{s}-*.parquet" for s in SPLITS], config.revision)

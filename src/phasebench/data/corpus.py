@@ -14,12 +14,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from phasebench.config import ConfigError, DataConfig
-from phasebench.data.fingerprint import content_hash
+from phasebench.data.files import content_hash, os_errors, user_path
 from phasebench.data.hub import HubUnavailable
 from phasebench.data.synthetic import SyntheticSource
 from phasebench.data.text import text_rows
 from phasebench.data.tokenizer import RowTokenizer, build_tokenizer
-from phasebench.data.wikitext import how_to_get, wikitext_rows
+from phasebench.data.wikitext import SUBSETS, how_to_get, wikitext_rows
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class Split:
     tokens: Int64[Tensor, " N"]  # every row's tokens, each row followed by one <eos>
     words: int  # separated by whitespace, plus one <eos> a row (as the literature counts WikiText)
     bytes: int  # of the rows in UTF-8, plus one newline a row
-    entropy_nats: (
-        float | None
-    )  # synthetic: -ln p of the split under the source itself; no model does better on average
+    # synthetic: -ln p of the split under the source itself; no model does better on average
+    entropy_nats: float | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,16 @@ class _Text:
     generator: SyntheticSource | None = None
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What `load_corpus` was asked for; equal ones have the same corpus."""
+
+    key: str
+    cache_dir: Path
+    config: DataConfig = field(compare=False)
+    say: Callable[[str, str], None] = field(compare=False)
+
+
 def load_corpus(
     config: DataConfig, cache_dir: Path, say: Callable[[str, str], None] | None = None
 ) -> Corpus:
@@ -74,52 +83,39 @@ def load_corpus(
     Raises `ConfigError` for a text that is missing or unusable, a tokenizer that cannot be had,
     and a ``cache_dir`` that cannot be made.
     """
-    content = content_hash(Path(config.path).expanduser()) if config.path else None
+    content = None
+    if config.path is not None:
+        path = user_path(config.path, "data.path")
+        with os_errors("data.path", config.path, "a path that can be read"):
+            content = content_hash(path)
     key = json.dumps([dataclasses.asdict(config), content])
     return _load(_Request(key, cache_dir, config, say or (lambda text, style: None)))
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What `load_corpus` was asked for; equal ones have the same corpus."""
-
-    key: str
-    cache_dir: Path
-    config: DataConfig = field(compare=False)
-    say: Callable[[str, str], None] = field(compare=False)
-
-
 @functools.lru_cache(maxsize=1)
 def _load(request: _Request) -> Corpus:
-    corpus = _read(request.config, request.cache_dir)
-    request.say(
-        f"data: {corpus.source}; {corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types", ""
-    )
-    if corpus.notice:
-        request.say(f"NOTICE: {corpus.notice}", "bold yellow")
-    return corpus
-
-
-def _read(config: DataConfig, cache_dir: Path) -> Corpus:
-    try:
+    config, cache_dir = request.config, request.cache_dir
+    with os_errors("cache_dir", cache_dir, "cache_dir=FOLDER that can be written"):
         cache_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "cache_dir",
-            cache_dir,
-            f"cannot be made: {error.strerror}",
-            "cache_dir=FOLDER that can be written",
-        ) from error
-    text = _text(config, cache_dir)
-    kind = config.tokenizer
-    if kind == "auto":
-        kind = "wordlevel" if text.generator else "bpe"
-    lexicon = text.generator.lexicon if text.generator else []
-    tokenizer = build_tokenizer(kind, text.rows, config, cache_dir, lexicon)
-    surprisal = text.generator.surprisal if text.generator else None
-    splits = {name: _split(name, rows, tokenizer, surprisal) for name, rows in text.rows.items()}
+    text = _text(config)
+    source, name = text.generator, config.tokenizer
+    if name == "auto":
+        name = "wordlevel" if source else "bpe"
+    tokenizer = build_tokenizer(
+        name, text.rows, config, cache_dir, source.lexicon if source else []
+    )
+    splits = {
+        name: Split(
+            name=name,
+            tokens=tokenizer.encode(rows),
+            words=sum(len(row.split()) + 1 for row in rows),
+            bytes=sum(len(row.encode()) + 1 for row in rows),
+            entropy_nats=source.surprisal(rows) if source else None,
+        )
+        for name, rows in text.rows.items()
+    }
     notices = [notice for notice in (text.notice, _unk_notice(tokenizer, splits)) if notice]
-    return Corpus(
+    corpus = Corpus(
         name=text.name,
         source=text.source,
         splits=splits,
@@ -128,13 +124,18 @@ def _read(config: DataConfig, cache_dir: Path) -> Corpus:
         tokenizer_name=tokenizer.name,
         tokenizer_json=tokenizer.json,
         fingerprint=_fingerprint(tokenizer, splits),
-        comparable=text.name in ("wikitext2", "wikitext103"),
+        comparable=text.name in SUBSETS,
         notice=" ".join(notices) or None,
-        entropy_rate=text.generator.entropy_rate if text.generator else None,
+        entropy_rate=source.entropy_rate if source else None,
     )
+    types = f"{corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types"
+    request.say(f"data: {corpus.source}; {types}", "")
+    if corpus.notice:
+        request.say(f"NOTICE: {corpus.notice}", "bold yellow")
+    return corpus
 
 
-def _text(config: DataConfig, cache_dir: Path) -> _Text:
+def _text(config: DataConfig) -> _Text:
     if config.name == "synthetic":
         return _synthetic(config)
     if config.name == "text":
@@ -142,21 +143,17 @@ def _text(config: DataConfig, cache_dir: Path) -> _Text:
         return _Text("text", source, rows)
     name = "wikitext2" if config.name == "auto" else config.name
     try:
-        rows, source = wikitext_rows(config, name, cache_dir)
+        rows, source = wikitext_rows(config, name)
     except HubUnavailable as error:
+        fix = how_to_get(config, name)
         if config.name != "auto":
-            raise ConfigError(
-                "data.name",
-                config.name,
-                f"is not in the hub's local cache and cannot be had: {error}",
-                how_to_get(config, name),
-            ) from error
-        return _synthetic(
-            config,
+            problem = f"is not in the hub's local cache and cannot be had: {error}"
+            raise ConfigError("data.name", config.name, problem, fix) from error
+        notice = (
             f"WikiText-2 could not be had ({error}): this is SYNTHETIC text, and its "
-            f"perplexities do not compare with published ones. For WikiText-2: "
-            f"{how_to_get(config, name)}.",
+            f"perplexities do not compare with published ones. For WikiText-2: {fix}."
         )
+        return _synthetic(config, notice)
     return _Text(name, source, rows)
 
 
@@ -167,21 +164,6 @@ def _synthetic(config: DataConfig, notice: str | None = None) -> _Text:
     rows = {name: generator.rows(n, seed=i) for i, (name, n) in enumerate(sizes.items())}
     source = f"phasebench's synthetic source of known entropy, seed {seed}, {total} rows"
     return _Text("synthetic", source, rows, notice, generator)
-
-
-def _split(
-    name: str,
-    rows: list[str],
-    tokenizer: RowTokenizer,
-    surprisal: Callable[[list[str]], float] | None,
-) -> Split:
-    return Split(
-        name=name,
-        tokens=tokenizer.encode(rows),
-        words=sum(len(row.split()) + 1 for row in rows),
-        bytes=sum(len(row.encode()) + 1 for row in rows),
-        entropy_nats=surprisal(rows) if surprisal else None,
-    )
 
 
 def _unk_notice(tokenizer: RowTokenizer, splits: dict[str, Split]) -> str | None:

@@ -22,54 +22,36 @@ A model whose perplexity on fresh text of the source is below its floor sees wha
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
 EOS = "<eos>"
 NAMES, CLASSES, VERBS, ADVERBS, NOUNS, SENTENCES = 40, 3, 16, 10, 120, 8
-CONCENTRATION = (
-    0.05  # of the Dirichlet distributions: a table has a few likely words and many rare ones
-)
-UNIFORM = 0.02  # share of the uniform distribution in every table: each word stays possible, the chain ergodic
+# of the Dirichlet distributions: a table has a few likely words and many rare ones
+CONCENTRATION = 0.05
+# share of the uniform distribution in every table: each word stays possible, the chain ergodic
+UNIFORM = 0.02
 NO_ADVERB = 0.5  # probability that a sentence has no adverb
 
 
-@dataclass(frozen=True)
 class Table:
-    """A distribution over words: ``words`` and their probabilities ``p``, cumulated in ``upto``, by word in ``of``."""
+    """A distribution over words: their probabilities, by word in ``of``, in order in ``p``."""
 
-    words: tuple[str, ...]
-    p: np.ndarray
-    upto: list[float]
-    of: dict[str, float]
+    def __init__(self, words: Sequence[str], p: np.ndarray) -> None:
+        self.p, self.of = p, dict(zip(words, p.tolist(), strict=True))
+        self.words, self.upto = list(words), np.cumsum(p).tolist()
 
     @property
     def entropy(self) -> float:
-        """-sum p ln p, in nats."""
+        """Return -sum p ln p, in nats."""
         return float(-(self.p * np.log(self.p)).sum())
 
-    def draw(self, uniform: float) -> str:
-        """The word at the quantile ``uniform`` in [0, 1)."""
-        return self.words[min(bisect(self.upto, uniform), len(self.words) - 1)]
-
-
-def _table(words: Sequence[str], p: np.ndarray) -> Table:
-    return Table(tuple(words), p, np.cumsum(p).tolist(), dict(zip(words, p.tolist(), strict=True)))
-
-
-class State(NamedTuple):
-    """What the next word depends on: the slot it fills, the row's name, the last verb, sentences before this one."""
-
-    slot: str
-    name: str
-    verb: str
-    sentence: int
-
-
-START = State("title", "", "", 0)
+    def draw(self, rng: np.random.RandomState) -> str:
+        """Draw a word; a sure one takes no random number."""
+        if len(self.words) == 1:
+            return self.words[0]
+        return self.words[min(bisect(self.upto, rng.random_sample()), len(self.words) - 1)]
 
 
 class SyntheticSource:
@@ -91,29 +73,39 @@ class SyntheticSource:
         self.stationary = _stationary(transitions)
         self.class_of = {name: i % CLASSES for i, name in enumerate(self.names)}
         zipf = 1.0 / np.arange(1, NAMES + 1)
-        self._title = _table(self.names, zipf / zipf.sum())
-        self._verb = {
-            v: _table(self.verbs, p) for v, p in zip(self.verbs, transitions, strict=True)
-        }
-        self._first_verb = _table(self.verbs, self.stationary)
-        self._adverb = self._adverb_tables(_conditionals(rng, VERBS, ADVERBS))
-        self._noun = {
-            (verb, c): _table(self.nouns, p)
-            for c in range(CLASSES)
-            for verb, p in zip(self.verbs, _conditionals(rng, VERBS, NOUNS), strict=True)
-        }
-        self._sure = {
-            word: _table([word], np.ones(1)) for word in (*self.names, *self.dets, ":", ".", EOS)
-        }
-
-    def _adverb_tables(self, rows: np.ndarray) -> dict[tuple[str, int], Table]:
+        self._title = Table(self.names, zipf / zipf.sum())
+        self._first_verb = Table(self.verbs, self.stationary)
+        self._verb = {v: Table(self.verbs, p) for v, p in zip(self.verbs, transitions, strict=True)}
+        adverbs = (1 - NO_ADVERB) * _conditionals(rng, VERBS, ADVERBS)
         # no adverb means that the determiner comes at once
-        with_none = np.concatenate([np.full((VERBS, 1), NO_ADVERB), (1 - NO_ADVERB) * rows], axis=1)
-        return {
-            (verb, c): _table([det, *self.adverbs], p)
+        with_none = np.concatenate([np.full((VERBS, 1), NO_ADVERB), adverbs], axis=1)
+        self._adverb = {
+            (verb, c): Table([det, *self.adverbs], p)
             for c, det in enumerate(self.dets)
             for verb, p in zip(self.verbs, with_none, strict=True)
         }
+        self._noun = {
+            (verb, c): Table(self.nouns, p)
+            for c in range(CLASSES)
+            for verb, p in zip(self.verbs, _conditionals(rng, VERBS, NOUNS), strict=True)
+        }
+        sure = (*self.names, *self.dets, ":", ".", EOS)
+        self._sure = {word: Table([word], np.ones(1)) for word in sure}
+
+    def _row_tables(self) -> Generator[Table, str, None]:
+        """Yield the distribution of each word of a row in turn; is sent the word that came."""
+        name = yield self._title
+        c, verb = self.class_of[name], ""
+        yield self._sure[":"]
+        for _ in range(SENTENCES):
+            yield self._sure[name]
+            verb = yield self._verb[verb] if verb else self._first_verb
+            if (yield self._adverb[verb, c]) in self.adverbs:
+                yield self._sure[self.dets[c]]
+            yield self._noun[verb, c]
+            yield self._sure["."]
+        while True:
+            yield self._sure[EOS]
 
     @property
     def lexicon(self) -> list[str]:
@@ -122,10 +114,7 @@ class SyntheticSource:
 
     @property
     def entropy_rate(self) -> float:
-        """Nats per word (<eos> included): the entropy of a row by its mean number of words."""
-        return self._row_entropy() / self._row_words()
-
-    def _row_entropy(self) -> float:
+        """Return nats per word (<eos> included): a row's entropy by its mean number of words."""
         classes = np.zeros(CLASSES)
         for name, p in self._title.of.items():
             classes[self.class_of[name]] += p
@@ -137,85 +126,57 @@ class SyntheticSource:
                 p * self._noun[v, c].entropy for c, p in enumerate(classes.tolist())
             )
         first = self._title.entropy + self._first_verb.entropy
-        return first + (SENTENCES - 1) * verb + SENTENCES * (adverb + noun)
-
-    def _row_words(self) -> float:
-        return 2 + SENTENCES * (5 + 1 - NO_ADVERB) + 1  # title and colon, sentences, <eos>
+        nats = first + (SENTENCES - 1) * verb + SENTENCES * (adverb + noun)
+        words = 2 + SENTENCES * (5 + 1 - NO_ADVERB) + 1  # title and colon, sentences, <eos>
+        return nats / words
 
     def rows(self, n: int, seed: int) -> list[str]:
-        """``n`` independent rows; ``seed`` is of this text, the source's own seed of its tables."""
+        """Draw ``n`` independent rows; ``seed`` is of this text, the source's own of its tables."""
         rng = np.random.RandomState([self.seed, 1, seed])
         return [self._row(rng) for _ in range(n)]
 
     def _row(self, rng: np.random.RandomState) -> str:
-        words, state = [], START
-        while True:
-            table = self._next(state)
-            word = table.words[0] if len(table.words) == 1 else table.draw(rng.random_sample())
-            if word == EOS:
-                return " ".join(words)
+        tables, words = self._row_tables(), []
+        word = next(tables).draw(rng)
+        while word != EOS:
             words.append(word)
-            state = self._step(state, word)
+            word = tables.send(word).draw(rng)
+        return " ".join(words)
 
     def surprisal(self, rows: Sequence[str]) -> float:
-        """-ln p of the rows and their <eos>, in nats; infinite for a row that the source cannot utter."""
+        """Return -ln p of the rows and their <eos>, in nats; infinite where it cannot utter them."""
         return sum(self._row_surprisal([*row.split(), EOS]) for row in rows)
 
     def _row_surprisal(self, words: Sequence[str]) -> float:
-        nats, state = 0.0, START
+        tables, nats = self._row_tables(), 0.0
+        table = next(tables)
         for word in words:
-            p = self._next(state).of.get(word, 0.0)
-            if p == 0.0:
+            if word not in table.of:
                 return float("inf")
-            nats -= float(np.log(p))
-            state = self._step(state, word)
+            nats -= float(np.log(table.of[word]))
+            table = tables.send(word)
         return nats
 
     def distribution(self, words_so_far: Sequence[str]) -> dict[str, float]:
-        """The exact distribution of the next word, given the words of the row so far; words not in it cannot follow.
+        """Return the exact distribution of the next word, given the words of the row so far.
 
-        Raises ValueError if the source cannot utter ``words_so_far``, or if they end with <eos>.
+        Words that are not in it cannot follow. Raises ValueError if the source cannot utter
+        ``words_so_far``, or if they end with <eos>.
         """
-        state = START
+        tables = self._row_tables()
+        table = next(tables)
         for position, word in enumerate(words_so_far):
-            if word == EOS or word not in self._next(state).of:
-                raise ValueError(
-                    f"the source cannot utter {word!r} at position {position} of {list(words_so_far)}"
-                )
-            state = self._step(state, word)
-        return dict(self._next(state).of)
-
-    def _next(self, state: State) -> Table:
-        slot, name, verb, _ = state
-        if slot == "title":
-            return self._title
-        if slot == "verb":
-            return self._verb[verb] if verb else self._first_verb
-        if slot == "adverb":
-            return self._adverb[verb, self.class_of[name]]
-        if slot == "noun":
-            return self._noun[verb, self.class_of[name]]
-        sure = {"colon": ":", "stop": ".", "end": EOS, "name": name}
-        return self._sure[sure[slot] if slot in sure else self.dets[self.class_of[name]]]
-
-    def _step(self, state: State, word: str) -> State:
-        slot, name, verb, sentence = state
-        if slot == "title":
-            return State("colon", word, "", 0)
-        if slot == "verb":
-            return State("adverb", name, word, sentence)
-        if slot == "adverb":
-            return State("noun" if word in self.dets else "det", name, verb, sentence)
-        if slot == "stop":
-            return State("name" if sentence + 1 < SENTENCES else "end", name, verb, sentence + 1)
-        after = {"colon": "name", "name": "verb", "det": "noun", "noun": "stop", "end": "end"}
-        return State(after[slot], name, verb, sentence)
+            if word == EOS or word not in table.of:
+                place = f"at position {position} of {list(words_so_far)}"
+                raise ValueError(f"the source cannot utter {word!r} {place}")
+            table = tables.send(word)
+        return dict(table.of)
 
 
 def _lexicon(
     rng: np.random.RandomState,
 ) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-    """Names, verbs, adverbs, determiners and nouns: different words, made of open syllables."""
+    """Draw names, verbs, adverbs, determiners and nouns: different words of open syllables."""
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     stems = [a + b for a in syllables for b in syllables]
     order = iter(rng.permutation(len(stems)).tolist())
@@ -234,12 +195,12 @@ def _lexicon(
 
 
 def _conditionals(rng: np.random.RandomState, rows: int, words: int) -> np.ndarray:
-    """One distribution over ``words`` a row."""
+    """Draw a distribution over ``words`` for every row."""
     return (1 - UNIFORM) * rng.dirichlet(np.full(words, CONCENTRATION), size=rows) + UNIFORM / words
 
 
 def _stationary(transitions: np.ndarray) -> np.ndarray:
-    """The law pi with pi P = pi: the solution of that system with one equation replaced by sum(pi) = 1."""
+    """Solve pi P = pi, with one equation replaced by sum(pi) = 1, which is implied otherwise."""
     n = len(transitions)
     system = transitions.T - np.eye(n)
     system[-1] = 1.0

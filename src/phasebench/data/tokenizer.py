@@ -25,6 +25,8 @@ from torch import Tensor
 
 from phasebench.config import ConfigError, DataConfig
 from phasebench.data import hub
+from phasebench.data.files import os_errors
+from phasebench.results.jsonfile import remove_leftovers, write_atomic
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -47,23 +49,22 @@ class RowTokenizer:
 
 
 def build_tokenizer(
-    kind: str,
+    name: str,
     rows: dict[str, list[str]],
     config: DataConfig,
     cache_dir: Path,
     lexicon: Sequence[str] = (),
 ) -> RowTokenizer:
-    """The tokenizer ``kind`` (wordlevel, bpe, gpt2) for the rows of every split; ``lexicon`` are known further words.
+    """Make the tokenizer ``name`` (wordlevel, bpe, gpt2) for the rows of every split.
 
-    Raises `ConfigError` if GPT-2's cannot be had, if the text has the word <eos> (wordlevel), or if ``cache_dir``
-    cannot be written (bpe).
+    ``lexicon`` are known further words. Raises `ConfigError` if GPT-2's cannot be had, if the text
+    has the word <eos> (wordlevel), or if ``cache_dir`` cannot be written (bpe).
     """
-    os.environ.setdefault(
-        "TOKENIZERS_PARALLELISM", "true"
-    )  # said, so that a later fork gives no warning
-    if kind == "wordlevel":
+    # said, so that a later fork gives no warning
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if name == "wordlevel":
         return _wordlevel(rows, lexicon)
-    if kind == "gpt2":
+    if name == "gpt2":
         return _pretrained("gpt2", _gpt2(config.timeout_s), GPT2_EOS)
     return _pretrained("bpe", _cached_bpe(rows["train"], config.vocab_size, cache_dir), EOS)
 
@@ -73,12 +74,8 @@ def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokeniz
     counts.update(word for row in rows["train"] for word in row.split())
     words = {word for split in rows.values() for row in split for word in row.split()}
     if EOS in words:
-        raise ConfigError(
-            "data.tokenizer",
-            "wordlevel",
-            f"the text has the word {EOS}, which marks the end of a row",
-            "data.tokenizer=bpe",
-        )
+        problem = f"the text has the word {EOS}, which marks the end of a row"
+        raise ConfigError("data.tokenizer", "wordlevel", problem, "data.tokenizer=bpe")
     counts[EOS] = len(rows["train"])
     unseen = UNK not in counts and not words <= counts.keys()
     if unseen:
@@ -87,13 +84,6 @@ def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokeniz
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([EOS])
-    encode = _word_encoder(ids)
-    return RowTokenizer(
-        "wordlevel", tokenizer.to_str(), len(ids), ids[EOS], encode, ids[UNK] if unseen else None
-    )
-
-
-def _word_encoder(ids: dict[str, int]) -> Callable[[Sequence[str]], Tensor]:
     eos, unk = ids[EOS], ids.get(UNK, -1)
 
     def encode(rows: Sequence[str]) -> Tensor:
@@ -103,18 +93,16 @@ def _word_encoder(ids: dict[str, int]) -> Callable[[Sequence[str]], Tensor]:
             stream.append(eos)
         return torch.frombuffer(stream, dtype=torch.int64)
 
-    return encode
+    return RowTokenizer(
+        "wordlevel", tokenizer.to_str(), len(ids), eos, encode, unk if unseen else None
+    )
 
 
 def _pretrained(name: str, tokenizer: Tokenizer, eos_token: str) -> RowTokenizer:
     eos = tokenizer.token_to_id(eos_token)
     if eos is None:
-        raise ConfigError(
-            "data.tokenizer",
-            name,
-            f"its file has no token {eos_token}",
-            "delete it from the hub's cache",
-        )
+        problem, fix = f"its file has no token {eos_token}", "delete it from the hub's cache"
+        raise ConfigError("data.tokenizer", name, problem, fix)
     tokenizer.encode_special_tokens = True  # an <eos> within the text is text
 
     def encode(rows: Sequence[str]) -> Tensor:
@@ -129,7 +117,7 @@ def _pretrained(name: str, tokenizer: Tokenizer, eos_token: str) -> RowTokenizer
 
 
 def train_bpe(rows: Sequence[str], vocab_size: int) -> Tokenizer:
-    """Byte-level byte-pair encoding of the rows with at most ``vocab_size`` ids: 256 bytes, <eos>, and merges."""
+    """Train a byte-level byte-pair encoding of at most ``vocab_size`` ids: 256 bytes, <eos>, merges."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -148,24 +136,25 @@ def _cached_bpe(rows: Sequence[str], vocab_size: int, cache_dir: Path) -> Tokeni
     for row in rows:
         digest.update(row.encode() + b"\n")
     path = cache_dir / "tokenizers" / f"{digest.hexdigest()[:32]}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            return _read(path, vocab_size) or _train_and_write(path, rows, vocab_size)
-    except OSError as error:
-        raise ConfigError(
-            "cache_dir",
-            cache_dir,
-            f"the tokenizer cannot be kept there: {error}",
-            "cache_dir=FOLDER that can be written",
-        ) from error
+    with os_errors("cache_dir", cache_dir, "cache_dir=FOLDER that can be written"):
+        tokenizer = _read(path, vocab_size)  # without the lock: reading needs no write
+        if tokenizer is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+            with FileLock(f"{path}.lock"):
+                tokenizer = _read(path, vocab_size) or train_bpe(rows, vocab_size)
+                write_atomic(path, tokenizer.to_str())
+    return tokenizer
 
 
 def _read(path: Path, vocab_size: int) -> Tokenizer | None:
+    """Read a cached tokenizer; None, with a warning, where it must be trained again."""
     if not path.exists():
         return None
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise
     except Exception as error:  # tokenizers raises bare exceptions
         log.warning("%s is damaged (%s): training the tokenizer again", path, error)
         return None
@@ -175,22 +164,11 @@ def _read(path: Path, vocab_size: int) -> Tokenizer | None:
     return tokenizer
 
 
-def _train_and_write(path: Path, rows: Sequence[str], vocab_size: int) -> Tokenizer:
-    tokenizer = train_bpe(rows, vocab_size)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(tokenizer.to_str(), encoding="utf-8")
-    os.replace(temporary, path)
-    return tokenizer
-
-
 def _gpt2(timeout_s: float) -> Tokenizer:
     try:
         folder = hub.fetch("gpt2", "model", ["tokenizer.json"], revision=None, timeout_s=timeout_s)
     except hub.HubUnavailable as error:
-        raise ConfigError(
-            "data.tokenizer",
-            "gpt2",
-            f"is not in the hub's local cache and cannot be had: {error}",
-            "data.tokenizer=bpe, or run once with a network",
-        ) from error
+        problem = f"is not in the hub's local cache and cannot be had: {error}"
+        fix = "data.tokenizer=bpe, or run once with a network"
+        raise ConfigError("data.tokenizer", "gpt2", problem, fix) from error
     return Tokenizer.from_file(str(folder / "tokenizer.json"))

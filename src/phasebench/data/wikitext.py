@@ -1,4 +1,7 @@
-"""WikiText-2 and WikiText-103 (Merity et al. 2016, "Pointer Sentinel Mixture Models"), tokenised, with ``<unk>``."""
+"""WikiText-2 and WikiText-103 (Merity et al. 2016, "Pointer Sentinel Mixture Models").
+
+The text is tokenised already, and rare words are ``<unk>``.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,24 @@ from pathlib import Path
 
 from phasebench.config import ConfigError, DataConfig
 from phasebench.data import hub
+from phasebench.data.files import os_errors, user_path
 
 SUBSETS = {"wikitext2": "wikitext-2-v1", "wikitext103": "wikitext-103-v1"}
 SPLITS = ("train", "validation", "test")
 
 
-def wikitext_rows(
-    config: DataConfig, name: str, cache_dir: Path
-) -> tuple[dict[str, list[str]], str]:
-    """Rows of every split of ``name`` (wikitext2, wikitext103), and a sentence on where they come from.
+def wikitext_rows(config: DataConfig, name: str) -> tuple[dict[str, list[str]], str]:
+    """Read the rows of every split of ``name`` (wikitext2, wikitext103), and say where they are from.
 
-    From the folder ``data.path`` if given, else from the hub's local cache, else from the hub. A row is a line of the
-    original text without its newline and without the blank at either end of it; a blank line is the empty string.
-    ``cache_dir`` takes the lock files of ``datasets``. Raises `ConfigError` for a path that does not hold the data,
-    `hub.HubUnavailable` where no path is given and the data cannot be had.
+    From the folder ``data.path`` if given, else from the hub's local cache, else from the hub.
+    A row is a line of the original text, without the blanks at its ends; a blank line is the empty
+    string. Raises `ConfigError` for files that do not hold the data, `hub.HubUnavailable` where no
+    path is given and the data cannot be had.
     """
     subset = SUBSETS[name]
     if config.path is not None:
-        folder = _checked(Path(config.path).expanduser(), config.path, subset)
-        return _read(folder, config.path, cache_dir), f"{subset} from the folder {config.path}"
+        folder = _checked(user_path(config.path, "data.path"), config.path, subset)
+        return _read(folder, config.path), f"{subset} from the folder {config.path}"
     root = hub.fetch(
         config.hub,
         "dataset",
@@ -33,14 +35,15 @@ def wikitext_rows(
         timeout_s=config.timeout_s,
     )
     source = f"{subset} from the hub's {config.hub} at revision {config.revision}"
-    return _read(root / subset, None, cache_dir), source
+    return _read(root / subset, str(root)), source
 
 
 def how_to_get(config: DataConfig, name: str) -> str:
-    """What to do for having the data where there is no network."""
+    """Say how to have the data where there is no network."""
     return (
-        f"data.path=FOLDER laid out like the hub's {config.hub} (FOLDER/{SUBSETS[name]}/train-*.parquet, ...); "
-        "or run once with a network, which fills the local cache; or data=synthetic, which needs neither"
+        f"data.path=FOLDER laid out like the hub's {config.hub} "
+        f"(FOLDER/{SUBSETS[name]}/train-*.parquet, ...); or run once with a network, "
+        "which fills the local cache; or data=synthetic, which needs neither"
     )
 
 
@@ -49,49 +52,37 @@ def _checked(root: Path, path: str, subset: str) -> Path:
     if not root.exists():
         raise ConfigError("data.path", path, "does not exist", f"data.path={layout}")
     if not root.is_dir():
-        raise ConfigError(
-            "data.path",
-            path,
-            f"is a file; expected {layout}",
-            "data=text data.path=FILE for a text file",
-        )
+        fix = "data=text data.path=FILE for a text file"
+        raise ConfigError("data.path", path, f"is a file; expected {layout}", fix)
+    wanted = [f"{split}-*.parquet" for split in SPLITS]
     missing = [
-        f"{subset}/{split}-*.parquet"
-        for split in SPLITS
-        if not any((root / subset).glob(f"{split}-*.parquet"))
+        f"{subset}/{pattern}" for pattern in wanted if not any((root / subset).glob(pattern))
     ]
     if missing:
         raise ConfigError("data.path", path, f"lacks {', '.join(missing)}", f"data.path={layout}")
     return root / subset
 
 
-def _read(folder: Path, path: str | None, cache_dir: Path) -> dict[str, list[str]]:
-    import datasets  # slow to import
-    from datasets import config as settings
-
-    datasets.disable_progress_bars()
-    settings.HF_UPDATE_DOWNLOAD_COUNTS = False  # else a request goes out, also for a local folder
-    files = {
-        split: sorted(str(file) for file in folder.glob(f"{split}-*.parquet")) for split in SPLITS
+def _read(folder: Path, path: str) -> dict[str, list[str]]:
+    return {
+        split: [
+            row for file in sorted(folder.glob(f"{split}-*.parquet")) for row in _rows(file, path)
+        ]
+        for split in SPLITS
     }
-    try:
-        # streaming leaves the text where it is: no copy of it in another cache, and a read-only folder will do
-        locks = str(cache_dir / "datasets")
-        streams = datasets.load_dataset(
-            "parquet", data_files=files, streaming=True, cache_dir=locks
-        )
-        return {split: _rows(streams[split]) for split in SPLITS}
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are subclasses of these
-        raise ConfigError(
-            "data.path",
-            path or folder,
-            f"cannot be read as parquet with a column 'text': {type(error).__name__}: {error}",
-            "get the files anew",
-        ) from error
 
 
-def _rows(stream) -> list[str]:
-    rows = [row for batch in stream.iter(batch_size=8192) for row in batch["text"]]
-    return [
-        row.strip() for row in rows
-    ]  # the hub's rows are " a b \n", others' "a b": the same stream for both
+def _rows(file: Path, path: str) -> list[str]:
+    # slow to import; reads the open file and nothing else, so no part of its name has a meaning
+    from pyarrow import parquet
+
+    fix = "get the files anew"
+    with os_errors("data.path", path, fix), file.open("rb") as opened:
+        try:
+            batches = parquet.ParquetFile(opened).iter_batches(8192, columns=["text"])
+            # the hub's rows are " a b \n", others' "a b": the same stream for both
+            return [row.strip() for batch in batches for row in batch["text"].to_pylist()]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            problem = f"{file.name} cannot be read as parquet with a column 'text' of strings"
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError("data.path", path, f"{problem}: {reason}", fix) from error

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import math
 import os
+import platform
 import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+import psutil
 
 from phasebench.config import ConfigError
 
@@ -90,20 +93,30 @@ def dumps(value: Any, indent: int = 0) -> str:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) so that a reader, or a crash, sees none of it or all. Raises OSError, naming it."""
-    temporary = path.with_name(f".phasebench-{uuid.uuid4().hex}.tmp")
+    """Write a file (text as UTF-8) so that a reader, or a crash, sees none of it or all.
+
+    Raises `OSError` naming the path.
+    """
+    host, process = platform.node(), os.getpid()
+    temporary = path.with_name(f".phasebench-{host}-{process}-{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (
-        OSError
-    ) as error:  # of a full disk, it names no file; of the temporary one, a name that means nothing
+    except OSError as error:  # of a full disk it names no file; else the temporary one
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `write_atomic` whose process was killed on this machine."""
+    for file in folder.glob(f".phasebench-{platform.node()}-*-*.tmp"):
+        process = file.name.rsplit("-", 2)[1]
+        if not (process.isdigit() and psutil.pid_exists(int(process))):
+            file.unlink(missing_ok=True)
 
 
 def destination(path: Path | str, key: str, name: str) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 from phasebench.config import ModelConfig, TrainConfig
 from phasebench.data import Corpus
-from phasebench.data.fingerprint import code_hash
+from phasebench.data.files import code_hash
 from phasebench.training.device import device_name
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others
