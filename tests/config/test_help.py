@@ -24,7 +24,7 @@ def told(*words: str, **environment: str) -> str:
     script = (
         "import sys, runner; from phasebench.run import hydra_app as run;"
         f"sys.argv = ['runner.py', *{list(words)!r}]; code = run.command(runner.job);"
-        f"assert not {{'torch', 'datasets', 'numpy'}} & set(sys.modules); sys.exit(code)"
+        f"assert not {{'torch', 'pyarrow', 'numpy'}} & set(sys.modules); sys.exit(code)"
     )
     env = (
         os.environ

@@ -291,7 +291,7 @@ def test_the_configuration_is_shown_fast_and_without_torch(tmp_path: Path) -> No
     code = (
         "import sys, runner; sys.argv = ['runner.py', '--cfg', 'job'];"
         "from phasebench.run import hydra_app as run; code = run.command(runner.job);"
-        "assert 'torch' not in sys.modules and 'datasets' not in sys.modules; sys.exit(code)"
+        "assert 'torch' not in sys.modules and 'pyarrow' not in sys.modules; sys.exit(code)"
     )
     env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     done = subprocess.run(

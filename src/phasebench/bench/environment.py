@@ -19,7 +19,7 @@ PACKAGES = (
     "torch",
     "hydra-core",
     "omegaconf",
-    "datasets",
+    "pyarrow",
     "tokenizers",
     "safetensors",
     "nvidia-ml-py",
