@@ -1,6 +1,8 @@
-"""phasebench's sweeper as Hydra's plugin; Hydra looks for plugins here, and accepts none from elsewhere."""
+"""phasebench's sweeper as Hydra's plugin: Hydra looks for plugins in this package only."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
@@ -13,16 +15,14 @@ from phasebench.run.sweep.grid import GridSweep
 class ResumingSweeper(Sweeper):
     """hydra/sweeper=resuming; see `phasebench.run.sweep.grid.GridSweep`."""
 
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
-        self.max_batch_size, self.params = max_batch_size, params or {}
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
-        self.grid = GridSweep(
-            config, hydra_context.config_loader, launcher, self.params, self.max_batch_size
-        )
+        self.grid = GridSweep(config, hydra_context.config_loader, launcher, **self.options)
 
     def sweep(self, arguments: list[str]) -> None:
         self.grid.run(arguments)

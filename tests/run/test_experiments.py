@@ -91,7 +91,7 @@ def test_the_word_level_recipe_runs_end_to_end(recipe: Any) -> None:
 
 
 def test_a_training_of_one_model_is_found_by_the_whole_recipe(recipe: Any) -> None:
-    """As outputs/reference/run_training.sh does it: trainings side by side, then one run that measures all."""
+    """Trainings one by one, then one run that measures all."""
     few = [
         "bench.ppl.seeds=[0]",
         "bench.energy.seeds=null",
@@ -162,7 +162,7 @@ def test_a_model_of_its_own_weight_decay(recipe: Any, decay: str, found: str) ->
 
 
 def test_a_long_flow_alone(recipe: Any) -> None:
-    """As outputs/reference/run_training.sh does it, with the weights of the first run."""
+    """The long run, with the weights of the first."""
     _, results = recipe("wikitext2_word_long", "bench.energy.seeds=[0]")
     assert list(results["benches"]) == ["energy"]
     energy = results["benches"]["energy"]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from commands import TINY, TINY_ENERGY, TINY_PPL, TINY_VRAM, Command, refuses
 from paths import ROOT
@@ -168,18 +169,36 @@ def test_bad_sweeps_start_nothing(command: Command, words: str, parts: list[str]
     assert outcome.results == []
 
 
-GRIDS = {"ode": 6, "dt": 5, "integrator": 18, "batch_seq": 9, "precision": 4}
-
-
-@pytest.mark.parametrize(("name", "points"), GRIDS.items())
-def test_a_preset_is_a_grid_that_composes(
-    command: Command, name: str, points: int, tmp_path: Path
-) -> None:
-    outcome = command(f"-m +sweep={name} dry_run=true sweep_name=a device=cpu")
+@pytest.mark.parametrize("name", ["ode", "dt", "integrator", "batch_seq", "precision"])
+def test_a_preset_is_a_grid_that_composes(command: Command, name: str, tmp_path: Path) -> None:
+    """With one value on each axis but the last, which has two."""
+    preset = OmegaConf.load(ROOT / "conf" / "sweep" / f"{name}.yaml").hydra.sweeper.params
+    axes = {key: str(values).split(",") for key, values in preset.items()}
+    few = [f"{key}={values[0]}" for key, values in axes.items()]
+    few[-1] += "," + axes[few[-1].partition("=")[0]][-1]
+    outcome = command(f"-m +sweep={name} dry_run=true sweep_name=a device=cpu", *few)
     assert outcome.code == 0, outcome.err
-    assert f"outputs/sweeps/a: {points} of {points} points would run" in outcome.out
-    assert outcome.out.count("would run: no results yet") == points
+    assert "outputs/sweeps/a: 2 of 2 points would run" in outcome.out
+    assert outcome.out.count("would run: no results yet") == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reference_preset_lists_every_kept_run(command: Command) -> None:
+    outcome = command("-m +sweep=reference dry_run=true device=cpu model.ode.dt=0.2")
+    assert outcome.code == 0, outcome.err
+    assert "outputs/sweeps/reference: 14 of 14 points would run" in outcome.out
+    for words in (
+        "experiment=spec",
+        "bench=grad scale=spec",
+        "bench=vram scale=spec",
+        "bench=vram scale=spec bench.vram.limit_gb=8",
+        "experiment=speed",
+        "experiment=speed_training",
+        "experiment=wikitext2_word",
+        "experiment=wikitext2_word_long",
+        "experiment=wikitext2_word_discretisation model.ode.dt=0.2 model.ode.integrator=suzuki4",
+    ):
+        assert f"  {words}" in outcome.out
 
 
 def test_a_dry_run_tells_of_points_that_cannot_run(command: Command) -> None:

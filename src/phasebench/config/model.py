@@ -146,6 +146,9 @@ class ModelConfig:
         choices=RECOMPUTE,
         empty=True,
     )
+    trials: int | None = spec(
+        None, "settings that were tried on the validation split (+sweep=tune); null: unknown", low=1
+    )
     checkpoint: str | None = spec(
         None, "trained weights (safetensors); null: train, or take them from the cache", path=True
     )

@@ -26,10 +26,12 @@ from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
 from phasebench.run.sweep.worker import run_point
 
-SWEEPER = {  # hydra/sweeper=resuming: the keys of Hydra's own sweeper
+SWEEPER = {  # hydra/sweeper=resuming
     "_target_": "hydra_plugins.phasebench_sweeper.ResumingSweeper",
-    "max_batch_size": None,
-    "params": None,
+    "max_batch_size": None,  # points that a launcher gets at one time
+    "params": None,  # axes that every run is crossed with: key -> values, as on the command line
+    "runs": None,  # lists of overrides, each a run or a grid of them; null: one grid
+    "best": None,  # metric by which each model's best settings are written; null: none
 }
 
 _exit_codes: list[int] = []  # one a job of this process; hydra.main itself returns nothing

@@ -66,4 +66,4 @@ def _unused(config: ModelConfig) -> set[str]:
         "stage2": {"positions", "shear"},
         "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
     }
-    return {"lr", "weight_decay", "trained_ode"} | of_others[config.name]
+    return {"lr", "weight_decay", "trained_ode", "trials"} | of_others[config.name]

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import os
 import re
+import shlex
 import signal
 import threading
 import traceback
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from phasebench import report
 from phasebench.config import Config, ConfigError, RunOptions
 from phasebench.run import hydra_app as run
+from phasebench.run import tuned
 from phasebench.run.errors import explain, refuse
 from phasebench.run.gpus import gpu_names, has_gpu
 from phasebench.run.overrides import quote
@@ -37,8 +39,8 @@ from phasebench.run.sweep.state import why_run
 class GridSweep:
     """Runs the points of a grid that are not finished yet, through any of Hydra's launchers.
 
-    `config` is the composed configuration of the whole sweep, `loader` composes its points' and `params` are a preset's
-    axes (key -> values, as on the command line). `max_batch_size` is Hydra's: points that a launcher gets at one time.
+    `config` is the composed configuration of the whole sweep, `loader` composes its points'. The
+    others are the keys of hydra.sweeper (`phasebench.run.hydra_app.SWEEPER`).
     """
 
     def __init__(
@@ -46,11 +48,15 @@ class GridSweep:
         config: DictConfig,
         loader: ConfigLoader,
         launcher: Launcher,
-        params: Mapping[str, str],
-        max_batch_size: int | None,
+        *,
+        max_batch_size: int | None = None,
+        params: Mapping[str, str] | None = None,
+        runs: Sequence[str] | None = None,
+        best: str | None = None,
     ) -> None:
         self.config, self.loader, self.launcher = config, loader, launcher
-        self.params, self.max_batch_size = dict(params), max_batch_size
+        self.max_batch_size, self.params = max_batch_size, dict(params or {})
+        self.runs, self.best = list(runs or [""]), best
         self.folder = Path(config.hydra.sweep.dir)
         self.how = RunOptions(**{f.name: config[f.name] for f in dataclasses.fields(RunOptions)})
 
@@ -70,6 +76,8 @@ class GridSweep:
                 isolate.release()
                 self._tell(ledger)
             print(_report(self.folder, points), flush=True)
+            if self.best:
+                print(tuned.write(self.folder, points, self.best), flush=True)
 
     def _check(self) -> None:
         name = self.how.sweep_name
@@ -86,15 +94,19 @@ class GridSweep:
             )
 
     def _points(self, arguments: Sequence[str]) -> list[Point]:
-        """The grid, each point composed; Hydra's errors in any of them end the sweep before it begins."""
-        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(words)
-        axes = {override.get_key_element(): _values(override) for override in overrides}
-        swept = {key for key, values in axes.items() if len(values) > 1}
-        points = []
-        for choice in itertools.product(*axes.values()):
-            chosen = tuple(word for key, word in zip(axes, choice, strict=True) if key in swept)
-            points.append(Point(self._tree(choice), tuple(choice), chosen))
+        """Compose each point of all runs; Hydra's error in any ends the sweep before it begins."""
+        parser, points = OverridesParser.create(config_loader=self.loader), []
+        for run_words in (shlex.split(line) for line in self.runs):
+            words = [*(f"{key}={value}" for key, value in self.params.items()), *run_words]
+            axes = {
+                override.get_key_element(): _values(override)
+                for override in parser.parse_overrides([*words, *arguments])
+            }
+            own = {word.partition("=")[0] for word in run_words}
+            swept = {key for key, values in axes.items() if len(values) > 1 or key in own}
+            for choice in itertools.product(*axes.values()):
+                chosen = tuple(word for key, word in zip(axes, choice, strict=True) if key in swept)
+                points.append(Point(self._tree(choice), tuple(choice), chosen))
         found = distinct(points, self.folder)
         if len(found) < len(points):
             print(
