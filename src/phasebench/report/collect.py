@@ -1,7 +1,8 @@
-"""What a folder holds: every results.json below it, and the points that a sweep.json lists beside them."""
+"""Collect what folders hold: every results.json below them, and the points that a sweep.json lists beside them."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,11 +10,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasebench.report.read import Bench, Broken, Run, read
+from phasebench.report.read import Bench, Broken, Run, read, read_bytes, validate
 from phasebench.results.gate import Metric
 
 RESULTS, SWEEP = "results.json", "sweep.json"
 _VERDICTS = {0: "pass", 1: "fail", 2: "not measured"}
+_TEXT = {"type": "string", "pattern": "^[^\\u0000]*$"}
+_POINT = {
+    "type": "object",
+    "required": ["folder", "status"],
+    "properties": {
+        "folder": _TEXT,
+        "status": _TEXT,
+        "overrides": {"type": "array", "items": _TEXT},
+        "reason": {"type": ["string", "null"]},
+        "exit_code": {"type": ["integer", "null"]},
+    },
+}
+_SWEEP = {
+    "type": "object",
+    "required": ["points"],
+    "properties": {"points": {"type": "array", "items": _POINT}},
+}
 
 
 @dataclass(frozen=True)
@@ -34,13 +52,13 @@ class Point:
     reason: str | None = None
 
     def bench(self, name: str) -> Bench | None:
-        """A benchmark's entry; None if it was not asked for, or there is no run."""
+        """Return a benchmark's entry; None if it was not asked for, or there is no run."""
         return self.run.benches.get(name) if self.run else None
 
     def metric(self, bench: str, name: str) -> Metric | None:
-        """A metric of a benchmark; None if it did not report it."""
-        found = self.bench(bench)
-        return found.metrics.get(name) if found else None
+        """Return a metric of a benchmark; None if it did not report it."""
+        entry = self.bench(bench)
+        return entry.metrics.get(name) if entry else None
 
 
 @dataclass
@@ -55,105 +73,104 @@ class Collection:
 def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Collection:
     """Read every results.json below the places (folders, or files), or just `results`, and every sweep.json.
 
-    A file that is found twice, or is a copy of another, counts once. Names are relative to the first folder.
+    A file that is named twice, or is a copy of another, counts once. Names are relative to the first folder.
     """
-    found = Collection()
-    root = places[0] if places[0].is_dir() else places[0].parent
-    files = list(results) if results is not None else list(_below(places, RESULTS))
-    runs, bad = _read(files, found)
-    listed = list(_listed([place for place in places if place.is_dir()], found))
-    for folder, entry in listed:
-        found.points.append(
-            _swept(_name(folder, root), entry, runs.pop(folder, None), bad.pop(folder, None))
-        )
-    found.points += [_alone(_name(folder, root), run) for folder, run in runs.items()]
-    return found
-
-
-def _below(places: Sequence[Path], name: str) -> Iterator[Path]:
-    """Files of that name, in the order of their folders' numbers; links are not followed."""
-    for place in places:
-        if place.is_file() and name == RESULTS:
-            yield place
-        for folder, folders, files in os.walk(place):
-            folders.sort(
-                key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text)
-            )
-            if name in files:
-                yield Path(folder) / name
-
-
-def _read(files: Iterable[Path], found: Collection) -> tuple[dict[Path, Run], dict[Path, Broken]]:
-    """Runs, and files that are none, by their folder."""
+    collection = Collection()
+    root = os.path.realpath(places[0] if places[0].is_dir() else places[0].parent)
     runs: dict[Path, Run] = {}
-    bad: dict[Path, Broken] = {}
+    reasons: dict[Path, str] = {}  # of the files that cannot be used
     digests: dict[str, Path] = {}
-    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in files):
+    for path in _below(places, RESULTS) if results is None else _distinct(results):
         try:
             run = read(path)
         except Broken as broken:
-            found.broken.append(broken)
-            bad[path.parent] = broken
+            collection.broken.append(broken)
+            reasons[path.parent] = broken.reason
             continue
-        if run.digest in digests:
-            found.notes.append(f"{path} is a copy of {digests[run.digest]}, and left out")
-            continue
-        digests[run.digest] = path
-        runs[path.parent if path.name == RESULTS else path] = run
-    return runs, bad
-
-
-def _listed(folders: Sequence[Path], found: Collection) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The points of every sweep.json, with the folder of each."""
-    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in _below(folders, SWEEP)):
+        first = digests.setdefault(run.digest, path)
+        if first == path:
+            runs[path.parent if path.name == RESULTS else path] = run
+        else:
+            collection.notes.append(f"{path} is a copy of {first}, and left out")
+    for path in _below([place for place in places if place.is_dir()], SWEEP):
         try:
-            points = json.loads(path.read_bytes())["points"]
-            yield from [
-                (Path(os.path.realpath(path.parent / p["folder"])), _entry(p)) for p in points
-            ]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            found.broken.append(
-                Broken(path, f"not a sweep.json of phasebench: {type(error).__name__}: {error}")
-            )
+            entries = _points(path)
+        except Broken as broken:
+            collection.broken.append(broken)
+            continue
+        for entry in entries:
+            folder = Path(os.path.realpath(path.parent / entry["folder"]))
+            name, run = os.path.relpath(folder, root), runs.pop(folder, None)
+            collection.points.append(_swept(name, entry, run, reasons.pop(folder, None)))
+    for folder, run in runs.items():
+        status = "not ended" if run.status == "running" else _VERDICTS[run.verdict]
+        name = os.path.relpath(folder, root)
+        collection.points.append(Point(name, run, run.overrides, status, _unmeasured(run)))
+    return collection
 
 
-def _entry(point: dict[str, Any]) -> dict[str, Any]:
-    overrides, reason = point.get("overrides", []), point.get("reason")
-    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
-        raise TypeError("overrides of a point are not a list of texts")
-    reason = None if reason is None else str(reason)
-    code = point.get("exit_code")
+def _distinct(paths: Iterable[Path]) -> Iterable[Path]:
+    return dict.fromkeys(Path(os.path.realpath(path)) for path in paths)
+
+
+def _below(places: Sequence[Path], name: str) -> Iterable[Path]:
+    """Find files of that name, in the order of their folders' numbers; links to folders are not followed."""
+
+    def walk() -> Iterator[Path]:
+        for place in places:
+            if name == RESULTS and not place.is_dir():
+                yield place
+            for folder, folders, files in os.walk(place):
+                folders.sort(
+                    key=lambda text: (
+                        not text.isdecimal(),
+                        int(text) if text.isdecimal() else 0,
+                        text,
+                    )
+                )
+                if name in files:
+                    yield Path(folder) / name
+
+    return _distinct(walk())
+
+
+def _points(path: Path) -> list[dict[str, Any]]:
+    """Read the points that a sweep.json lists. Raises `Broken`."""
+    try:
+        sweep = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise Broken(path, f"not a sweep.json of phasebench: {error}") from error
+    validate(sweep, _sweep_schema(), path)
+    return sweep["points"]
+
+
+@functools.cache
+def _sweep_schema() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(_SWEEP)
+
+
+def _swept(name: str, entry: dict[str, Any], run: Run | None, broken: str | None) -> Point:
+    """Say how a point of a sweep.json ended, from its entry there and its results.json, if it has one."""
+    status, reason, code = entry["status"], entry.get("reason"), entry.get("exit_code")
     if reason is None and code not in (None, 0, 1, 2):
         reason = f"exit code {code}"
-    return {"overrides": tuple(overrides), "status": str(point["status"]), "reason": reason}
-
-
-def _swept(name: str, entry: dict[str, Any], run: Run | None, broken: Broken | None) -> Point:
-    if run is not None and entry["status"] == "ok":
-        return _alone(name, run)
-    status, reasons = entry["status"], [entry["reason"]]
+    reasons = [reason]
     if broken is not None:
-        status, reasons = "broken", [*reasons, broken.reason]
+        status, reasons = "broken", [reason, broken]
     elif run is None and status == "ok":
         status, reasons = "missing", ["sweep.json says ok, but there is no results.json"]
     elif run is not None:
-        reasons.append(_reason(run))
-    return Point(
-        name,
-        run,
-        run.overrides if run else entry["overrides"],
-        status,
-        "; ".join(filter(None, reasons)) or None,
-    )
+        reasons = [None if status == "ok" else reason, _unmeasured(run)]
+        if status == "ok":
+            status = "not ended" if run.status == "running" else _VERDICTS[run.verdict]
+    overrides = run.overrides if run else tuple(entry.get("overrides", ()))
+    return Point(name, run, overrides, status, "; ".join(filter(None, reasons)) or None)
 
 
-def _alone(name: str, run: Run) -> Point:
-    status = _VERDICTS[run.verdict] if run.status != "running" else "not ended"
-    return Point(name, run, run.overrides, status, _reason(run))
-
-
-def _reason(run: Run) -> str | None:
-    """Why something was not measured."""
+def _unmeasured(run: Run) -> str | None:
+    """Say why something was not measured."""
     reasons = ["the run goes on, or was killed"] if run.status == "running" else []
     for name, bench in run.benches.items():
         if bench.error:
@@ -164,7 +181,3 @@ def _reason(run: Run) -> str | None:
             if gate.passed is None
         ]
     return "; ".join(reasons) or None
-
-
-def _name(folder: Path, root: Path) -> str:
-    return os.path.relpath(folder, os.path.realpath(root))

@@ -1,19 +1,50 @@
-"""One results.json as report and comparison use it: typed, checked for edits by hand, without its raw samples."""
+"""Read one results.json as report and comparison use it: checked, typed, without its raw samples.
+
+What a file says is not believed: the schema decides about its form, and what phasebench writes in two places must agree.
+Each gate's verdict is made anew from its value, comparison and target.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping
+import operator
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasebench.report.derived import derived
-from phasebench.results.file import config_hash, parse
+from phasebench.report.text import is_number
+from phasebench.results.file import config_hash, parse, schema
 from phasebench.results.gate import SEED_KEYS, Gate, Metric, exit_code
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
+PER_TIME = "evaluations_per_time"
+DURATION = "duration_s"
+
+_COMPARISONS = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+_TARGET = re.compile(r"(?P<comparison>[<>]=?)? ?(?:exactly )?(?P<target>-?[\d.]+(?:e[+-]?\d+)?)")
+# gates that a bench always brings, or always where this key of its configuration is set
+_EXPECTED: dict[str, dict[str, str | None]] = {
+    "ppl": {
+        "ppl_ratio": None,
+        "ppl_ratio_high": "upper_target",
+        "candidate_ppl": "max_ppl",
+        "leak": "leak_test",
+    },
+    "energy": {"max_drift": None, "monotone_layers": None, "secular_change": "secular_target"},
+    "vram": {"vram_symplectic_gb": None, "vram_reduction_pct": None},
+    "grad": {"reconstruction": None, "gradient_error": None, "held_growth": None},
+}
 
 
 class Broken(ValueError):
@@ -26,7 +57,7 @@ class Broken(ValueError):
 
 @dataclass(frozen=True)
 class Bench:
-    """What one bench measured, with a few figures derived from its details (`phasebench.report.derived`)."""
+    """What one bench measured, and the figures that its details imply (`derived`)."""
 
     status: str  # pending running ok failed
     metrics: dict[str, Metric]
@@ -43,7 +74,9 @@ class Run:
         digest: SHA-256 (hex) of the file.
         data: fingerprint of the text in use, None where none was.
         device: name of the GPU, or of the CPU where none was used.
-        weights: file names of the weights whose training history the file has; of a model's seeds, the first one's.
+        verdict: exit code of the run: 0 every gate passed, 1 one failed, 2 one was not measured.
+        weights: file names of the weights whose training history the file has; of a model's seeds,
+            the first one's.
         side_by_side: jobs of its sweep that may have run at one time on its machine.
     """
 
@@ -58,167 +91,197 @@ class Run:
     device: str
     environment: dict[str, Any]
     benches: dict[str, Bench]
+    verdict: int
     weights: tuple[str, ...]
     side_by_side: int = 1
-
-    @property
-    def verdict(self) -> int:
-        """The exit code of the run: 0 every gate passed, 1 one failed, 2 something was not measured."""
-        gates = {
-            name: [vars(gate) for gate in bench.gates.values()]
-            for name, bench in self.benches.items()
-        }
-        return exit_code(
-            {
-                "benches": {
-                    n: {"status": b.status, "gates": gates[n]} for n, b in self.benches.items()
-                }
-            }
-        )
 
 
 def read(path: Path) -> Run:
     """Read and check a results.json. Raises `Broken`."""
-    found, digest = content(path)
-    try:
-        return _run(path, digest, found)
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise Broken(path, f"not as phasebench writes it (edited by hand?): {what}") from error
+    results, digest = content(path)
+    benches = {
+        name: _bench(name, entry, results["config"]) for name, entry in results["benches"].items()
+    }
+    problem = next(_contradictions(results, benches), None)
+    if problem is not None:
+        raise Broken(path, f"not as phasebench writes it (edited by hand?): {problem}")
+    gpu = results["environment"].get("gpu")
+    return Run(
+        path,
+        digest,
+        results["timestamp"],
+        results["status"],
+        results["seed"],
+        tuple(results["overrides"]),
+        results["config"],
+        results["data"] and results["data"]["fingerprint"],
+        gpu["name"] if gpu else str(results["environment"].get("cpu") or results["device"]),
+        results["environment"],
+        benches,
+        exit_code(results),
+        tuple(dict.fromkeys(own[0]["file"] for own in histories(results["benches"]))),
+        results.get("point", {}).get("side_by_side", 1),
+    )
 
 
 def content(path: Path) -> tuple[dict[str, Any], str]:
-    """All of a results.json, raw samples too, and the digest of the file. Raises `Broken`."""
+    """Read all of a results.json, raw samples too: its valid content, and the file's digest. Raises `Broken`."""
+    raw = read_bytes(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise Broken(path, f"larger than {LARGEST // 2**20} MiB: not a results.json")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise Broken(path, f"cannot be read: {error.strerror or error}") from error
-    try:
-        return parse(raw, path), hashlib.sha256(raw).hexdigest()
+        results = parse(raw, path)
     except ValueError as error:
         raise Broken(path, str(error).removeprefix(f"{path}: ")) from error
+    validate(results, _schema(), path)
+    return results, hashlib.sha256(raw).hexdigest()
 
 
-def _run(path: Path, digest: str, found: Mapping[str, Any]) -> Run:
-    benches = {
-        name: _bench(f"benches.{name}", entry)
-        for name, entry in _is(found["benches"], dict, "benches").items()
-    }
-    config = _is(found["config"], dict, "config")
-    environment = _is(found["environment"], dict, "environment")
-    run = Run(
-        path,
-        digest,
-        _is(found["timestamp"], str, "timestamp"),
-        _is(found["status"], str, "status"),
-        _is(found["seed"], int, "seed"),
-        tuple(_texts(found["overrides"], "overrides")),
-        config,
-        _fingerprint(found),
-        _device(found, environment),
-        environment,
-        benches,
-        _weights(found["benches"]),
-        _side_by_side(found),
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file of at most `LARGEST` bytes. Raises `Broken`; a pipe would be waited for without end."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Broken(path, "cannot be read: not a regular file")
+        if status.st_size > LARGEST:
+            raise Broken(path, f"larger than {LARGEST // 2**20} MiB: not a {path.name}")
+        return path.read_bytes()
+    except OSError as error:
+        raise Broken(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def validate(value: Any, schema: Any, path: Path) -> None:
+    """Check JSON against a schema (a validator of jsonschema). Raises `Broken` with the place of the gravest error."""
+    from jsonschema.exceptions import best_match
+
+    error = best_match(schema.iter_errors(value))
+    if error is not None:
+        place = error.json_path.removeprefix("$").removeprefix(".")
+        shown = error.message if len(error.message) <= 200 else f"{error.message[:200]}..."
+        what = f"not as phasebench writes it (edited by hand?): {place}: {shown}"
+        raise Broken(path, what)
+
+
+@functools.cache
+def _schema() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(schema())
+
+
+def _bench(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> Bench:
+    error = entry["error"]
+    metrics = {key: Metric(**metric) for key, metric in entry["metrics"].items()}
+    return Bench(
+        entry["status"],
+        metrics | dict(derived(name, entry, config)),
+        {gate["name"]: Gate(**gate) for gate in entry["gates"]},
+        entry["notices"],
+        error and f"{error['type']}: {error['message']}",
     )
-    _unedited(found, run)
+
+
+def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) -> Iterator[str]:
+    """Tell where two places of a results.json disagree that phasebench writes together."""
+    if config_hash(results["config"]) != results["config_hash"]:
+        yield "config_hash is not the hash of config"
     for name, bench in benches.items():
-        more = derived(name, found["benches"][name], config)
-        for key, metric in more.items():
-            _number(metric.value, f"benches.{name}: {key}")
-        bench.metrics.update(more)
-    return run
+        for key, item in (*bench.metrics.items(), *bench.gates.items()):
+            if is_number(item.value) and not abs(item.value) <= GREATEST:
+                yield f"benches.{name}: {key} is larger than {GREATEST:g}: no measurement"
+        for key in SEED_KEYS.get(name, ()):
+            metric = bench.metrics.get(key)
+            if metric is not None and results[key] != metric.value:
+                yield f"{key} is {results[key]}, but {metric.value} in benches.{name}.metrics"
+        yield from _misjudged(name, bench, results["config"].get("bench", {}).get(name) or {})
+        passed = {gate.passed for gate in bench.gates.values()}
+        verdict = False if False in passed else None if None in passed or not passed else True
+        if bench.status == "ok" and name in SEED_KEYS and results[f"{name}_pass"] is not verdict:
+            yield f"{name}_pass is {results[f'{name}_pass']}, but the gates say {verdict}"
+    passes = exit_code(results) == 0
+    if results["status"] != "running" and results["all_pass"] != passes:
+        yield f"all_pass is {results['all_pass']}, but the gates say {passes}"
 
 
-def _bench(at: str, entry: Any) -> Bench:
-    _is(entry, dict, at)
-    metrics = {
-        key: _metric(f"{at}.metrics.{key}", m) for key, m in _is(entry["metrics"], dict, at).items()
-    }
-    gates = [
-        _gate(f"{at}.gates[{i}]", gate)
-        for i, gate in enumerate(_is(entry["gates"], list, f"{at}.gates"))
-    ]
-    error = (
-        None if entry["error"] is None else f"{entry['error']['type']}: {entry['error']['message']}"
-    )
-    status, notices = (
-        _is(entry["status"], str, f"{at}.status"),
-        _texts(entry["notices"], f"{at}.notices"),
-    )
-    return Bench(status, metrics, {gate.name: gate for gate in gates}, notices, error)
+def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[str]:
+    """Tell which gates of a bench are missing, judge another value than the metric's, or judge it wrongly."""
+    for gate in bench.gates.values():
+        metric = bench.metrics.get(gate.name)
+        if metric is not None and gate.value != metric.value:
+            yield f"gate {name} {gate.name} judges {gate.value}, but the metric is {metric.value}"
+        verdict = judged(gate)
+        if gate.passed is not None and verdict is not gate.passed:
+            told = f"{gate.value} against {gate.target} is {verdict}"
+            yield f"gate {name} {gate.name} has passed = {gate.passed}, but {told}"
+    for gate, key in _EXPECTED.get(name, {}).items() if bench.status == "ok" else ():
+        if gate not in bench.gates and (key is None or config.get(key)):
+            yield f"bench {name} ended well, but its gate {gate} is missing"
 
 
-def _metric(at: str, entry: Any) -> Metric:
-    _is(entry, dict, at)
-    if not isinstance(entry["value"], str):
-        _number(entry["value"], f"{at}.value")
-    unit, reason = (
-        _is(entry["unit"], str, f"{at}.unit"),
-        _is(entry["reason"], (str, type(None)), f"{at}.reason"),
-    )
-    return Metric(entry["value"], unit, entry["kind"], reason)
+def judged(gate: Gate) -> bool | None:
+    """Judge a gate's value anew by its comparison and target; None where there is no value or no target.
+
+    Example:
+        >>> judged(Gate("ppl_ratio", True, 1.5, "<= 1.02")), judged(Gate("leak", True, 0.0, "0, bitwise"))
+        (False, True)
+    """
+    words, target = _TARGET.match(gate.target), limit(gate)
+    if gate.value is None or words is None or target is None:
+        return None
+    return _COMPARISONS[words["comparison"] or "=="](gate.value, target)
 
 
-def _gate(at: str, entry: Any) -> Gate:
-    _is(entry, dict, at)
-    _is(entry["passed"], (bool, type(None)), f"{at}.passed")
-    _number(entry["value"], f"{at}.value")
-    name, target = _is(entry["name"], str, f"{at}.name"), _is(entry["target"], str, f"{at}.target")
-    reason = _is(entry["reason"], (str, type(None)), f"{at}.reason")
-    return Gate(name, entry["passed"], entry["value"], target, reason, entry["kind"])
+def limit(gate: Gate) -> float | None:
+    """Return the number that a gate's value is compared with; None where its target names none."""
+    words = _TARGET.match(gate.target)
+    return float(words["target"]) if words else None
 
 
-def _is(value: Any, kind: Any, at: str) -> Any:
-    """`value`, if it is of that type. Raises TypeError with its place."""
-    if isinstance(value, bool) and kind is int:
-        kind = str  # true is no whole number
-    if not isinstance(value, kind):
-        raise TypeError(f"{at} is {str(value)[:40]!r}")
-    return value
+def derived(
+    name: str, entry: Mapping[str, Any], config: Mapping[str, Any]
+) -> Iterator[tuple[str, Metric]]:
+    """Name the figures that a bench's entry in results.json implies.
+
+    Wall time, unless a training is part of it (the first point of a sweep would seem slow); a model's perplexity under
+    the seed's key; the time of each arm; and
+
+        evaluations_per_time = force evaluations / (steps dt)      what a unit of H's time costs a layer
+
+    so that a small dt is not free: the energy bench takes a fixed number of steps.
+    """
+    details = entry["details"]
+    if entry["duration_s"] is not None and entry["status"] == "ok":
+        reason = _includes_training(details)
+        yield DURATION, Metric(None if reason else float(entry["duration_s"]), "s", reason=reason)
+    if name == "ppl":
+        for role in ("candidate", "baseline"):
+            metric = entry["metrics"].get(f"{role}_ppl")
+            if metric is not None and role in details:
+                yield f"{details[role]['name']}_ppl", Metric(**metric)
+    if name == "energy":
+        evaluations = entry["metrics"].get("force_evaluations", {}).get("value")
+        own = config.get("bench", {}).get("energy", {})
+        time = own.get("steps", 0) * own.get("dt", 0)
+        if is_number(evaluations) and time:
+            yield PER_TIME, Metric(evaluations / time, "a layer and unit of time", "counted")
+    for row in details.get("rows", ()) if name == "speed" else ():
+        parts = [row["what"].replace(" ", "_"), row["arm"], row.get("precision"), "ms"]
+        reason = row.get("reason") or "was not measured"
+        yield "_".join(filter(None, parts)), Metric(row["median_ms"], "ms", reason=reason)
 
 
-def _number(value: Any, at: str) -> Any:
-    """A number that something measured can be, or null. JSON allows 1e999, which Python reads as infinity."""
-    _is(value, (int, float, type(None)), at)
-    if value is not None and not abs(value) <= GREATEST:
-        raise ValueError(f"{at} is larger than {GREATEST:g}: no measurement")
-    return value
-
-
-def _texts(value: Any, at: str) -> list[str]:
-    return [_is(text, str, f"{at}[{i}]") for i, text in enumerate(_is(value, list, at))]
-
-
-def _fingerprint(found: Mapping[str, Any]) -> str | None:
-    return (
-        None
-        if found["data"] is None
-        else _is(found["data"]["fingerprint"], str, "data.fingerprint")
-    )
-
-
-def _device(found: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    gpu = environment.get("gpu")
-    if gpu is not None:
-        return _is(gpu["name"], str, "environment.gpu.name")
-    return str(environment.get("cpu") or found["device"])
-
-
-def _weights(benches: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found[0]["file"] for found in histories(benches)))
-
-
-def _side_by_side(found: Mapping[str, Any]) -> int:
-    """Of a run that is no point of a sweep: 1."""
-    point = _is(found.get("point", {}), dict, "point")
-    return _is(point.get("side_by_side", 1), int, "point.side_by_side")
+def _includes_training(details: Mapping[str, Any]) -> str | None:
+    """Say why the time of a bench is not its own; None where it is, as far as its details tell."""
+    holders = [details, *(value for value in details.values() if isinstance(value, dict))]
+    rows = [row for holder in holders[1:] for row in holder.get("seeds") or ()]
+    weights = [holder.get("weights") for holder in (*holders, *rows)]
+    if any(isinstance(one, dict) and one.get("origin") == "trained" for one in weights):
+        return "the bench trained its weights first"
+    if len(details.get("seeds") or ()) > 1:  # the details name the first one's weights only
+        return "the bench may have trained the weights of some of its seeds first"
+    return None
 
 
 def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """The weights that benches name together with their training history; those of one model's seeds are one set.
+    """List the weights that benches name with their training history; those of one model's seeds are one set.
 
     A bench that uses some of another's weights adds no set.
     """
@@ -226,49 +289,15 @@ def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     for entry in benches.values():
         details = entry["details"]
         for holder in (details, *(d for d in details.values() if isinstance(d, dict))):
-            rows = holder.get("seeds")
-            of_seeds = (
-                [row.get("weights") for row in rows if isinstance(row, dict)]
-                if isinstance(rows, list)
-                else []
-            )
-            sets.append([w for w in of_seeds or [holder.get("weights")] if _has_history(w)])
-    files = [{w["file"] for w in found} for found in sets]
+            rows = [row for row in holder.get("seeds") or () if isinstance(row, dict)]
+            named = [one.get("weights") for one in rows or [holder]]
+            sets.append([w for w in named if isinstance(w, dict) and w.get("steps")])
+    files = [{weights["file"] for weights in own} for own in sets]
     return [
-        found
-        for i, found in enumerate(sets)
-        if found
+        own
+        for i, own in enumerate(sets)
+        if own
         and not any(
             files[i] < other or (files[i] == other and j < i) for j, other in enumerate(files)
         )
     ]
-
-
-def _has_history(weights: Any) -> bool:
-    return (
-        isinstance(weights, dict)
-        and bool(weights.get("steps"))
-        and isinstance(weights.get("file"), str)
-    )
-
-
-def _unedited(found: Mapping[str, Any], run: Run) -> None:
-    """Raise ValueError where two places that phasebench writes together disagree."""
-    if config_hash(run.config) != found["config_hash"]:
-        raise ValueError("config_hash is not the hash of config")
-    for name, keys in SEED_KEYS.items():
-        for key in keys:
-            metric = run.benches[name].metrics.get(key) if name in run.benches else None
-            if metric is not None and found[key] != metric.value:
-                raise ValueError(
-                    f"{key} is {found[key]}, but {metric.value} in benches.{name}.metrics"
-                )
-    for name, bench in run.benches.items():
-        for gate in bench.gates.values():
-            metric = bench.metrics.get(gate.name)
-            if metric is not None and gate.value != metric.value:
-                raise ValueError(
-                    f"gate {name} {gate.name} judges {gate.value}, but the metric is {metric.value}"
-                )
-    if run.status != "running" and found["all_pass"] != (run.verdict == 0):
-        raise ValueError(f"all_pass is {found['all_pass']}, but the gates say {run.verdict == 0}")

@@ -1,4 +1,4 @@
-"""The summary at the end of a run: gates, what else was recorded, conditions, notices, errors, verdict."""
+"""Print the summary at the end of a run: gates, what else was recorded, conditions, notices, errors, verdict."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from phasebench.report.terminal import Stack, fitting, sheet
+from phasebench.report.text import clean, number
 from phasebench.results.gate import SEED_KEYS, entry, exit_code
 
 _VERDICTS = {
@@ -20,6 +20,7 @@ _VERDICTS = {
     None: ("not measured", "bold yellow"),
 }
 _NO_GATE = {"failed": "failed", "pending": "not run", "running": "running", "ok": "no gate"}
+_WORDS = 3  # columns of a bench's own table that hold words, before those of numbers
 
 Benches = Mapping[str, Mapping[str, Any]]
 
@@ -39,178 +40,118 @@ def render(
     benches = {
         name: _complete(bench or {}) for name, bench in (results.get("benches") or {}).items()
     }
-    texts = _in_short(benches) if brief else _in_full(results, benches)
+    texts = _in_short(benches) if brief else _in_full(results, benches, console.width)
     for text in (*texts, *_remarks(benches, notices=not brief)):
         console.print(text)
     if path is not None:
-        console.print(_line("results: ", str(path)))
+        console.print(line("results: ", str(path)))
     console.print(_verdict(benches))
 
 
-def _in_full(results: Mapping[str, Any], benches: Benches) -> Iterator[Table | Text]:
-    tables = (bench["details"].get("table") for bench in benches.values())
-    yield from (_rows(table) for table in tables if table)
-    yield _gates(benches)
-    yield from _recorded(results, benches)
-    yield from _conditions(results)
+def line(heading: str, text: str, style: str = "") -> Text:
+    """Write a line with a bold heading; words are broken only where no line holds them."""
+    return Text.assemble((heading, "bold"), (clean(text), style), overflow="fold")
+
+
+def _complete(bench: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the keys that a results.json of this version has, so that an older or partial one is shown too."""
+    whole = entry("unknown") | {key: value for key, value in bench.items() if value is not None}
+    gate = dict.fromkeys(("name", "passed", "value", "target", "reason", "kind"))
+    return whole | {"gates": [gate | given for given in whole["gates"]]}
+
+
+def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterator[RenderableType]:
+    for name, bench in benches.items():
+        if own := bench["details"].get("table"):
+            stacks = [
+                Stack(str(heading), [Text(number(row[i])) for row in own["rows"]], i >= _WORDS)
+                for i, heading in enumerate(own["columns"])
+            ]
+            shown = fitting(stacks, width)
+            yield sheet(shown, width)
+            if more := len(stacks) - len(shown):
+                place = f"benches.{name}.details.table of results.json"
+                yield line(
+                    "", f"{more} more columns, for which the terminal is too narrow: {place}"
+                )
+    yield _gates(benches, width)
+    for name, bench in benches.items():
+        # the specification's keys that are not gates
+        judged = {gate["name"] for gate in bench["gates"]} | {f"{name}_pass", f"{name}_target"}
+        predicted = any(gate["kind"] == "predicted" for gate in bench["gates"])
+        values = []
+        for key in SEED_KEYS.get(name, ()):
+            if key not in judged and results.get(key) is not None:
+                # without a metric of that name: a bench that predicted anything predicted it
+                kind = "predicted" if predicted else "measured"
+                metric = bench["metrics"].get(key) or {"value": results[key], "kind": kind}
+                values.append(f"{key} {number(results[key])}{_label(metric)}")
+        if values:
+            yield line(f"{clean(name)}: ", ", ".join(values))
+    conditions = results.get("conditions") or []
+    unmet = [
+        f"{c.get('name')} {number(c.get('used'))} (specified {number(c.get('seed'))})"
+        for c in conditions
+        if not c.get("met")
+    ]
+    if unmet:
+        counts = f"scale: {len(unmet)} of {len(conditions)} conditions of the specification not met: "
+        yield line(counts, ", ".join(unmet))
+    elif conditions:
+        yield line("scale: ", f"all {len(conditions)} conditions of the specification met")
+
+
+def _gates(benches: Benches, width: int) -> Table:
+    """Lay out a heading for each bench and a row for each of its gates."""
+    rows = []
+    for name, bench in benches.items():
+        state = "" if bench["gates"] else _NO_GATE.get(bench["status"], "not measured")
+        rows.append((Text(clean(name), "bold"), Text(), Text(), Text(state, "bold yellow")))
+        for gate in bench["gates"]:
+            unit = bench["metrics"].get(gate["name"], {}).get("unit")
+            value = number(gate["value"])
+            if unit and unit != "1" and gate["value"] is not None:
+                value += f" {clean(unit)}"
+            quantity = Text(number(gate["name"]).replace("_", " "))
+            target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
+            rows.append((quantity, Text(value + _label(gate)), target, result))
+    headings = ("gate", "value", "target", "result")
+    columns = zip(*rows, strict=True) if rows else [()] * len(headings)
+    stacks = [Stack(heading, texts) for heading, texts in zip(headings, columns, strict=True)]
+    return sheet(stacks, width)
 
 
 def _in_short(benches: Benches) -> Iterator[Text]:
     for name, bench in benches.items():
         gates = [
-            f"{_quantity(g)} {number(g['value'])}{_label(g)} {_VERDICTS[g['passed']][0]}"
-            for g in bench["gates"]
+            f"{number(gate['name']).replace('_', ' ')} {number(gate['value'])}{_label(gate)}"
+            f" {_VERDICTS[gate['passed']][0]}"
+            for gate in bench["gates"]
         ]
-        yield _line(
-            f"{clean(name)}: ", ", ".join(gates) or _NO_GATE.get(bench["status"], "not measured")
-        )
-
-
-def _complete(bench: Mapping[str, Any]) -> dict[str, Any]:
-    """A bench with every key that a results.json of this version has, so that an older or partial one is shown too."""
-    found = entry("unknown") | {key: value for key, value in bench.items() if value is not None}
-    gate = dict.fromkeys(("name", "passed", "value", "target", "reason", "kind"))
-    return found | {"gates": [gate | given for given in found["gates"]]}
-
-
-def number(value: Any) -> str:
-    """A value for people: floats to 4 significant digits, counts whole, ``-`` for null."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else clean(str(value))
-
-
-def clean(text: str) -> str:
-    """Text that came from a user or an error, without the control characters that would move a terminal's cursor."""
-    return "\n".join(line if line.isprintable() else _printable(line) for line in text.split("\n"))
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-def _gates(benches: Benches) -> Table:
-    """A heading for each bench and a row for each of its gates; names are broken at words, so that 50 columns do."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    words = [
-        word
-        for bench in benches.values()
-        for gate in bench["gates"]
-        for word in _quantity(gate).split()
-    ]
-    longest = min(2 + max(map(len, words), default=0), 16)
-    for heading, width in (
-        ("gate", longest),
-        ("value", len("(predicted)")),
-        ("target", None),
-        ("result", None),
-    ):
-        table.add_column(heading, overflow="fold", min_width=width)
-    for name, bench in benches.items():
-        state = "" if bench["gates"] else _NO_GATE.get(bench["status"], "not measured")
-        table.add_row(Text(clean(name), "bold"), "", "", Text(state, "bold yellow"))
-        for gate in bench["gates"]:
-            value = number(gate["value"]) + _unit(bench, gate) + _label(gate)
-            quantity = Padding(Text(_quantity(gate)), (0, 0, 0, 2))
-            target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
-            table.add_row(quantity, Text(clean(value)), target, result)
-    return table
-
-
-def _rows(content: Mapping[str, Any]) -> Table:
-    """A table that a bench brings: its columns' names and its rows."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for i, heading in enumerate(content["columns"]):
-        words = i < 3  # which can be broken; a number cannot
-        table.add_column(
-            clean(str(heading)),
-            overflow="fold",
-            no_wrap=not words,
-            justify="left" if words else "right",
-        )
-    for row in content["rows"]:
-        table.add_row(*(Text(number(cell)) for cell in row))
-    return table
-
-
-def _quantity(gate: Mapping[str, Any]) -> str:
-    return number(gate["name"]).replace("_", " ")
-
-
-def _unit(bench: Mapping[str, Any], gate: Mapping[str, Any]) -> str:
-    unit = bench["metrics"].get(gate["name"], {}).get("unit")
-    return f" {unit}" if unit and unit != "1" and gate["value"] is not None else ""
+        state = _NO_GATE.get(bench["status"], "not measured")
+        yield line(f"{clean(name)}: ", ", ".join(gates) or state)
 
 
 def _label(item: Mapping[str, Any]) -> str:
-    return (
-        " (predicted)" if item.get("kind") == "predicted" and item.get("value") is not None else ""
-    )
-
-
-def _recorded(results: Mapping[str, Any], benches: Benches) -> Iterator[Text]:
-    """The specification's keys that are not gates: one line a bench."""
-    for name, bench in benches.items():
-        judged = {gate["name"] for gate in bench["gates"]} | {f"{name}_pass", f"{name}_target"}
-        keys = [
-            key
-            for key in SEED_KEYS.get(name, ())
-            if key not in judged and results.get(key) is not None
-        ]
-        if keys:
-            values = (
-                f"{key} {number(results[key])}{_label(_source(bench, key, results[key]))}"
-                for key in keys
-            )
-            yield _line(f"{clean(name)}: ", ", ".join(values))
-
-
-def _source(bench: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
-    """The metric behind a key of the specification; where there is none of that name, a bench that predicted anything predicted it."""
-    metric = bench["metrics"].get(key)
-    predicted = any(gate["kind"] == "predicted" for gate in bench["gates"])
-    return metric or {"value": value, "kind": "predicted" if predicted else "measured"}
-
-
-def _conditions(results: Mapping[str, Any]) -> Iterator[Text]:
-    conditions = results.get("conditions") or []
-    unmet = [c for c in conditions if not c.get("met")]
-    if unmet:
-        texts = (
-            f"{c.get('name')} {number(c.get('used'))} (specified {number(c.get('seed'))})"
-            for c in unmet
-        )
-        yield _line(
-            f"scale: {len(unmet)} of {len(conditions)} conditions of the specification not met: ",
-            ", ".join(texts),
-        )
-    elif conditions:
-        yield _line("scale: ", f"all {len(conditions)} conditions of the specification met")
+    predicted = item.get("kind") == "predicted" and item.get("value") is not None
+    return " (predicted)" if predicted else ""
 
 
 def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:
     for name, bench in benches.items():
+        heading = clean(name)
         for gate in bench["gates"]:
             if gate["passed"] is None:
-                yield _line(
-                    f"{clean(name)}: not measured: ", f"{gate['name']}: {gate['reason']}", "yellow"
-                )
+                reason = f"{gate['name']}: {gate['reason']}"
+                yield line(f"{heading}: not measured: ", reason, "yellow")
         for notice in bench["notices"] if notices else ():
-            yield _line(f"{clean(name)}: notice: ", str(notice), "yellow")
+            yield line(f"{heading}: notice: ", str(notice), "yellow")
         if error := bench["error"]:
-            yield _line(
-                f"{clean(name)}: ", f"{error.get('type')}: {error.get('message')}", "bold red"
-            )
+            yield line(f"{heading}: ", f"{error.get('type')}: {error.get('message')}", "bold red")
 
 
 def _verdict(benches: Benches) -> Text:
-    gates = [
-        (f"{name} {gate['name']}", gate)
-        for name, bench in benches.items()
-        for gate in bench["gates"]
-    ]
+    gates = [(f"{name} {gate['name']}", gate) for name, b in benches.items() for gate in b["gates"]]
     code = exit_code({"benches": benches})
     if code == 0:
         predicted = sum(gate["kind"] == "predicted" for _, gate in gates)
@@ -220,13 +161,11 @@ def _verdict(benches: Benches) -> Text:
     failed = clean(f"{missed} failed" if missed else "no gate failed")
     if code == 1:
         return Text(f"FAIL: {failed}", "bold red", overflow="fold")
-    unjudged = (name for name, bench in benches.items() if name in SEED_KEYS and not bench["gates"])
-    ended_badly = (name for name, bench in benches.items() if bench["status"] != "ok")
-    unmeasured = list(dict.fromkeys((*ended_badly, *unjudged)))
+    unmeasured = [
+        name
+        for name, bench in benches.items()
+        if bench["status"] != "ok" or (name in SEED_KEYS and not bench["gates"])
+    ]
     unmeasured += [name for name, gate in gates if gate["passed"] is None]
     what = clean(", ".join(unmeasured)) or "every bench"
     return Text(f"INCOMPLETE: {what} not measured; {failed}", "bold red", overflow="fold")
-
-
-def _line(heading: str, text: str, style: str = "") -> Text:
-    return Text.assemble((heading, "bold"), (clean(text), style), overflow="fold")

@@ -1,15 +1,14 @@
-"""The table of a report, before anything is rendered: columns with units, one row a point."""
+"""Build the table of a report, before anything is rendered: columns with units, one row a point."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
-from phasebench.report.read import Bench
-from phasebench.report.summary import clean, number
+from phasebench.report.text import VERDICTS, clean, is_number, number
 from phasebench.results.gate import Gate
 
 # what the printed table shows beside the gates; table.csv has every metric
@@ -45,26 +44,15 @@ class Cell:
     reason: str | None = None  # why there is no value
 
     def text(self, column: Column) -> str:
-        """For people: 4 significant digits, a label where it is predicted and the heading does not say so."""
-        label = (
-            " (predicted)"
-            if self.predicted and not column.predicted and self.value is not None
-            else ""
-        )
-        return (
-            ("\N{GREATER-THAN OR EQUAL TO} " if self.at_least else "")
-            + clean(number(self.value))
-            + label
-        )
+        """Write it for people, with a label where it is predicted and the heading does not say so."""
+        labelled = self.predicted and not column.predicted and self.value is not None
+        bound = "\N{GREATER-THAN OR EQUAL TO} " if self.at_least else ""
+        return bound + clean(number(self.value)) + (" (predicted)" if labelled else "")
 
     @property
     def verdict(self) -> str:
         """pass, FAIL or not measured; empty where nothing is judged."""
-        return (
-            ""
-            if self.gate is None
-            else {True: "pass", False: "FAIL", None: "not measured"}[self.gate.passed]
-        )
+        return "" if self.gate is None else VERDICTS[self.gate.passed]
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Table:
     rows: list[list[Cell]]
 
     def narrow(self) -> Table:
-        """The same without the points' names, where the swept values tell the points apart, and without reasons."""
+        """Leave out reasons, and the points' names where the swept values tell the points apart."""
         axes = [i for i, column in enumerate(self.columns) if column.role == "axis"]
         settings = {tuple(str(row[i].value) for i in axes) for row in self.rows}
         left_out = {"reason", "point"} if len(settings) == len(self.rows) > 1 else {"reason"}
@@ -84,53 +72,47 @@ class Table:
 
 
 def table(points: Sequence[Point], axes: Sequence[Axis], *, everything: bool = False) -> Table:
-    """The swept keys, the main metrics and gates (or all of them), and how each point ended."""
+    """Tabulate the swept keys, the main metrics and gates (or all of them), and how each point ended."""
     names = short(axis.key for axis in axes)
     columns = [Column("point", "point", role="point")]
     columns += [Column(axis.key, names[axis.key], role="axis") for axis in axes]
+    stacks = [[Cell(point.name) for point in points]]
+    stacks += [[Cell(value) for value in axis.values] for axis in axes]
     keys = _quantities(points, everything)
-    cells = {key: [_cell(point, *key) for point in points] for key in keys}
     repeated = [name for _, name in keys]
     for bench, name in keys:
-        heading = name if repeated.count(name) == 1 else f"{bench}.{name}"
+        metrics = (point.metric(bench, name) for point in points)
+        unit = next((metric.plain_unit for metric in metrics if metric), "")
+        cells = [_cell(point, bench, name) for point in points]
+        known = [cell.predicted for cell in cells if cell.value is not None]
         columns.append(
-            _column(f"{bench}.{name}", heading, _unit(points, bench, name), cells[bench, name])
+            Column(
+                f"{bench}.{name}",
+                name if repeated.count(name) == 1 else f"{bench}.{name}",
+                "" if unit == "1" else unit,
+                predicted=bool(known) and all(known),
+            )
         )
-    columns += [
-        Column("status", "status", role="status"),
-        Column("reason", "reason", role="status"),
-    ]
-    rows = []
-    for i, point in enumerate(points):
-        own = [cells[key][i] for key in keys]
-        ended = [Cell(point.status), Cell(point.reason)]
-        rows.append([Cell(point.name), *(Cell(axis.values[i]) for axis in axes), *own, *ended])
-    return Table(columns, rows)
+        stacks.append(cells)
+    columns += [Column(name, name, role="status") for name in ("status", "reason")]
+    stacks += [[Cell(point.status) for point in points], [Cell(point.reason) for point in points]]
+    return Table(columns, [list(row) for row in zip(*stacks, strict=True)])
 
 
 def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, str]]:
-    """(bench, metric or gate) of all points, in the order of the first that has each."""
-    found: dict[tuple[str, str], None] = {}
-    for bench in dict.fromkeys(name for point in points if point.run for name in point.run.benches):
-        entries = filter(None, (point.bench(bench) for point in points))
-        names = dict.fromkeys(
-            key for entry in entries for key in (*_chosen(bench, entry, everything), *entry.gates)
-        )
-        found |= {(bench, name): None for name in names}
-    return list(found)
-
-
-def _chosen(bench: str, entry: Bench, everything: bool) -> Iterable[str]:
-    if everything:
-        return entry.metrics
-    if bench in MAIN:
-        return [key for key in MAIN[bench] if key in entry.metrics]
-    return [key for key, metric in entry.metrics.items() if is_number(metric.value)][:_MANY]
-
-
-def is_number(value: Any) -> bool:
-    """Whether it can be plotted and compared; true and false cannot."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """List (bench, metric or gate) of all points, in the order of the first that has each."""
+    quantities: dict[str, dict[str, None]] = {}
+    for point in points:
+        for bench, entry in point.run.benches.items() if point.run else ():
+            if everything:
+                chosen = list(entry.metrics)
+            elif bench in MAIN:
+                chosen = [key for key in MAIN[bench] if key in entry.metrics]
+            else:
+                numbers = (key for key, metric in entry.metrics.items() if is_number(metric.value))
+                chosen = list(numbers)[:_MANY]
+            quantities.setdefault(bench, {}).update(dict.fromkeys([*chosen, *entry.gates]))
+    return [(bench, name) for bench, names in quantities.items() for name in names]
 
 
 def _cell(point: Point, bench: str, name: str) -> Cell:
@@ -143,16 +125,3 @@ def _cell(point: Point, bench: str, name: str) -> Cell:
     if gate is not None:
         return Cell(gate.value, gate.kind == "predicted", gate=gate, reason=gate.reason)
     return Cell(None, reason=entry.error or f"bench {bench} did not report it")
-
-
-def _unit(points: Sequence[Point], bench: str, name: str) -> str:
-    metrics = filter(None, (point.metric(bench, name) for point in points))
-    unit = next((metric.plain_unit for metric in metrics), "")
-    return "" if unit == "1" else unit
-
-
-def _column(key: str, heading: str, unit: str, cells: Sequence[Cell]) -> Column:
-    values = [cell for cell in cells if cell.value is not None]
-    return Column(
-        key, heading, unit, predicted=bool(values) and all(cell.predicted for cell in values)
-    )

@@ -1,47 +1,56 @@
-"""A report as a folder: report.html, the table in three forms, the pictures."""
+"""Write a report as a folder: report.html, the table in three forms, the pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
-from phasebench.report.axes import swept
-from phasebench.report.collect import Collection
-from phasebench.report.export import csv_text
-from phasebench.report.latex import latex_text
-from phasebench.report.markdown import markdown_text
-from phasebench.report.page import html_text
-from phasebench.report.plots.all import pictures
-from phasebench.report.table import table
+from phasebench.report.collect import Collection, collect
 from phasebench.results.jsonfile import destination, write_atomic
+
+
+def write(
+    folder: PathLike[str] | str, *, results: Sequence[PathLike[str] | str] | None = None
+) -> list[Path]:
+    """Write report.html, table.csv, table.md, table.tex and plots/ of every results.json below a folder into it.
+
+    Args:
+        folder: where the runs are and the report goes; a sweep.json in it adds the points without results.
+        results: the results.json files to take instead of those below the folder.
+
+    Returns the files written. A results.json that cannot be used is listed in the report, with the reason.
+    Raises `ConfigError` if the folder cannot be written.
+    """
+    place = Path(folder)
+    return write_report(collect([place], results and [Path(path) for path in results]), place)
 
 
 def write_report(collection: Collection, folder: Path) -> list[Path]:
     """Write everything into `folder`; returns the files. Raises `ConfigError` if the folder cannot be written."""
+    # pandas and matplotlib, which whoever prints a table, or reads --help, does not wait for
+    from phasebench.report.axes import swept
+    from phasebench.report.export import csv_text, latex_text, markdown_text
+    from phasebench.report.page import html_text
+    from phasebench.report.plots import pictures
+    from phasebench.report.table import table
+
     home = destination(folder / "report.html", "the report's folder", "report.html").parent
     (home / "plots").mkdir(exist_ok=True)
-    written = []
-    for name, content in _contents(collection, folder.resolve().name):
-        write_atomic(home / name, content)
-        written.append(folder / name)
-    return written
-
-
-def _contents(collection: Collection, title: str) -> Iterator[tuple[str, bytes]]:
     axes = swept(collection.points)
-    drawn = list(pictures(collection, axes))
+    drawn = pictures(collection, axes)
     short, whole = table(collection.points, axes), table(collection.points, axes, everything=True)
     texts = {
-        "report.html": html_text(title, collection, short, drawn),
+        "report.html": html_text(folder.resolve().name, collection, short, drawn),
         "table.csv": csv_text(whole),
         "table.md": markdown_text(short),
         "table.tex": latex_text(short),
     }
-    for name, text in texts.items():
-        yield (
-            name,
-            text.encode("utf-8", "replace"),
-        )  # a lone surrogate, of a file's name or of JSON, has no UTF-8
+    # a lone surrogate, of a file's name or of JSON, has no UTF-8
+    contents = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
     for picture in drawn:
         for suffix, content in picture.files.items():
-            yield f"plots/{picture.name}.{suffix}", content
+            contents[f"plots/{picture.name}.{suffix}"] = content
+    for name, content in contents.items():
+        write_atomic(home / name, content)
+    return [folder / name for name in contents]

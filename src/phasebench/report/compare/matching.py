@@ -1,16 +1,16 @@
-"""Which points of two sets of results are the same point: the same bench with the same configuration, seeds apart."""
+"""Match the points of two sets of results: the same bench with the same configuration, random seeds apart."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from phasebench.config import ConfigError
-from phasebench.report.axes import READ_TEXT, concerns, flatten
+from phasebench.report.axes import READ_TEXT, concerns, flatten, short
 from phasebench.report.collect import Collection
 from phasebench.report.read import Bench, Run
 
@@ -53,62 +53,82 @@ class Place:
     settings: dict[str, Any]
     repeats: list[Repeat]
 
+    def facts(self, what: str) -> tuple[str, ...]:
+        """List the texts ("data") or the devices ("device") of its repeats."""
+        runs = [repeat.run for repeat in self.repeats]
+        if what == "device":
+            return tuple(sorted({run.device for run in runs}))
+        read = self.bench in READ_TEXT
+        texts = (f"the text {run.data[:12]}" if run.data and read else "no text" for run in runs)
+        return tuple(sorted(set(texts)))
+
 
 def places(collection: Collection, ignore: Sequence[str] = ()) -> dict[str, Place]:
-    """The benches of all runs, by key: runs that differ in the seed only, or in nothing, are repeats of one."""
-    found: dict[str, Place] = {}
+    """Collect the benches of all runs, by key: runs that differ in the seed only, or in nothing, are repeats."""
+    ignored = (*IGNORED, *ignore)
+
+    @functools.cache
+    def counts(key: str, bench: str) -> bool:
+        hidden = any(key == prefix or key.startswith(f"{prefix}.") for prefix in ignored)
+        return concerns(key, bench) and not hidden
+
+    known: dict[str, Place] = {}
     for run in (point.run for point in collection.points if point.run):
         flat = flatten(run.config)
         for name, bench in run.benches.items():
-            settings = {
-                key: value for key, value in flat.items() if _counts(key, name, tuple(ignore))
-            }
+            settings = {key: value for key, value in flat.items() if counts(key, name)}
             key = hashlib.sha256(json.dumps([name, settings], sort_keys=True).encode()).hexdigest()
-            place = found.setdefault(key, Place(key, name, settings, []))
-            place.repeats.append(Repeat(run, bench))
-    return found
+            known.setdefault(key, Place(key, name, settings, [])).repeats.append(Repeat(run, bench))
+    return known
 
 
 def check_alike(pairs: Sequence[tuple[Place, Place]], allowed: Sequence[str]) -> list[str]:
-    """What differs in data or device between the sides of a point, or within one, and was allowed to.
+    """Say what differs in data or device between the sides of a point, or within one, and was allowed to.
 
     Raises `ConfigError` for what was not allowed.
     """
-    said = []
-    for what, of in (("data", _data), ("device", _device)):
-        found = {(_kinds(base, of), _kinds(new, of)) for base, new in pairs}
-        different = sorted((old, now) for old, now in found if old != now or len(old) > 1)
+    notes = []
+    for what in ("data", "device"):
+        facts = {(base.facts(what), new.facts(what)) for base, new in pairs}
+        different = sorted((old, now) for old, now in facts if old != now or len(old) > 1)
         if different:
-            old, now = different[0]
-            text = f"different {what}: BASE has {', '.join(old)}; NEW has {', '.join(now)}"
+            old, now = map(", ".join, different[0])
+            text = f"different {what}: BASE has {old}; NEW has {now}"
             if what not in allowed:
-                raise ConfigError(
-                    "", "", text, f"compare runs with the same {what}, or --allow {what}"
-                )
-            said.append(f"{text} (allowed)")
-    return said
+                fix = f"compare runs with the same {what}, or --allow {what}"
+                raise ConfigError("", "", text, fix)
+            notes.append(f"{text} (allowed)")
+    return notes
 
 
-@functools.cache
-def _counts(key: str, bench: str, ignore: tuple[str, ...]) -> bool:
-    """Whether a key tells a bench's points apart."""
-    ignored = any(key == prefix or key.startswith(f"{prefix}.") for prefix in (*IGNORED, *ignore))
-    return concerns(key, bench) and not ignored
+def closest(old: Iterable[Place], now: Iterable[Place]) -> str:
+    """Say how the configurations of a bench that both sides have differ, where they differ least."""
+    first = next(iter(old))
+    differences = []
+    for place in now:
+        if place.bench == first.bench:
+            base, new, none = first.settings, place.settings, "not there"
+            keys = sorted(k for k in {*base, *new} if base.get(k, "-") != new.get(k, "-"))
+            told = [f"{key}: {base.get(key, none)} -> {new.get(key, none)}" for key in keys]
+            differences.append(told)
+    if not differences:
+        return f": BASE has bench {first.bench}, NEW has not"
+    least = min(differences, key=len)
+    more = ", ..." if len(least) > 6 else ""
+    return f"; bench {first.bench} differs in {', '.join(least[:6])}{more}"
 
 
-def _data(place: Place, run: Run) -> str:
-    return f"the text {run.data[:12]}" if run.data and place.bench in READ_TEXT else "no text"
-
-
-def _device(place: Place, run: Run) -> str:
-    return run.device
-
-
-def _kinds(place: Place, of: Callable[[Place, Run], str]) -> tuple[str, ...]:
-    return tuple(sorted({of(place, repeat.run) for repeat in place.repeats}))
-
-
-def differing(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What keeps two configurations from being the same point, as ``key: base -> new``."""
-    keys = sorted(key for key in {*base, *new} if base.get(key, "-") != new.get(key, "-"))
-    return [f"{key}: {base.get(key, 'not there')} -> {new.get(key, 'not there')}" for key in keys]
+def place_names(known: Iterable[Place]) -> dict[str, str]:
+    """Name each point by its bench and the settings in which it differs from the bench's other points."""
+    benches: dict[str, list[Place]] = {}
+    for place in known:
+        benches.setdefault(place.bench, []).append(place)
+    names = {}
+    for bench, same in benches.items():
+        keys = dict.fromkeys(key for place in same for key in place.settings)
+        differ = [key for key in keys if len({str(place.settings.get(key)) for place in same}) > 1]
+        words = short(differ)
+        for place in same:
+            told = (f"{words[k]}={place.settings[k]}" for k in differ if k in place.settings)
+            names[place.key] = " ".join([bench, *told])
+    return names

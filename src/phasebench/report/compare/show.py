@@ -1,18 +1,18 @@
-"""A comparison on a terminal: what is new or gone, the judged metrics, the verdict."""
+"""Print a comparison on a terminal: what is new or gone, the judged metrics, the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from phasebench.report.compare.outcome import Outcome
 from phasebench.report.compare.verdict import Comparison, Side
-from phasebench.report.summary import clean, number
 from phasebench.report.table import MAIN
+from phasebench.report.terminal import Stack, fitting, sheet
+from phasebench.report.text import clean, number
 
 ROWS = 60  # at most, without --all
 _LISTED = 20  # points that are new or gone
@@ -23,45 +23,55 @@ _STYLES = {
     "ok": "green",
     "": "",
 }
-_ORDER = ("regression", "not judged", "within spread", "ok", "")
 _CODES = {0: ("PASS", "bold green"), 1: ("REGRESSION", "bold red"), 2: ("INVALID", "bold red")}
 
 
-def show(found: Outcome, console: Console, *, everything: bool = False) -> None:
-    """Print it at the console's width."""
-    rows = _chosen(found, everything)
+def show(outcome: Outcome, console: Console, *, everything: bool = False) -> None:
+    """Print what has a limit, regressions first; without any limit, the main metrics.
+
+    Columns for which the console is too narrow are left to --json.
+    """
+    rows = [row for row in outcome.comparisons if row.limits or everything] or [
+        row for row in outcome.comparisons if row.metric in MAIN.get(row.place.bench, ())
+    ]
+    order = list(_STYLES)
+    rows.sort(key=lambda row: order.index(row.result))
     shown = rows if everything else rows[:ROWS]
     if shown:
-        console.print(_table(found, shown))
+        stacks = _stacks(outcome, shown)
+        kept = fitting(stacks, console.width)
+        console.print(sheet(kept, console.width))
+        if left_out := ", ".join(stack.heading for stack in stacks[len(kept) :]):
+            console.print(_line(f"the terminal is too narrow for {left_out}: --json"))
     if len(shown) < len(rows):
         console.print(Text(f"{len(rows) - len(shown)} more: --all or --json"))
-    for text in _remarks(found, shown):
+    for text in _remarks(outcome, shown):
         console.print(text)
-    console.print(_verdict(found))
+    word, style = _CODES[outcome.exit_code]
+    counts = Counter(row.result for row in outcome.comparisons if row.limits)
+    told = [f"{counts[result]} {result}" for result in order if result and counts[result]]
+    verdict = ", ".join(told) or "no limit was set (--fail)"
+    if outcome.fail_gone and outcome.gone:
+        verdict += f"; {len(outcome.gone)} points gone"
+    points = len({row.place.key for row in outcome.comparisons})
+    console.print(Text(f"{word}: {points} shared points: {verdict}", style))
 
 
-def _chosen(found: Outcome, everything: bool) -> list[Comparison]:
-    """What has a limit; without any limit, the main metrics. Regressions come first."""
-    limited = [comparison for comparison in found.comparisons if comparison.limits]
-    rows = limited or [c for c in found.comparisons if c.metric in MAIN.get(c.place.bench, ())]
-    return sorted(found.comparisons if everything else rows, key=lambda c: _ORDER.index(c.result))
-
-
-def _table(found: Outcome, rows: list[Comparison]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for heading in ("point", "metric"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("base", "new", "change", "p"):
-        table.add_column(heading, overflow="fold", justify="right")
-    table.add_column("result", overflow="fold")
-    for row in rows:
-        point, metric = found.names[row.place.key], row.metric.replace("_", " ")
-        cells = (_side(row.base), _side(row.new), _change(row), number(row.p))
-        table.add_row(
-            *(Text(clean(text)) for text in (point, metric, *cells)),
-            Text(row.result, _STYLES[row.result]),
-        )
-    return table
+def _stacks(outcome: Outcome, rows: Sequence[Comparison]) -> list[Stack]:
+    """Make the columns, the most telling ones first."""
+    columns: dict[str, list[str]] = {
+        "point": [outcome.names[row.place.key] for row in rows],
+        "metric": [row.metric.replace("_", " ") for row in rows],
+        "result": [row.result for row in rows],
+        "change": [_change(row) for row in rows],
+        "new": [_side(row.new) for row in rows],
+        "base": [_side(row.base) for row in rows],
+        "p": [number(row.p) for row in rows],
+    }
+    return [
+        Stack(heading, [Text(clean(text), _STYLES.get(text, "")) for text in texts])
+        for heading, texts in columns.items()
+    ]
 
 
 def _side(side: Side) -> str:
@@ -75,37 +85,19 @@ def _change(row: Comparison) -> str:
     return f"{row.percent:+.3g} %" if row.percent is not None else f"{row.difference:+.4g}"
 
 
-def _remarks(found: Outcome, shown: list[Comparison]) -> Iterator[Text]:
-    notes: dict[str, int] = {}
-    for row in shown:
-        if row.note:
-            notes[row.note] = notes.get(row.note, 0) + 1
-    for note, count in notes.items():
+def _remarks(outcome: Outcome, shown: Sequence[Comparison]) -> Iterator[Text]:
+    for note, count in Counter(row.note for row in shown if row.note).items():
         yield _line(f"{note} ({count} of {len(shown)})")
-    tested = sum(1 for row in found.comparisons if row.limits and row.p is not None)
+    tested = sum(1 for row in outcome.comparisons if row.limits and row.p is not None)
     if tested:
-        chance = f"chance alone makes about {tested * found.alpha:.2g} of them look like a change"
-        yield _line(f"tested: {tested}, at p < {found.alpha:g}; {chance}")
-    for word, places in (("new", found.new), ("gone", found.gone)):
+        chance = f"chance alone makes about {tested * outcome.alpha:.2g} of them look like a change"
+        yield _line(f"tested: {tested}, at p < {outcome.alpha:g}; {chance}")
+    for word, places in (("new", outcome.new), ("gone", outcome.gone)):
         if places:
-            names = ", ".join(found.names[place.key] for place in places[:_LISTED])
+            names = ", ".join(outcome.names[place.key] for place in places[:_LISTED])
             more = f", and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
             yield _line(f"{word} ({len(places)}): {names}{more}", "yellow")
-    yield from (_line(f"note: {note}") for note in found.notes)
-
-
-def _verdict(found: Outcome) -> Text:
-    word, style = _CODES[found.exit_code]
-    results = [row.result for row in found.comparisons if row.limits]
-    counts = (
-        ", ".join(f"{results.count(r)} {r}" for r in _ORDER if r and r in results)
-        or "no limit was set (--fail)"
-    )
-    gone = f"; {len(found.gone)} points gone" if found.fail_gone and found.gone else ""
-    return Text(
-        f"{word}: {len({row.place.key for row in found.comparisons})} shared points: {counts}{gone}",
-        style,
-    )
+    yield from (_line(f"note: {note}") for note in outcome.notes)
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -1,24 +1,21 @@
-"""A quantity over a swept axis: one line for each setting of the other axes, repeats as their mean and range.
+"""Group values into lines over an axis, repeats as their mean and range, and fit their order.
 
     y = C x^order
 
-is fitted by least squares of log y on log x; the error is that of the slope (`phasebench.results.regression`).
+is fitted by least squares of log y on log x; the error is that of the slope.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from phasebench.report.axes import SEED, Axis, short
-from phasebench.report.collect import Point
-from phasebench.report.summary import number
-from phasebench.report.table import is_number
-from phasebench.results.gate import Metric
-from phasebench.results.regression import linear_regression
+import pandas as pd
+from scipy import stats
+
+# one value: series, setting of the other axes, whether predicted, x, y, whether only a lower bound
+Value = tuple[str, str, bool, float, float, bool]
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """Dots by rising x, all of one kind."""
+    """Dots by rising x, all measured or all predicted."""
 
     series: str
     setting: str  # of the other axes
@@ -43,10 +40,14 @@ class Line:
 
     @property
     def label(self) -> str:
-        """For a legend."""
-        return ", ".join(
-            filter(None, (self.series, self.setting, "predicted" if self.predicted else ""))
-        )
+        """Name it for a legend."""
+        words = (self.series, self.setting, "predicted" if self.predicted else "")
+        return ", ".join(filter(None, words))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What a prediction shares with its measurement."""
+        return self.series, self.setting
 
 
 @dataclass(frozen=True)
@@ -59,78 +60,42 @@ class Fit:
     start: float  # log C
 
     def at(self, x: float) -> float:
-        """The fitted y at one x."""
+        """Compute the fitted y at one x."""
         return math.exp(self.start + self.order * math.log(x))
 
     def text(self, word: str = "order") -> str:
-        """For a legend."""
+        """Write it for a legend."""
         error = "" if self.error is None else f" ± {self.error:.2f}"
         return f"{word} {self.order:.2f}{error} ({len(self.dots)} points)"
 
 
-def lines(
-    points: Sequence[Point],
-    axes: Sequence[Axis],
-    x: Axis,
-    bench: str,
-    find: Callable[[Point], Metric | None],
-    series: str,
-) -> list[Line]:
-    """A line for each setting of the other axes that concern the bench; seeds are repeats, not lines."""
-    others = [axis for axis in axes if axis is not x and axis.key != SEED and axis.concerns(bench)]
-    names = short(axis.key for axis in axes)
-    groups: dict[tuple[str, bool], dict[float, list[Metric]]] = {}
-    for i, point in enumerate(points):
-        metric = find(point)
-        if metric is None or not is_number(metric.value) or not is_number(x.values[i]):
-            continue
-        setting = (said(names[a.key], a.values[i]) for a in others if a.values[i] is not None)
-        key = (", ".join(setting), metric.kind == "predicted")
-        groups.setdefault(key, {}).setdefault(float(x.values[i]), []).append(metric)
-    return [
-        Line(series, text, _dots(found), predicted) for (text, predicted), found in groups.items()
-    ]
-
-
-def said(key: str, value: Any) -> str:
-    """A setting for people: a name says by itself what it is a name of, a number does not.
+def lines(values: Sequence[Value]) -> list[Line]:
+    """Make a line of each series at each setting; a series that no setting changes is one line without a setting.
 
     Example:
-        >>> said("ode.dt", 0.1), said("ode.integrator", "leapfrog"), said("energy.dts", "null")
-        ('dt 0.1', 'leapfrog', 'dts null')
-    """
-    named = isinstance(value, str) and value != "null" and value[:1].isalpha()
-    return value if named else f"{key.rpartition('.')[2]} {number(value)}"
-
-
-def merged(found: Sequence[Line]) -> list[Line]:
-    """The lines, where a series is the same at every setting as one line without a setting.
-
-    Example:
-        >>> dots = (Dot(0.1, 3, 3, 3), Dot(0.2, 3, 3, 3))
-        >>> [line.label for line in merged([Line("baseline", "steps 2", dots), Line("baseline", "steps 5", dots)])]
+        >>> [line.label for line in lines([("baseline", f"steps {n}", False, 0.1, 3.0, False) for n in (2, 5)])]
         ['baseline']
     """
-    groups: dict[tuple[str, bool], list[Line]] = {}
-    for line in found:
-        groups.setdefault((line.series, line.predicted), []).append(line)
-    same = {
-        key
-        for key, group in groups.items()
-        if len(group) > 1 and len({line.dots for line in group}) == 1
-    }
-    kept: dict[tuple[Any, ...], Line] = {}
-    for line in found:
-        key = line.series, line.predicted
-        kept.setdefault(
-            key if key in same else (*key, line.setting),
-            replace(line, setting="") if key in same else line,
-        )
-    return list(kept.values())
+    keys = ["series", "setting", "predicted"]
+    frame = pd.DataFrame(values, columns=[*keys, "x", "y", "at_least"])
+    whole = []
+    for (series, setting, predicted), group in frame.groupby(keys, sort=False):
+        at = group.groupby("x")
+        low, high = at.y.min(), at.y.max()
+        # rounding puts the mean of equal numbers beside them
+        columns = at.y.mean().clip(low, high), low, high, at.at_least.any()
+        dots = zip(low.index.tolist(), *(column.tolist() for column in columns), strict=True)
+        whole.append(Line(series, setting, tuple(Dot(*dot) for dot in dots), predicted))
+    kept: dict[Line, None] = {}
+    for line in whole:
+        alike = [o for o in whole if (o.series, o.predicted) == (line.series, line.predicted)]
+        same = len(alike) > 1 and len({other.dots for other in alike}) == 1
+        kept[replace(line, setting="") if same else line] = None
+    return list(kept)
 
 
 def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
-    """The power law through the dots whose y is above a limit; None for fewer than two different x.
+    """Fit a power law through the dots whose y is above a limit; None for fewer than two different x.
 
     Example:
         >>> square = [Dot(x, 3 * x**2, 0, 0) for x in (0.1, 0.2, 0.4)]
@@ -140,17 +105,6 @@ def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
     used = tuple(dot for dot in dots if dot.x > 0 and dot.y > above and not dot.at_least)
     if len({dot.x for dot in used}) < 2:
         return None
-    x, y = [math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used]
-    line = linear_regression(x, y)
-    return Fit(line.slope, line.error if len(used) > 2 else None, used, line.intercept)
-
-
-def _dots(found: dict[float, list[Metric]]) -> tuple[Dot, ...]:
-    dots = []
-    for x, metrics in sorted(found.items()):
-        values = [float(metric.value) for metric in metrics]  # type: ignore[arg-type]
-        mean = statistics.fmean(values)
-        low, high = min(values), max(values)
-        mean = min(max(mean, low), high)  # rounding puts the mean of equal numbers beside them
-        dots.append(Dot(x, mean, low, high, any(metric.is_bound for metric in metrics)))
-    return tuple(dots)
+    line = stats.linregress([math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used])
+    error = float(line.stderr) if len(used) > 2 else None
+    return Fit(float(line.slope), error, used, float(line.intercept))

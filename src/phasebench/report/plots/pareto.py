@@ -1,20 +1,45 @@
-"""Which points no other point beats in everything: perplexity, drift and force evaluations, all of them costs."""
+"""Draw perplexity against drift against force evaluations: the front of points that no other beats in all three."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from phasebench.report.collect import Point
-from phasebench.report.derived import PER_TIME
-from phasebench.report.table import is_number
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from phasebench.report.axes import Axis, setting_names
+from phasebench.report.collect import Collection, Point
+from phasebench.report.plots.curves import lines
+from phasebench.report.plots.quantities import DRIFT, FLOORS, drawn
+from phasebench.report.plots.style import (
+    HEIGHT,
+    MARKERS,
+    Picture,
+    figure,
+    label,
+    legend,
+    picture,
+    spread,
+)
+from phasebench.report.read import GREATEST, PER_TIME, content
+from phasebench.report.text import is_number
+
+_EVALUATIONS = "force evaluations a layer and unit of time"
+_OTHER: dict[str, Any] = {"marker": "o", "facecolors": "none", "s": 18, "linewidths": 0.9}
+NAMED = len(MARKERS)  # points of the front that have a marker of their own
 
 
 @dataclass(frozen=True)
-class Trade:
+class ParetoPoint:
     """What one point costs; `perplexity` is None where it was not measured."""
 
-    point: Point
+    name: str  # for people
     perplexity: float | None
     drift: float
     evaluations: float  # a layer and unit of H's time
@@ -26,33 +51,140 @@ class Trade:
         return (*known, self.drift, self.evaluations)
 
 
-def trades(points: Sequence[Point]) -> list[Trade]:
-    """The points with drift and force evaluations; where any has a perplexity too, those that have all three."""
+def pareto(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
+    """Draw the front, if at least two points have what it needs; without perplexities, drift over evaluations."""
+    found = pareto_points(points, axes)
+    if len(found) >= 2 and all(point.drift > 0 for point in found):
+        yield _picture("pareto", found)
+
+
+def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> list[ParetoPoint]:
+    """List the points with drift and force evaluations; where any has a perplexity too, those with all three."""
+    names = setting_names(points, axes)
     found = []
     for point in points:
-        drift, evaluations = _value(point, "energy", "max_drift"), _value(point, "energy", PER_TIME)
+        metrics = (
+            point.metric("ppl", "candidate_ppl"),
+            point.metric("energy", "max_drift"),
+            point.metric("energy", PER_TIME),
+        )
+        perplexity, drift, evaluations = (
+            float(metric.value) if metric and is_number(metric.value) else None  # type: ignore[arg-type]
+            for metric in metrics
+        )
         if drift is not None and evaluations is not None:
-            found.append(Trade(point, _value(point, "ppl", "candidate_ppl"), drift, evaluations))
-    complete = [trade for trade in found if trade.perplexity is not None]
-    return complete or found
+            found.append(ParetoPoint(names[point.name], perplexity, drift, evaluations))
+    return [point for point in found if point.perplexity is not None] or found
 
 
 def front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
-    """For each tuple of costs whether no other is at least as small in all of them and smaller in one.
+    """Tell for each tuple of costs whether no other is at least as small in all and smaller in one.
 
     Example:
         >>> front([(1, 3), (2, 2), (3, 3), (1, 3)])
         [True, True, False, True]
     """
-    distinct = sorted(set(costs))
     best: list[tuple[float, ...]] = []
-    for cost in distinct:  # whatever beats it comes before it in this order
+    for cost in sorted(set(costs)):  # whatever beats it comes before it in this order
         if not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other in best):
             best.append(cost)
-    kept = set(best)
-    return [cost in kept for cost in costs]
+    return [cost in best for cost in costs]
 
 
-def _value(point: Point, bench: str, name: str) -> float | None:
-    metric = point.metric(bench, name)
-    return float(metric.value) if metric and is_number(metric.value) else None  # type: ignore[arg-type]
+def compared_integrators(collection: Collection) -> Iterator[Picture]:
+    """Draw what bench.energy compared in the first run with a comparison, in its highest precision.
+
+    Two pictures: drift over step size with the order, and drift over force evaluations with the front.
+    """
+    for point in collection.points:
+        if point.run is None or "energy" not in point.run.benches:
+            continue
+        flows = content(point.run.path)[0]["benches"]["energy"]["details"].get("compare")
+        if not flows:
+            continue
+        precision = max(flow["precision"] for flow in flows)  # fp64 after fp32
+        used = [flow for flow in flows if 1 / GREATEST < (flow["max_drift"] or 0) < GREATEST]
+        note = f"One set of weights, seed {flows[0]['seed']},"
+        note += f" with states and forces in {FLOORS[precision][0]}."
+        if len(used) < len(flows):
+            left_out = len(flows) - len(used)
+            note += f" {left_out} flows whose drift is zero or not finite are left out."
+        used = [flow for flow in used if flow["precision"] == precision]
+        values = [
+            (flow["integrator"], "", False, flow["dt"], flow["max_drift"], False) for flow in used
+        ]
+        measured = lines(values)
+        if any(len(line.dots) > 1 for line in measured):
+            floor = FLOORS[precision]
+            yield drawn(DRIFT, "bench.energy.dt", measured, floor, [point], note, "integrators")
+        if len(used) > 1:
+            trades = [
+                ParetoPoint(
+                    f"{flow['integrator']}, dt {flow['dt']:g}",
+                    None,
+                    flow["max_drift"],
+                    flow["force_evaluations"] / (flow["steps"] * flow["dt"]),
+                )
+                for flow in used
+            ]
+            yield _picture("integrators_front", trades, note)
+        return
+
+
+def _picture(name: str, found: list[ParetoPoint], note: str = "") -> Picture:
+    """Draw perplexity over drift, with evaluations as colour; or drift over evaluations."""
+    best = front([point.costs for point in found])
+    kept = [point for point, is_best in zip(found, best, strict=True) if is_best]
+    rest = [point for point, is_best in zip(found, best, strict=True) if not is_best]
+    made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), NAMED))
+    words = [f"Pareto front: the {len(kept)} of {len(found)} points (filled) that no other beats."]
+    if found[0].perplexity is None:
+        _plane(panel, kept, rest)
+        words.append("No perplexity was measured with them.")
+    else:
+        _space(made, panel, kept, rest)
+    legend(made, panel)
+    evaluations = {point.evaluations for point in found}
+    if len(evaluations) == 1:
+        words.append(f"All take {evaluations.pop():.4g} {_EVALUATIONS}.")
+    if len(kept) > NAMED:
+        words.append(f"{NAMED} of them are named.")
+    return picture(name, " ".join(filter(None, (*words, note))), made)
+
+
+def _space(made: Figure, panel: Axes, kept: list[ParetoPoint], rest: list[ParetoPoint]) -> None:
+    """Draw perplexity over drift, evaluations as colour."""
+    evaluations = [point.evaluations for point in (*kept, *rest)]
+    norm = LogNorm(min(evaluations) / 1.01, max(evaluations) * 1.01)
+    colours = ScalarMappable(norm, "viridis")
+    shades: Any = colours.to_rgba(np.array(evaluations))
+    places = [(point.drift, point.perplexity or 0.0) for point in rest]
+    panel.scatter(*np.array(places).reshape(-1, 2).T, edgecolors=shades[len(kept) :], **_OTHER)
+    for i, point in enumerate(kept):
+        _named(panel, point.drift, point.perplexity or 0.0, point.name, i, shades[i])
+    ticks = sorted(set(evaluations))
+    if len(ticks) > 1:
+        bar = made.colorbar(colours, ax=panel, label=_EVALUATIONS)
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.ax.yaxis.set_major_locator(FixedLocator(spread(ticks, log=True)))
+        bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    panel.set(xscale="log", xlabel=DRIFT.title, ylabel="perplexity per token")
+
+
+def _plane(panel: Axes, kept: list[ParetoPoint], rest: list[ParetoPoint]) -> None:
+    """Draw drift over evaluations, the front as stairs."""
+    x, y = [point.evaluations for point in rest], [point.drift for point in rest]
+    panel.scatter(x, y, edgecolors="0.4", **_OTHER)
+    stairs = sorted(kept, key=lambda point: point.evaluations)
+    x, y = [point.evaluations for point in stairs], [point.drift for point in stairs]
+    panel.step(x, y, where="post", color="0.6", lw=0.8, zorder=0)
+    for i, point in enumerate(stairs):
+        _named(panel, point.evaluations, point.drift, point.name, i, "#0072B2")
+    panel.set(xscale="log", yscale="log", xlabel=_EVALUATIONS, ylabel=DRIFT.title)
+
+
+def _named(panel: Axes, x: float, y: float, name: str, i: int, colour: object) -> None:
+    """Draw a point of the front; the first few with a marker of their own and a line in the legend."""
+    words = label(name) if i < NAMED else None
+    marker, size = (MARKERS[i], 34) if i < NAMED else (".", 20)
+    panel.scatter(x, y, marker=marker, color=[colour], s=size, label=words, zorder=3)

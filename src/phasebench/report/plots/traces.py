@@ -1,4 +1,4 @@
-"""Energy along the flow of every layer, for a few points: the largest drift of a token, and the batch mean."""
+"""Draw energy along the flow of every layer, for a few points: the largest drift of a token, and the batch mean."""
 
 from __future__ import annotations
 
@@ -7,35 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import colormaps, rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib import colormaps
 
-from phasebench.report.axes import Axis
+from phasebench.report.axes import Axis, setting_names
 from phasebench.report.collect import Collection, Point
-from phasebench.report.plots.fronts import setting_names
-from phasebench.report.plots.style import RC, Picture, figure, label, picture, y_log
-from phasebench.report.read import Broken, content
+from phasebench.report.plots.style import Picture, figure, gate_line, label, legend, picture
+from phasebench.report.read import content
 
 SHOWN = 4  # points
-_SERIES = {
-    "max_drift_at_step": (
-        "energy_traces",
-        "max drift of a token / E_ref",
-        "Largest drift of a token",
-    ),
-    "drift_of_batch_mean": (
-        "energy_mean_traces",
-        "drift of the batch mean / E_ref",
-        "Drift of the batch's mean energy",
-    ),
-}
 
 
 @dataclass(frozen=True)
 class Trace:
     """The layers' series of one point, which have a value every so often, in units of H's time."""
 
+    point: Point
     name: str
     every: float
     layers: list[dict[str, Any]]
@@ -43,99 +29,84 @@ class Trace:
 
 
 def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
-    """Two pictures of at most `SHOWN` points, from the smallest to the largest drift; a panel each, a line a layer."""
-    measured = [point for point in collection.points if _drift(point) is not None]
-    chosen = _spread(sorted(measured, key=lambda point: _drift(point) or 0.0))
+    """Draw at most `SHOWN` points, from the smallest to the largest drift: a panel each, a line a layer."""
+    drifts = []
+    for point in collection.points:
+        metric = point.metric("energy", "max_drift")
+        if metric and isinstance(metric.value, float):
+            drifts.append((metric.value, point))
+    drifts.sort(key=lambda pair: pair[0])
+    last = len(drifts) - 1
+    chosen = {round(i * last / (SHOWN - 1)) for i in range(SHOWN)} if drifts else ()
     names = setting_names(collection.points, axes)
-    found = [trace for point in chosen if (trace := _trace(point, names[point.name], collection))]
-    if not found:
+    points = [drifts[i][1] for i in sorted(chosen)]
+    traces = [trace for point in points if (trace := _trace(point, names[point.name]))]
+    if not traces:
         return
-    for series, (name, title, words) in _SERIES.items():
-        text = f"{words} along the flow, one line a layer (dark: first, light: last)."
-        if not all(trace.is_all for trace in found):
-            text += " Of runs with several seeds, the first one's."
-        if len(measured) > len(found):
-            text += (
-                f" {len(found)} of {len(measured)} points, from the smallest to the largest drift."
-            )
-        yield picture(name, text, _panels(found, series, title))
+    more = "" if all(trace.is_all for trace in traces) else " Of several seeds, the first one's."
+    if len(drifts) > len(traces):
+        more += f" {len(traces)} of {len(drifts)} points, from the smallest to the largest drift."
+    yield _picture(
+        "energy_traces",
+        f"Largest drift of a token along the flow, one line a layer.{more}",
+        "max drift of a token / E_ref",
+        "max_drift_at_step",
+        traces,
+    )
+    yield _picture(
+        "energy_mean_traces",
+        f"Drift of the batch's mean energy along the flow, one line a layer.{more}",
+        "drift of the batch mean / E_ref",
+        "drift_of_batch_mean",
+        traces,
+    )
 
 
-def _panels(found: list[Trace], series: str, title: str) -> Figure:
-    columns = min(2, len(found))
-    rows = math.ceil(len(found) / columns)
-    with rc_context(RC):
-        made, panels = figure(
-            columns, rows, height=1.2 + 1.4 * rows, share_y=series == "max_drift_at_step"
-        )
-        for panel, trace in zip(panels, found, strict=False):
-            _lines(panel, trace, series)
-        for panel in panels[len(found) :]:
-            panel.set_visible(False)
-        if series == "max_drift_at_step" and all(
-            min(layer[series]) > 0 for t in found for layer in t.layers
-        ):
-            y_log(panels[0])
-        made.supxlabel("time along the flow (units of H's time)", fontsize=9)
-        made.supylabel(title, fontsize=9)
-    return made
-
-
-def _lines(panel: Axes, trace: Trace, series: str) -> None:
-    shades = colormaps["viridis"].resampled(256)
-    count = len(trace.layers)
-    for i, layer in enumerate(trace.layers):
-        values = layer[series]
-        first = (
-            0 if series == "drift_of_batch_mean" else 1
-        )  # the drift of step 0 is 0 by definition
-        times = [trace.every * (first + j) for j in range(len(values))]
-        panel.plot(times, values, color=shades(0.05 + 0.8 * i / max(1, count - 1)), lw=0.9)
-    if series == "drift_of_batch_mean":
-        panel.ticklabel_format(axis="y", scilimits=(0, 0))
-    if trace.name != ".":  # the only run, in the folder that was asked for
-        panel.set_title(label(trace.name), fontsize=7, loc="right")
-
-
-def _trace(point: Point, name: str, collection: Collection) -> Trace | None:
+def _trace(point: Point, name: str) -> Trace | None:
     """Read a point's series again: of all points together they would not fit into memory."""
     if point.run is None:
         return None
-    try:
-        found, _ = content(point.run.path)
-        details = found["benches"]["energy"]["details"]
-        layers = [
-            row for row in details["layers"] if row.get("seed") == details["layers"][0].get("seed")
-        ]
-        if not layers:
-            raise ValueError("there is no layer")
-        for layer in layers:
-            for series in _SERIES:
-                if not layer[series] or not all(map(math.isfinite, layer[series])):
-                    raise ValueError(f"{series} is empty, or has a value that is not finite")
-        every = int(details.get("every", 1)) * float(found["config"]["bench"]["energy"]["dt"])
-        return Trace(name, every, layers, len(layers) == len(details["layers"]))
-    except (
-        Broken,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        OverflowError,
-    ) as error:
-        collection.notes.append(
-            f"{point.name}: its energy series cannot be drawn: {type(error).__name__}: {error}"
-        )
+    results, _ = content(point.run.path)
+    details = results["benches"]["energy"]["details"]
+    every = details.get("every", 1) * results["config"]["bench"]["energy"]["dt"]
+    rows = details.get("layers")
+    if not rows:
         return None
+    layers = [row for row in rows if row.get("seed") == rows[0].get("seed")]
+    return Trace(point, name, every, layers, len(layers) == len(rows))
 
 
-def _drift(point: Point) -> float | None:
-    metric = point.metric("energy", "max_drift")
-    return metric.value if metric and isinstance(metric.value, float) else None
-
-
-def _spread(points: list[Point]) -> list[Point]:
-    if len(points) <= SHOWN:
-        return points
-    return [points[round(i * (len(points) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
+def _picture(name: str, caption: str, title: str, series: str, traces: list[Trace]) -> Picture:
+    largest = series == "max_drift_at_step"
+    columns = min(2, len(traces))
+    rows = math.ceil(len(traces) / columns)
+    made, panels = figure(columns, rows, height=1.6 + 1.4 * rows, share_y=largest)
+    shades = colormaps["viridis"]
+    for panel, trace in zip(panels, traces, strict=False):
+        count = len(trace.layers)
+        for i, layer in enumerate(trace.layers):
+            # the drift of step 0 is 0 by definition, and left out of the largest ones
+            times = [trace.every * (largest + j) for j in range(len(layer[series]))]
+            told = i in (0, count - 1) and panel is panels[0]
+            panel.plot(
+                times,
+                layer[series],
+                color=shades(0.05 + 0.8 * i / max(1, count - 1)),
+                lw=0.9,
+                label=f"layer {i + 1}" if told else None,
+            )
+        if largest:
+            gate_line(panel, [trace.point], "energy", "max_drift")
+        else:
+            panel.ticklabel_format(axis="y", scilimits=(0, 0))
+        if trace.name != ".":  # the only run, in the folder that was asked for
+            panel.set_title(label(trace.name), fontsize=7, loc="right")
+    for panel in panels[len(traces) :]:
+        panel.set_visible(False)
+    drifts = (value for trace in traces for layer in trace.layers for value in layer[series])
+    if largest and all((value or 1) > 0 for value in drifts):
+        panels[0].set_yscale("log")
+    made.supxlabel("time along the flow (units of H's time)", fontsize=9)
+    made.supylabel(title, fontsize=9)
+    legend(made, panels[0], columns=3)
+    return picture(name, caption, made)

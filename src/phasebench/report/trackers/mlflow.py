@@ -8,9 +8,7 @@ from pathlib import Path
 
 from phasebench.report.trackers.facts import Facts
 
-STORE = (
-    Path("outputs") / "mlflow.db"
-)  # SQLite: the newest MLflow refuses its former folders of files
+STORE = Path("outputs") / "mlflow.db"  # the newest MLflow refuses its former folders of files
 FILES = Path("outputs") / "mlflow"  # where that store keeps results.json
 EXPERIMENT = "phasebench"
 
