@@ -67,8 +67,8 @@ EDITS: dict[str, tuple[Edit, str]] = {
         "gate ppl ppl_ratio judges 0.5",
     ),
     "a gate that passes": (
-        lambda f: (f.update(all_pass=True), f["benches"]["ppl"]["gates"][0].update(passed=False)),
-        "all_pass is True, but the gates say False",
+        lambda f: f["benches"]["ppl"]["gates"][0].update(passed=False),
+        "gates[0].passed: True was expected",
     ),
     "another configuration": (
         lambda f: f["config"]["model"].update(dim=8),
@@ -76,23 +76,23 @@ EDITS: dict[str, tuple[Edit, str]] = {
     ),
     "text for a number": (
         lambda f: f["benches"]["ppl"]["gates"][0].update(value="0.9"),
-        "gates[0].value is '0.9'",
+        "gates[0].value: '0.9' is not of type",
     ),
-    "a list for a number": (lambda f: metric(f, [1]), "max_drift.value is '[1]'"),
-    "a null without a reason": (lambda f: metric(f, None), "needs a reason"),
+    "a list for a number": (lambda f: metric(f, [1]), "max_drift.value: [1] is not of type"),
+    "a null without a reason": (lambda f: metric(f, None), "max_drift.reason: None is not of type 'string'"),
     "an unknown kind": (
         lambda f: f["benches"]["energy"]["metrics"]["max_drift"].update(kind="guessed"),
-        "kind 'guessed'",
+        "'guessed' is not one of",
     ),
     "a huge number": (lambda f: metric(f, 10**400), "larger than 1e+100"),
-    "no gates": (lambda f: f["benches"]["ppl"].pop("gates"), "no 'gates'"),
-    "benches as a list": (lambda f: f.update(benches=[]), "benches is '[]'"),
-    "a bench that is text": (lambda f: f["benches"].update(ppl="ok"), "benches.ppl is 'ok'"),
-    "an environment that is none": (lambda f: f.update(environment=3), "environment is '3'"),
+    "no gates": (lambda f: f["benches"]["ppl"].pop("gates"), "'gates' is a required property"),
+    "benches as a list": (lambda f: f.update(benches=[]), "benches: [] is not of type 'object'"),
+    "a bench that is text": (lambda f: f["benches"].update(ppl="ok"), "benches.ppl: 'ok' is not of type 'object'"),
+    "an environment that is none": (lambda f: f.update(environment=3), "environment: 3 is not of type 'object'"),
     "a GPU that is text": (lambda f: f["environment"].update(gpu="big"), "edited by hand?"),
     "data that is text": (lambda f: f.update(data="x"), "edited by hand?"),
-    "a seed that is true": (lambda f: f.update(seed=True), "seed is 'True'"),
-    "overrides that are numbers": (lambda f: f.update(overrides=[1]), "overrides[0] is '1'"),
+    "a seed that is true": (lambda f: f.update(seed=True), "seed: True is not of type 'integer'"),
+    "overrides that are numbers": (lambda f: f.update(overrides=[1]), "overrides[0]: 1 is not of type 'string'"),
     "steps of 0": (
         lambda f: (f["config"]["bench"]["energy"].update(steps=0), made.consistent(f)),
         "edited by hand?",
@@ -109,13 +109,77 @@ def test_edits_by_hand_are_noticed(tmp_path: Path, name: str) -> None:
     assert words in reason(collect([tmp_path]))
 
 
+def gate(found: dict[str, Any], bench: str, name: str) -> dict[str, Any]:
+    (one,) = (one for one in found["benches"][bench]["gates"] if one["name"] == name)
+    return one
+
+
+def worse(found: dict[str, Any]) -> dict[str, Any]:
+    """A run whose drift is above its gate's target, as phasebench writes it."""
+    value = 1.0
+    found["max_drift"] = value
+    found["benches"]["energy"]["metrics"]["max_drift"]["value"] = value
+    gate(found, "energy", "max_drift").update(value=value, passed=False)
+    return made.consistent(found)
+
+
+KIND_3: dict[str, tuple[Edit, str]] = {
+    "a gate set to passed": (
+        lambda f: gate(f, "energy", "max_drift").update(passed=True),
+        "gate energy max_drift has passed = True, but 1.0 against < 5e-05 is False",
+    ),
+    "a target in another place": (
+        lambda f: gate(f, "energy", "max_drift").update(passed=True, target="-"),
+        "has passed = True, but 1.0 against - is None",
+    ),
+    "a failing gate deleted": (
+        lambda f: f["benches"]["energy"]["gates"].remove(gate(f, "energy", "max_drift")),
+        "bench energy ended well, but its gate max_drift is missing",
+    ),
+    "all gates deleted": (lambda f: f["benches"]["energy"]["gates"].clear(), "is missing"),
+}
+
+
+@pytest.mark.parametrize("name", KIND_3)
+def test_kind_3_verdicts_are_made_anew_not_believed(tmp_path: Path, name: str) -> None:
+    edit, words = KIND_3[name]
+    found = worse(made.content())
+    made.write(tmp_path / "as it is", found)
+    assert [point.status for point in collect([tmp_path]).points] == ["fail"]
+    edit(found)
+    made.write(tmp_path / "edited", made.consistent(found))  # all_pass and energy_pass agree again
+    assert words in reason(collect([tmp_path]))
+
+
+def test_kind_3_a_deleted_gate_that_all_pass_remembers(tmp_path: Path) -> None:
+    found = worse(made.content(benches=["energy"]))
+    found["benches"]["energy"]["gates"].remove(gate(found, "energy", "max_drift"))
+    found["energy_pass"] = True
+    made.write(tmp_path, found)
+    assert "is missing" in reason(collect([tmp_path]))
+    found["benches"]["energy"]["gates"].append(
+        gate(made.content(), "energy", "max_drift") | {"value": 1.0, "target": "< 2"}
+    )
+    made.write(tmp_path, found)
+    assert "all_pass is False, but the gates say True" in reason(collect([tmp_path]))
+
+
+def test_kind_9_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A pipe named results.json, or sweep.json, would be waited for without end."""
+    for name in ("results.json", "sweep.json"):
+        os.mkfifo(tmp_path / name)
+    reasons = [broken.reason for broken in collect([tmp_path]).broken]
+    assert reasons == ["cannot be read: not a regular file"] * 2
+    assert "not a regular file" in reason(collect([tmp_path / "results.json"]))
+
+
 def test_infinity_is_no_value(tmp_path: Path) -> None:
     text = json.dumps(made.content(metrics={"energy.mean_exchange": 123456.5}))
     (tmp_path / "results.json").write_text(text.replace("123456.5", "1e999"), encoding="utf-8")
-    assert "mean_exchange.value is larger than 1e+100" in reason(collect([tmp_path]))
+    assert "mean_exchange is larger than 1e+100" in reason(collect([tmp_path]))
 
 
-def test_what_is_no_file_or_too_large_is_listed(
+def test_kind_9_what_is_no_file_or_too_large_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Broken, match="cannot be read"):
@@ -183,6 +247,7 @@ def test_verdict_and_reason(tmp_path: Path) -> None:
     made.write(tmp_path / "2", made.content(passed={"energy.max_drift": None}))
     running = made.content()
     running |= {"status": "running", "all_pass": None}
+    running["null_reasons"]["all_pass"] = "the run has not ended"
     made.write(tmp_path / "3", running)
     points = collect([tmp_path]).points
     assert [point.status for point in points] == ["pass", "fail", "not measured", "not ended"]
@@ -267,7 +332,8 @@ def test_a_broken_sweep_json_is_listed_and_the_runs_stay(tmp_path: Path, content
     made.write(tmp_path / "0", made.content())
     (tmp_path / "sweep.json").write_text(content, encoding="utf-8")
     found = collect([tmp_path])
-    assert "not a sweep.json of phasebench" in reason(found)
+    words = "not as phasebench writes it (edited by hand?)"
+    assert words in reason(found) or "not a sweep.json of phasebench" in reason(found)
     assert [point.name for point in found.points] == ["0"]
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import made
 from phasebench.report.axes import swept
-from phasebench.report.collect import Point, collect
+from phasebench.report.collect import collect
 from phasebench.report.plots.curves import Dot, fit, lines
-from phasebench.report.plots.pareto import front, trades
+from phasebench.report.plots.quantities import DRIFT, QUANTITIES, values
+from phasebench.report.plots.pareto import front, pareto_points
 
 
 def dots(x: list[float], y: list[float]) -> list[Dot]:
@@ -60,20 +61,14 @@ def test_seeds_are_repeats_and_other_axes_are_lines(tmp_path: Path) -> None:
     points = collect([tmp_path]).points
     axes = swept(points)
     x = next(axis for axis in axes if axis.key == "bench.energy.dt")
-
-    def drift(point: Point) -> object:
-        assert point.run is not None
-        return point.run.benches["energy"].metrics["max_drift"]
-
-    found = lines(points, axes, x, "energy", drift, "")  # type: ignore[arg-type]
+    found = lines(values(DRIFT, points, axes, x))
     assert [line.label for line in found] == ["leapfrog", "yoshida4"]
     first = found[0].dots[0]
     assert (first.x, first.y) == (0.1, pytest.approx(1.01e-5))
     assert (first.low, first.high) == (pytest.approx(1e-5), pytest.approx(1.02e-5))
-    perplexity = lines(points, axes, x, "ppl", drift, "model")  # type: ignore[arg-type]
-    assert [line.label for line in perplexity] == [
-        "model"
-    ]  # the energy bench's integrator does not concern it
+    perplexity = lines(values(QUANTITIES[0], points, axes, x))
+    # the energy bench's integrator does not concern it
+    assert [line.label for line in perplexity] == ["model", "baseline"]
 
 
 def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -85,12 +80,12 @@ def test_the_front_is_what_nothing_beats(costs: list[tuple[int, int, int]]) -> N
     assert front(costs) == [not any(beats(other, cost) for other in costs) for cost in costs]
 
 
-def test_trades_are_of_one_kind(tmp_path: Path) -> None:
+def test_points_of_a_front_are_of_one_kind(tmp_path: Path) -> None:
     made.write(tmp_path / "0", made.content({"bench.energy.dt": 0.2}, benches=["energy"]))
-    (alone,) = trades(collect([tmp_path]).points)
+    (alone,) = pareto_points(collect([tmp_path]).points, [])
     assert (alone.perplexity, alone.costs) == (None, (alone.drift, alone.evaluations))
     assert alone.evaluations == pytest.approx(101 / 20)
     made.write(tmp_path / "1", made.content())
-    (both,) = trades(collect([tmp_path]).points)
+    (both,) = pareto_points(collect([tmp_path]).points, [])
     assert both.perplexity == pytest.approx(65.7, abs=0.1)
     assert len(both.costs) == 3

@@ -51,13 +51,12 @@ def hostile(tmp_path: Path) -> Collection:
                 "name": HOSTILE,
                 "passed": True,
                 "value": 1.0,
-                "target": HOSTILE,
+                "target": f"< 2 {HOSTILE}",
                 "reason": None,
                 "kind": "measured",
             }
         )
         found["environment"]["cpu"] = HOSTILE
-        found["timestamp"] = HOSTILE
         made.write(tmp_path / f"<b>{i}", found)
     (tmp_path / "<i>x").mkdir()
     (tmp_path / "<i>x" / "results.json").write_text("{", encoding="utf-8")

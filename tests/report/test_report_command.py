@@ -51,10 +51,13 @@ def test_write_takes_the_results_that_it_is_given(tmp_path: Path) -> None:
     assert len(lines) == 3
 
 
-def test_a_folder_of_broken_files_only_is_reported(tmp_path: Path) -> None:
+def test_kind_14_a_report_of_unusable_files_only_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "results.json").write_text("3", encoding="utf-8")
-    assert names(report.write(tmp_path), tmp_path) == FILES
-    assert main([str(tmp_path)]) == 0
+    assert names(report.write(str(tmp_path)), tmp_path) == FILES
+    assert main([str(tmp_path)]) == 2
+    assert "cannot be used" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -78,7 +81,10 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_the_kept_runs_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(made.ROOT / "outputs/reference/h100"), "--print"]) == 0
+    kept = made.ROOT / "outputs/reference"
+    if not any(kept.rglob("results.json")):
+        pytest.skip("no results are kept")
+    assert main([str(kept), "--print"]) == 0
     assert "cannot be used" not in capsys.readouterr().out
 
 
@@ -118,9 +124,9 @@ def test_several_places_one_report(tmp_path: Path) -> None:
 def test_help_has_examples_and_loads_little(module: str) -> None:
     done = run("--help", module=module)
     assert done.returncode == 0
-    assert f"python -m {module} outputs/" in done.stdout
+    assert f"{module.removeprefix('phasebench.').replace('report.', '')} outputs/" in done.stdout
     assert "exit code" in done.stdout
-    heavy = "torch hydra omegaconf matplotlib numpy jinja2"
+    heavy = "torch hydra omegaconf matplotlib numpy pandas scipy jinja2"
     code = (
         f"import sys, {module}.__main__; print([m for m in {heavy.split()!r} if m in sys.modules])"
     )

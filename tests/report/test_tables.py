@@ -14,14 +14,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import made
-from phasebench.report import latex, markdown
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.export import csv_text
-from phasebench.report.latex import latex_text
-from phasebench.report.markdown import markdown_text
+from phasebench.report.export import csv_text, latex, latex_text, markdown, markdown_text
 from phasebench.report.table import Cell, Column, Table, table
 from phasebench.report.terminal import show
+from phasebench.report.text import clean
 from phasebench.results.gate import Gate
 
 HOSTILE = [
@@ -167,10 +165,27 @@ def test_csv_holds_any_text() -> None:
     content = hostile_table()
     head, *rows = list(csv.reader(io.StringIO(csv_text(content), newline="")))
     assert head[0] == "point"
-    assert [row[0] for row in rows] == [
-        text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in HOSTILE
-    ]
+    assert [row[0].removeprefix("'") for row in rows] == [clean(text) for text in HOSTILE]
     assert {len(row) for row in rows} == {len(head)}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\x1b[0m=1"])
+def test_kind_12_no_cell_of_a_csv_is_a_formula(text: str) -> None:
+    columns = [Column("a", "a"), Column(text, "b")]
+    written = csv_text(Table(columns, [[Cell(text), Cell(-1.5)], [Cell(-2), Cell(None)]]))
+    head, first, second = csv.reader(io.StringIO(written, newline=""))
+    assert head[1] == first[0] == f"'{clean(text)}"
+    assert (first[1], second[0]) == ("-1.5", "-2")  # numbers are no text
+
+
+def test_kind_12_escape_codes_are_stripped() -> None:
+    codes = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]8;;http://x\x1b\\link \x1bM\x9b31m\a"
+    column = Column("a", "a")
+    for text in (clean(codes), printed(Table([column], [[Cell(codes)]]), 60)):
+        assert "\x1b" not in text
+        assert "[31m" not in text
+        assert "title" not in text
+        assert " ".join(text.split()[-3:-1]) == "red link"
 
 
 def test_a_lower_bound_and_a_prediction_are_marked() -> None:
@@ -196,9 +211,9 @@ def test_markdown_has_a_cell_for_every_column() -> None:
 @given(st.text(max_size=30))
 def test_escapes_leave_no_markup(text: str) -> None:
     assert not re.search(
-        r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown.escaped(text))
+        r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown(text))
     )
-    shown = latex.escaped(text)
+    shown = latex(text)
     assert shown.isascii()
     assert not re.search(r"(?<!\\)[#$%&_]", shown)
     bare = shown.replace(r"\{", "").replace(r"\}", "")

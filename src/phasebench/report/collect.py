@@ -136,8 +136,9 @@ def _below(places: Sequence[Path], name: str) -> Iterable[Path]:
 
 def _points(path: Path) -> list[dict[str, Any]]:
     """Read the points that a sweep.json lists. Raises `Broken`."""
+    raw = read_bytes(path)
     try:
-        sweep = json.loads(read_bytes(path))
+        sweep = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Broken(path, f"not a sweep.json of phasebench: {error}") from error
     validate(sweep, _sweep_schema(), path)

@@ -75,9 +75,9 @@ def _plain(value: Any) -> str:
         return str(value).lower()
     if is_number(value):
         return repr(value)
-    text = str(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    text = clean(str(value))
     # OWASP, CSV Injection: a quote in front makes it text
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def markdown_text(table: Table) -> str:

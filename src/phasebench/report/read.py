@@ -188,9 +188,9 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
             if is_number(item.value) and not abs(item.value) <= GREATEST:
                 yield f"benches.{name}: {key} is larger than {GREATEST:g}: no measurement"
         for key in SEED_KEYS.get(name, ()):
-            metric = bench.metrics.get(key)
-            if metric is not None and results[key] != metric.value:
-                yield f"{key} is {results[key]}, but {metric.value} in benches.{name}.metrics"
+            metric = results["benches"][name]["metrics"].get(key)
+            if metric is not None and results[key] != metric["value"]:
+                yield f"{key} is {results[key]}, but {metric['value']} in benches.{name}.metrics"
         yield from _misjudged(name, bench, results["config"].get("bench", {}).get(name) or {})
         passed = {gate.passed for gate in bench.gates.values()}
         verdict = False if False in passed else None if None in passed or not passed else True

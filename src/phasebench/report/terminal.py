@@ -41,20 +41,19 @@ class Stack:
 
 
 def sheet(stacks: Sequence[Stack], total: int) -> RichTable:
-    """Lay columns beside each other: each as wide as its longest word, the first ones as wide as they would be."""
+    """Lay columns beside each other, each at least as wide as its longest word; what is spare goes to the least needy."""
     table = RichTable(
         box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False
     )
     spare = max(0, total - sum(stack.word(total) + _GAP for stack in stacks))
-    for stack in stacks:
-        more = max(0, min(stack.natural() - stack.word(total), spare))
-        spare -= more
-        table.add_column(
-            Text(clean(stack.heading)),
-            overflow="fold",
-            justify="right" if stack.right else "left",
-            width=stack.word(total) + more,
-        )
+    more = [max(0, stack.natural() - stack.word(total)) for stack in stacks]
+    for i in sorted(range(len(stacks)), key=more.__getitem__):
+        more[i] = min(more[i], spare)
+        spare -= more[i]
+    for stack, extra in zip(stacks, more, strict=True):
+        width, justify = stack.word(total) + extra, "right" if stack.right else "left"
+        heading = Text(clean(stack.heading))
+        table.add_column(heading, overflow="fold", justify=justify, width=width)
     for row in zip(*(stack.texts for stack in stacks), strict=True):
         table.add_row(*row)
     return table

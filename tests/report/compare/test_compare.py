@@ -13,10 +13,9 @@ from rich.console import Console
 import made
 from phasebench.config import ConfigError
 from phasebench.report.compare.__main__ import main
-from phasebench.report.compare.limits import Limit
 from phasebench.report.compare.outcome import Outcome, outcome
 from phasebench.report.compare.show import show
-from phasebench.report.compare.verdict import Comparison
+from phasebench.report.compare.verdict import Comparison, Limit
 
 
 def side(
@@ -280,7 +279,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
     for width in (40, 60, 100):
         assert max(map(cell_len, printed(found, width).splitlines())) <= width
     text = " ".join(printed(found, 120).split())
-    assert "ppl ppl ratio 0.9 ± 0.1 (3) 1.4 ± 0.1 (3) +55.6 % 0.003602 regression" in text
+    assert "ppl ppl ratio regression +55.6 % 1.4 ± 0.1 (3) 0.9 ± 0.1 (3) 0.003602" in text
     assert (
         "tested: 1, at p < 0.05; chance alone makes about 0.05 of them look like a change" in text
     )

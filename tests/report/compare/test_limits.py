@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasebench.config import ConfigError
-from phasebench.report.compare.limits import Limit
+from phasebench.report.compare.verdict import Limit
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -106,5 +107,5 @@ def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
     if len({dot.x for dot in used}) < 2:
         return None
     line = stats.linregress([math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used])
-    error = float(line.stderr) if len(used) > 2 else None
+    error = float(np.nan_to_num(line.stderr)) if len(used) > 2 else None  # NaN: y does not vary
     return Fit(float(line.slope), error, used, float(line.intercept))

@@ -102,7 +102,7 @@ def over_axes(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture
     for quantity in QUANTITIES:
         for axis in axes:
             if axis.numeric and axis.key != SEED and axis.concerns(quantity.bench):
-                measured = lines(_values(quantity, points, axes, axis))
+                measured = lines(values(quantity, points, axes, axis))
                 if any(len(line.dots) > 1 for line in measured):
                     yield drawn(quantity, axis.key, measured, floor, points)
 
@@ -112,7 +112,7 @@ def disturbed(point: Point) -> bool:
     return point.run is not None and point.run.side_by_side > 1
 
 
-def _values(
+def values(
     quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x: Axis
 ) -> list[Value]:
     """Collect a quantity's values; random seeds are repeats, other axes that concern the bench are settings."""
