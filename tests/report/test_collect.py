@@ -79,7 +79,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
         "gates[0].value: '0.9' is not of type",
     ),
     "a list for a number": (lambda f: metric(f, [1]), "max_drift.value: [1] is not of type"),
-    "a null without a reason": (lambda f: metric(f, None), "max_drift.reason: None is not of type 'string'"),
+    "a null without a reason": (
+        lambda f: metric(f, None),
+        "max_drift.reason: None is not of type 'string'",
+    ),
     "an unknown kind": (
         lambda f: f["benches"]["energy"]["metrics"]["max_drift"].update(kind="guessed"),
         "'guessed' is not one of",
@@ -87,12 +90,21 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "a huge number": (lambda f: metric(f, 10**400), "larger than 1e+100"),
     "no gates": (lambda f: f["benches"]["ppl"].pop("gates"), "'gates' is a required property"),
     "benches as a list": (lambda f: f.update(benches=[]), "benches: [] is not of type 'object'"),
-    "a bench that is text": (lambda f: f["benches"].update(ppl="ok"), "benches.ppl: 'ok' is not of type 'object'"),
-    "an environment that is none": (lambda f: f.update(environment=3), "environment: 3 is not of type 'object'"),
+    "a bench that is text": (
+        lambda f: f["benches"].update(ppl="ok"),
+        "benches.ppl: 'ok' is not of type 'object'",
+    ),
+    "an environment that is none": (
+        lambda f: f.update(environment=3),
+        "environment: 3 is not of type 'object'",
+    ),
     "a GPU that is text": (lambda f: f["environment"].update(gpu="big"), "edited by hand?"),
     "data that is text": (lambda f: f.update(data="x"), "edited by hand?"),
     "a seed that is true": (lambda f: f.update(seed=True), "seed: True is not of type 'integer'"),
-    "overrides that are numbers": (lambda f: f.update(overrides=[1]), "overrides[0]: 1 is not of type 'string'"),
+    "overrides that are numbers": (
+        lambda f: f.update(overrides=[1]),
+        "overrides[0]: 1 is not of type 'string'",
+    ),
     "steps of 0": (
         lambda f: (f["config"]["bench"]["energy"].update(steps=0), made.consistent(f)),
         "edited by hand?",

@@ -210,9 +210,7 @@ def test_markdown_has_a_cell_for_every_column() -> None:
 
 @given(st.text(max_size=30))
 def test_escapes_leave_no_markup(text: str) -> None:
-    assert not re.search(
-        r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown(text))
-    )
+    assert not re.search(r"(?<!\\)(\\\\)*[|`*_<>]", re.sub(r"&(amp|lt|gt);", "", markdown(text)))
     shown = latex(text)
     assert shown.isascii()
     assert not re.search(r"(?<!\\)[#$%&_]", shown)

@@ -95,7 +95,9 @@ def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterat
         if not c.get("met")
     ]
     if unmet:
-        counts = f"scale: {len(unmet)} of {len(conditions)} conditions of the specification not met: "
+        counts = (
+            f"scale: {len(unmet)} of {len(conditions)} conditions of the specification not met: "
+        )
         yield line(counts, ", ".join(unmet))
     elif conditions:
         yield line("scale: ", f"all {len(conditions)} conditions of the specification met")
