@@ -12,8 +12,8 @@ import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import collect
 from phasebench.report.plots.curves import Dot, fit, lines
-from phasebench.report.plots.quantities import DRIFT, QUANTITIES, values
 from phasebench.report.plots.pareto import front, pareto_points
+from phasebench.report.plots.quantities import DRIFT, QUANTITIES, values
 
 
 def dots(x: list[float], y: list[float]) -> list[Dot]:

@@ -137,7 +137,8 @@ def _picture(name: str, found: list[ParetoPoint], note: str = "") -> Picture:
     kept = [point for point, is_best in zip(found, best, strict=True) if is_best]
     rest = [point for point, is_best in zip(found, best, strict=True) if not is_best]
     made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), NAMED))
-    words = [f"Pareto front: the {len(kept)} of {len(found)} points (filled) that no other beats."]
+    counts = f"the {len(kept)} of {len(found)} points (filled)"
+    words = [f"Pareto front: {counts} that no other beats in everything."]
     if found[0].perplexity is None:
         _plane(panel, kept, rest)
         words.append("No perplexity was measured with them.")

@@ -106,7 +106,8 @@ def _picture(name: str, caption: str, title: str, series: str, traces: list[Trac
     drifts = (value for trace in traces for layer in trace.layers for value in layer[series])
     if largest and all((value or 1) > 0 for value in drifts):
         panels[0].set_yscale("log")
-    made.supxlabel("time along the flow (units of H's time)", fontsize=9)
+    for panel in panels[-columns:]:
+        panel.set_xlabel("time along the flow (units of H's time)")
     made.supylabel(title, fontsize=9)
     legend(made, panels[0], columns=3)
     return picture(name, caption, made)
