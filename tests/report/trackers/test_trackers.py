@@ -55,7 +55,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
 
 METRICS = {"vram.peak.predicted": 1.5, "vram.error": 2e-8}
 GATES = {"vram.peak.passed": 1.0, "vram.error.passed": 0.0}
-PARAMETERS = {"model.dim": 8, "model.name": "stage2", "bench.vram.arms": "['a', 'b']"}
+PARAMETERS = {"model.dim": 8, "model.name": "stage2", "bench.vram.arms": '["a", "b"]'}
 
 
 def test_facts_are_what_results_say(results: dict[str, Any], tmp_path: Path) -> None:
@@ -67,7 +67,9 @@ def test_facts_are_what_results_say(results: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_every_tracker_has_a_package_and_a_module() -> None:
-    modules = {file.stem for file in (ROOT / "src" / "phasebench" / "track").glob("*.py")}
+    modules = {
+        file.stem for file in (ROOT / "src" / "phasebench" / "report" / "trackers").glob("*.py")
+    }
     assert set(TRACKERS) == set(track.PACKAGES) == modules - {"__init__", "facts"}
     assert RunOptions().track == []
 
