@@ -196,7 +196,7 @@ def test_the_reference_preset_lists_every_kept_run(command: Command) -> None:
         "experiment=speed_training",
         "experiment=wikitext2_word",
         "experiment=wikitext2_word_long",
-        "experiment=wikitext2_word_discretisation model.ode.dt=0.2 model.ode.integrator=suzuki4",
+        "experiment=wikitext2_ode model.ode.dt=0.2 model.ode.integrator=suzuki4",
     ):
         assert f"  {words}" in outcome.out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phasebench.config.fields import ConfigError, spec
+from phasebench.config.fields import ConfigError, count, limit, positive, random_seeds, spec
 from phasebench.config.model import (
     CONTRAST,
     GRADIENTS,
@@ -32,25 +32,20 @@ def _distinct(seeds: list[int] | None) -> None:
 class PplConfig:
     """Perplexity of the model and of its baseline on one split."""
 
-    batch: int = spec(4, "windows scored at one time", low=1)
+    batch: int = count(4, "windows scored at one time")
     seq: int = spec(1024, "tokens of context at most", low=2)
-    stride: int | None = spec(
-        None, "tokens scored a window; null: seq, so contexts do not overlap", low=1
+    stride: int | None = count(
+        None, "tokens scored a window; null: seq, so contexts do not overlap"
     )
     split: str = spec("test", "split of the text", choices=SPLITS)
     precision: str = spec("fp16", "precision of the matrix products", choices=PRECISIONS)
-    max_batches: int | None = spec(None, "batches to score; null: every token of the split", low=1)
-    target: float = spec(1.02, "gate: model / baseline at most", above=0.0)
-    upper_target: float | None = spec(
-        None, "gate: upper end of that ratio's 95 % interval, at most", above=0.0
-    )
-    reference_target: float = spec(1.0, "gate: model / reference at most", above=0.0)
+    max_batches: int | None = count(None, "batches to score; null: every token of the split")
+    target: float = positive(1.02, "gate: model / baseline at most")
+    upper_target: float | None = limit("gate: upper end of that ratio's 95 % interval, at most")
+    reference_target: float = positive(1.0, "gate: model / reference at most")
     max_ppl: float | None = spec(None, "gate: the model's perplexity at most", above=1.0)
-    seeds: list[int] | None = spec(
-        None,
-        "random seeds, from each of which every model is trained; null: seed alone",
-        low=0,
-        high=2**63 - 1,
+    seeds: list[int] | None = random_seeds(
+        "random seeds, from each of which every model is trained; null: seed alone"
     )
     leak_test: bool = spec(
         False, "gate: changing a token leaves all logits before it, on the trained models"
@@ -73,10 +68,10 @@ class PplConfig:
 class EnergyConfig:
     """Energy along the flow of every layer, from hidden states of real text."""
 
-    batch: int = spec(4, "sequences of text whose states start the flow", low=1)
+    batch: int = count(4, "sequences of text whose states start the flow")
     seq: int = spec(512, "tokens a sequence", low=2)
     steps: int = spec(100, "integrator steps; the monotone test needs a series", low=8)
-    dt: float = spec(0.1, "step size, in the units of H's time", above=0.0)
+    dt: float = positive(0.1, "step size, in the units of H's time")
     integrator: str | None = spec(
         None,
         "integrator; null: the model's own; euler and rk4 are not symplectic",
@@ -88,20 +83,20 @@ class EnergyConfig:
         choices=("fp32", "fp64"),
     )
     split: str = spec("test", "split of the text", choices=SPLITS)
-    target: float = spec(5e-5, "gate: max drift below", above=0.0)
-    secular_target: float | None = spec(
-        None, "gate: fitted change over the run, with its error, in E_ref, below", above=0.0
+    target: float = positive(5e-5, "gate: max drift below")
+    secular_target: float | None = limit(
+        "gate: fitted change over the run, with its error, in E_ref, below"
     )
-    seeds: list[int] | None = spec(
-        None, "random seeds whose weights are measured; null: seed alone", low=0, high=2**63 - 1
+    seeds: list[int] | None = random_seeds(
+        "random seeds whose weights are measured; null: seed alone"
     )
     integrators: list[str] | None = spec(
         None,
         "integrators to compare over the same time; null: with dts, the model's own",
         choices=(*INTEGRATORS, *CONTRAST),
     )
-    dts: list[float] | None = spec(
-        None, "step sizes to compare, of which the first is timed; null: dt alone", above=0.0
+    dts: list[float] | None = positive(
+        None, "step sizes to compare, of which the first is timed; null: dt alone"
     )
     precisions: list[str] = spec(
         ["fp32", "fp64"], "precisions to compare", choices=("fp32", "fp64")
@@ -115,7 +110,7 @@ class EnergyConfig:
 class VramConfig:
     """Peak memory of forward + backward, per gradient method; and what fits into a given memory."""
 
-    batch: int = spec(2, "sequences of the pass", low=1)
+    batch: int = count(2, "sequences of the pass")
     seq: int = spec(2048, "tokens a sequence", low=2)
     vocab: int = spec(50257, "tokens that the head chooses from", low=2)
     precision: str = spec("fp16", "precision of the matrix products", choices=PRECISIONS)
@@ -123,7 +118,7 @@ class VramConfig:
     heads: list[str] = spec(
         ["chunked"], "heads that every arm is measured with; the first is judged", choices=HEADS
     )
-    loss_chunk: int = spec(1024, "tokens whose logits exist at one time, of a chunked head", low=1)
+    loss_chunk: int = count(1024, "tokens whose logits exist at one time, of a chunked head")
     recompute: list[str] = spec(
         list(RECOMPUTE),
         "model.recompute of every arm (docs/memory.md)",
@@ -133,8 +128,8 @@ class VramConfig:
     optimizer: str = spec(
         "none", "optimizer whose state and step are measured too", choices=OPTIMIZERS
     )
-    repeats: int = spec(3, "measured forward + backward passes an arm", low=1)
-    timeout_s: float = spec(300.0, "seconds that an arm may take", above=0.0)
+    repeats: int = count(3, "measured forward + backward passes an arm")
+    timeout_s: float = positive(300.0, "seconds that an arm may take")
     predict_for: str = spec(
         "auto",
         "GPU to predict for; auto: the one that is there, else h100",
@@ -152,11 +147,11 @@ class VramConfig:
         low=2,
         empty=True,
     )
-    limit_gb: float | None = spec(None, "memory that find fills, in GB (1e9 bytes)", above=0.0)
+    limit_gb: float | None = positive(None, "memory that find fills, in GB (1e9 bytes)")
     find: str | None = spec(
         None, "key whose largest value that fits limit_gb is found, per arm", choices=FINDABLE
     )
-    max_gb: float = spec(7.5, "gate: peak of adjoint_exact below, in GB (1e9 bytes)", above=0.0)
+    max_gb: float = positive(7.5, "gate: peak of adjoint_exact below, in GB (1e9 bytes)")
     min_reduction_pct: float = spec(
         70.0,
         "gate: reduction of the peak against the best full backprop at least, in %",
@@ -185,7 +180,7 @@ class GradConfig:
     Each axis is swept from the model's own setting.
     """
 
-    tokens: int = spec(64, "random states", low=1)
+    tokens: int = count(64, "random states")
     methods: list[str] = spec(
         [name for name in GRADIENTS if name != "adjoint_exact_eager"],
         "gradient methods to judge",
@@ -195,16 +190,12 @@ class GradConfig:
         ["leapfrog", "blanes_moan4"], "integrators to judge the methods with", choices=INTEGRATORS
     )
     precisions: list[str] = spec(["fp32", "bf16"], "precisions of the forces", choices=PRECISIONS)
-    steps: list[int] = spec(
-        [1, 10, 100, 1000], "integrator steps, from the smallest to the largest", low=1
+    steps: list[int] = count(
+        [1, 10, 100, 1000], "integrator steps, from the smallest to the largest"
     )
-    stiffness: list[float] = spec(
-        [1.0, 4.0], "factors on W, the weights of the potential", above=0.0
-    )
-    max_error: float = spec(
-        1e-6,
-        "gate: relative error of the gradients of adjoint_exact with float32 forces, below",
-        above=0.0,
+    stiffness: list[float] = positive([1.0, 4.0], "factors on W, the weights of the potential")
+    max_error: float = positive(
+        1e-6, "gate: relative error of the gradients of adjoint_exact with float32 forces, below"
     )
 
 
@@ -212,42 +203,36 @@ class GradConfig:
 class SpeedConfig:
     """Time of the ODE stack's forward + backward and of a training step, per gradient method."""
 
-    batch: int = spec(2, "sequences of the pass", low=1)
+    batch: int = count(2, "sequences of the pass")
     seq: int = spec(2048, "tokens a sequence", low=2)
     vocab: int = spec(50257, "tokens that the head chooses from", low=2)
     precisions: list[str] = spec(
         ["bf16"], "precisions of the ODE stack; the first one also of training", choices=PRECISIONS
     )
-    loss_chunk: int = spec(4096, "tokens whose logits exist at one time", low=1)
+    loss_chunk: int = count(4096, "tokens whose logits exist at one time")
     methods: list[str] = spec(
         ["adjoint_exact", "adjoint", "backprop", "autograd", "checkpoint"],
         "gradient methods to time",
         choices=GRADIENTS,
     )
     peers: bool = spec(True, "time torchdiffeq too, if it is installed")
-    repeats: int = spec(5, "rounds, each with every arm in a new order", low=1)
+    repeats: int = count(5, "rounds, each with every arm in a new order")
     warmup: int = spec(2, "calls of each arm before the measured ones", low=0)
-    max_ms: float | None = spec(
-        None, "gate: median time of the ODE stack with adjoint_exact at most, in ms", above=0.0
+    max_ms: float | None = limit(
+        "gate: median time of the ODE stack with adjoint_exact at most, in ms"
     )
-    min_ceiling_fraction: float | None = spec(
-        None, "gate: that stack's fraction of the GEMM ceiling at least", above=0.0
+    min_ceiling_fraction: float | None = limit(
+        "gate: that stack's fraction of the GEMM ceiling at least"
     )
-    min_over_autograd: float | None = spec(
-        None,
-        "gate: time of backprop through autograd's forces / that of adjoint_exact at least",
-        above=0.0,
+    min_over_autograd: float | None = limit(
+        "gate: time of backprop through autograd's forces / that of adjoint_exact at least"
     )
-    min_over_torchdiffeq: float | None = spec(
-        None,
-        "gate: time of torchdiffeq's odeint_adjoint / that of adjoint_exact at least",
-        above=0.0,
+    min_over_torchdiffeq: float | None = limit(
+        "gate: time of torchdiffeq's odeint_adjoint / that of adjoint_exact at least"
     )
-    min_stage1_rate: float | None = spec(
-        None, "gate: training steps per second / Stage 1's at least", above=0.0
-    )
-    max_stage1_peak: float | None = spec(
-        None, "gate: peak memory of a training step / Stage 1's at most", above=0.0
+    min_stage1_rate: float | None = limit("gate: training steps per second / Stage 1's at least")
+    max_stage1_peak: float | None = limit(
+        "gate: peak memory of a training step / Stage 1's at most"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import field
+from functools import partial
 from typing import Any
 
 
@@ -30,3 +31,10 @@ def spec(default: Any = dataclasses.MISSING, about: str = "", **checks: Any) -> 
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+count = partial(spec, low=1)  # of a whole number
+positive = partial(spec, above=0.0)
+probability = partial(spec, 0.0, low=0.0, high=0.95)
+limit = partial(positive, None)  # of a gate that is judged where a limit is given
+random_seeds = partial(spec, None, low=0, high=2**63 - 1)

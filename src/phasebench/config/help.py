@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import shutil
 import textwrap
@@ -16,22 +17,21 @@ from phasebench.config.validation import bounds, field_types
 
 KEY, VALUE = 34, 16  # columns
 _NOTES = {
-    "bench": "a list too: bench=[ppl,energy]",
-    "sweep": "with -m and a plus: -m +sweep=ode",
-    "launcher": "of a sweep: where its points run",
+    "bench": "   (a list too: bench=[ppl,energy])",
+    "sweep": "   (as -m +sweep=ode)",
+    "launcher": "   (of a sweep: where its points run)",
 }
 
 
 def groups(folders: Iterable[Path]) -> str:
     """List the groups of the configuration folders with their options, a line each."""
-    options: dict[str, set[str]] = {}
+    options = collections.defaultdict(set)
     for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
-        options.setdefault(file.parent.name, set()).add(file.stem)
-    lines = []
-    for group, names in sorted(options.items()):
-        note = f"   ({_NOTES[group]})" if group in _NOTES else ""
-        lines.append(f"  {group:<12}{' | '.join(sorted(names))}{note}")
-    return "\n".join(lines)
+        options[file.parent.name].add(file.stem)
+    return "\n".join(
+        f"  {group:<12}{' | '.join(sorted(names))}{_NOTES.get(group, '')}"
+        for group, names in sorted(options.items())
+    )
 
 
 def keys(values: Mapping[str, Any]) -> str:
@@ -72,12 +72,11 @@ def _rows(cls: Any, values: Mapping[str, Any], at: str) -> Iterator[tuple[str, A
 
 
 def _wrapped(key: str, value: Any, about: str, width: int) -> str:
-    if value is None or isinstance(value, bool):
-        shown = "null" if value is None else str(value).lower()
-    else:
-        shown = str(value).replace("'", "")
-    head = f"  {key:<{KEY}} {shown:<{VALUE}} "
-    indent = " " * (3 + KEY + 1 + VALUE)
-    lines = textwrap.wrap(about, max(width - len(indent), 30)) or [""]
-    first = [head + lines[0]] if len(head) <= len(indent) else [head.rstrip(), indent + lines[0]]
-    return "\n".join([*first, *(indent + line for line in lines[1:])]).rstrip()
+    shown = "null" if value is None else str(value).replace("'", "")
+    shown = shown.lower() if isinstance(value, bool) else shown
+    head, indent = f"  {key:<{KEY}} {shown:<{VALUE}} ", " " * (4 + KEY + VALUE)
+    above = head.rstrip() + "\n" if len(head) > len(indent) else ""
+    text = textwrap.fill(
+        about, width, initial_indent=indent if above else head, subsequent_indent=indent
+    )
+    return above + text if about else head.rstrip()

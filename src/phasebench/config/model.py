@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from phasebench.config.fields import ConfigError, spec
+from phasebench.config.fields import ConfigError, count, positive, probability, spec
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 MODELS = ("stage1", "stage2", "gpt")
@@ -39,8 +39,8 @@ RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
 class OdeConfig:
     """The Hamiltonian flow of a Stage 2 block: H(q, p) = |p|^2 / 2 + V(q)."""
 
-    steps: int = spec(10, "integrator steps a layer", low=1)
-    dt: float = spec(0.1, "step size, in the units of H's time", above=0.0)
+    steps: int = count(10, "integrator steps a layer")
+    dt: float = positive(0.1, "step size, in the units of H's time")
     integrator: str = spec("leapfrog", "how kicks and drifts compose a step", choices=INTEGRATORS)
     gradient: str = spec(
         "adjoint_exact",
@@ -65,10 +65,8 @@ class OdeConfig:
 class TrainedOdeConfig:
     """How the flow was integrated in training, where its weights are to be run otherwise."""
 
-    steps: int | None = spec(None, "integrator steps a layer; null: that of ode", low=1)
-    dt: float | None = spec(
-        None, "step size, in the units of H's time; null: that of ode", above=0.0
-    )
+    steps: int | None = count(None, "integrator steps a layer; null: that of ode")
+    dt: float | None = positive(None, "step size, in the units of H's time; null: that of ode")
     integrator: str | None = spec(None, "integrator; null: that of ode", choices=INTEGRATORS)
 
 
@@ -76,15 +74,13 @@ class TrainedOdeConfig:
 class DropoutConfig:
     """Probabilities with which a complex channel (both of its parts) is set to zero in training."""
 
-    embedding: float = spec(
-        0.0, "probability for a whole row of the embedding table (a word type)", low=0.0, high=0.95
+    embedding: float = probability(
+        "probability for a whole row of the embedding table (a word type)"
     )
-    input: float = spec(0.0, "probability for a channel after the embedding", low=0.0, high=0.95)
-    block: float = spec(0.0, "probability for a channel after each mixer", low=0.0, high=0.95)
-    output: float = spec(0.0, "probability for a channel before the head", low=0.0, high=0.95)
-    attention: float = spec(
-        0.0, "probability for a weight of the attention (a real number)", low=0.0, high=0.95
-    )
+    input: float = probability("probability for a channel after the embedding")
+    block: float = probability("probability for a channel after each mixer")
+    output: float = probability("probability for a channel before the head")
+    attention: float = probability("probability for a weight of the attention (a real number)")
     locked: bool = spec(
         False, "of input, block and output: drop the same channels at all positions of a sequence"
     )
@@ -100,18 +96,15 @@ class ModelConfig:
         choices=MODELS,
     )
     dim: int = spec(512, "complex channels", low=2)
-    blocks: int = spec(6, "layers: a token mixer and a channel mixer each", low=1)
-    heads: int = spec(8, "heads of the attention; divides dim", low=1)
-    hidden: int = spec(
+    blocks: int = count(6, "layers: a token mixer and a channel mixer each")
+    heads: int = count(8, "heads of the attention; divides dim")
+    hidden: int = count(
         2048,
         "complex units of Stage 1's mixer, terms of Stage 2's V, or units of GPT-2's perceptron",
-        low=1,
     )
     rope_base: float = spec(10000.0, "base of the rotary frequencies; not of gpt", above=1.0)
-    embedding_scale: float = spec(
-        1.0,
-        "factor on embedded tokens (the head reads the table without it); not of gpt",
-        above=0.0,
+    embedding_scale: float = positive(
+        1.0, "factor on embedded tokens (the head reads the table without it); not of gpt"
     )
     coordinates: str = spec(
         "state",
@@ -131,7 +124,7 @@ class ModelConfig:
     positions: int = spec(
         1024, "learned positions of gpt, the most tokens that its sequences can have", low=2
     )
-    lr: float | None = spec(None, "peak learning rate; null: train.lr", above=0.0)
+    lr: float | None = positive(None, "peak learning rate; null: train.lr")
     weight_decay: float | None = spec(
         None, "weight decay of its matrices; null: train.weight_decay", low=0.0
     )
@@ -146,8 +139,8 @@ class ModelConfig:
         choices=RECOMPUTE,
         empty=True,
     )
-    trials: int | None = spec(
-        None, "settings that were tried on the validation split (+sweep=tune); null: unknown", low=1
+    trials: int | None = count(
+        None, "settings that were tried on the validation split (+sweep=tune); null: unknown"
     )
     checkpoint: str | None = spec(
         None, "trained weights (safetensors); null: train, or take them from the cache", path=True

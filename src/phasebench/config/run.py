@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from phasebench.config.fields import spec
+from phasebench.config.fields import positive, spec
 from phasebench.config.model import ModelConfig
 from phasebench.config.training import DataConfig, TrainConfig
 
@@ -24,8 +24,8 @@ class RunOptions:
     retry_failed: bool = spec(True, "of a sweep: run the points again that failed last time")
     rerun: bool = spec(False, "of a sweep: run finished points again too")
     dry_run: bool = spec(False, "of a sweep: list what would run and why; run nothing")
-    job_timeout_s: float | None = spec(
-        None, "of a sweep: seconds a point may take; null: no limit", above=0.0
+    job_timeout_s: float | None = positive(
+        None, "of a sweep: seconds a point may take; null: no limit"
     )
     track: list[str] = spec(
         [], "trackers that the results are also logged with", choices=TRACKERS, empty=True

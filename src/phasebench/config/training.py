@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from phasebench.config.fields import ConfigError, spec
+from phasebench.config.fields import ConfigError, count, positive, spec
 from phasebench.config.model import PRECISIONS
 
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
@@ -36,7 +36,7 @@ class DataConfig:
     )
     hub: str = spec("Salesforce/wikitext", "the data set's repository on the hub")
     revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3", "commit of that repository")
-    timeout_s: float = spec(10.0, "seconds after which a missing network is given up on", above=0.0)
+    timeout_s: float = positive(10.0, "seconds after which a missing network is given up on")
     tokenizer: str = spec(
         "auto", "tokenizer; auto: wordlevel for synthetic, bpe otherwise", choices=TOKENIZERS
     )
@@ -51,14 +51,14 @@ class DataConfig:
 class TrainConfig:
     """The recipe and the budget with which a benchmark that has no checkpoint trains one."""
 
-    steps: int = spec(2000, "optimizer steps", low=1)
-    epochs: float | None = spec(
-        None, "passes over the training split; if given, steps follows from it", above=0.0
+    steps: int = count(2000, "optimizer steps")
+    epochs: float | None = positive(
+        None, "passes over the training split; if given, steps follows from it"
     )
-    batch: int = spec(16, "sequences a step (over all accumulated parts)", low=1)
+    batch: int = count(16, "sequences a step (over all accumulated parts)")
     seq: int = spec(512, "tokens a sequence", low=2)
-    accumulate: int = spec(1, "parts into which a batch is split", low=1)
-    lr: float = spec(1e-3, "peak learning rate of AdamW", above=0.0)
+    accumulate: int = count(1, "parts into which a batch is split")
+    lr: float = positive(1e-3, "peak learning rate of AdamW")
     schedule: str = spec(
         "cosine",
         "learning rate after the warm-up: half a cosine, or wsd: constant, then a short decay, so "
@@ -80,17 +80,13 @@ class TrainConfig:
     )
     beta1: float = spec(0.9, "AdamW's decay of the mean gradient", low=0.0, high=0.9999)
     beta2: float = spec(0.95, "AdamW's decay of the mean squared gradient", low=0.0, high=0.9999)
-    clip: float = spec(
-        1.0, "largest norm of the whole gradient; a larger one is scaled down", above=0.0
-    )
+    clip: float = positive(1.0, "largest norm of the whole gradient; a larger one is scaled down")
     precision: str = spec(
         "bf16", "precision of the matrix products; weights stay in float32", choices=PRECISIONS
     )
-    loss_chunk: int = spec(4096, "tokens whose logits exist at one time", low=1)
-    validate_every: int = spec(250, "steps between two validations", low=1)
-    validate_tokens: int = spec(
-        65536, "tokens of the validation split that are scored each time", low=1
-    )
+    loss_chunk: int = count(4096, "tokens whose logits exist at one time")
+    validate_every: int = count(250, "steps between two validations")
+    validate_tokens: int = count(65536, "tokens of the validation split that are scored each time")
     average: str = spec(
         "off",
         "average of the weights, which is then validated, stored and measured",
@@ -105,10 +101,10 @@ class TrainConfig:
     track_energy: bool = spec(
         False, "record the drift of every layer of Stage 2 at each validation"
     )
-    patience: int | None = spec(
-        None, "validations without improvement before an early stop; null: never", low=1
+    patience: int | None = count(
+        None, "validations without improvement before an early stop; null: never"
     )
-    checkpoint_every: int = spec(250, "steps after which a killed training can go on", low=1)
+    checkpoint_every: int = count(250, "steps after which a killed training can go on")
     compile: bool = spec(
         False, "on a GPU: torch.compile of both stages' blocks, in training only; small steps gain"
     )

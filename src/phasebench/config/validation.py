@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,12 @@ from typing import Any
 from phasebench.config.benches import BENCH_SCHEMAS
 from phasebench.config.fields import ConfigError
 from phasebench.config.run import Config
+
+_BOUNDS = {
+    "low": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "high": ("at most", operator.le),
+}
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -90,9 +97,7 @@ def _convert(value: Any, kind: Any, checks: Mapping[str, Any], key: str) -> Any:
         if not value and not checks.get("empty"):
             raise ConfigError(key, value, "expected at least one entry")
         return [_scalar(entry, typing.get_args(kind)[0], checks, key) for entry in value]
-    if typing.get_origin(kind) is dict:
-        if not isinstance(value, Mapping):
-            raise ConfigError(key, value, "expected a group of keys")
+    if typing.get_origin(kind) is dict and isinstance(value, Mapping):
         return dict(value)
     return _scalar(value, kind, checks, key)
 
@@ -102,7 +107,9 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
     range_ = f"; valid: {valid}" if valid else ""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, typing.get_origin(kind) or kind) or (
+        kind is int and isinstance(value, bool)
+    ):
         problem = f"expected {kind.__name__}, got {type(value).__name__}{range_}"
         raise ConfigError(key, value, problem)
     if isinstance(value, float) and not math.isfinite(value):
@@ -116,11 +123,8 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
     if choices and value not in choices and not str(value).startswith(checks.get("prefix", "\n")):
         problem = f"unknown; choices: {', '.join(choices)}"
         raise ConfigError(key, value, problem, nearest(str(value), choices))
-    low, high, above = (checks.get(name) for name in ("low", "high", "above"))
-    if (
-        (low is not None and value < low)
-        or (high is not None and value > high)
-        or (above is not None and value <= above)
+    if any(
+        not holds(value, checks[name]) for name, (_, holds) in _BOUNDS.items() if name in checks
     ):
         raise ConfigError(key, value, f"out of range{range_}", f"set {key} to {valid}")
     return value
@@ -128,5 +132,4 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
 
 def bounds(checks: Mapping[str, Any]) -> str:
     """Say in words which range a field's checks allow; an empty string where they allow all."""
-    names = {"low": "at least", "above": "above", "high": "at most"}
-    return " and ".join(f"{text} {checks[name]}" for name, text in names.items() if name in checks)
+    return " and ".join(f"{text} {checks[k]}" for k, (text, _) in _BOUNDS.items() if k in checks)
