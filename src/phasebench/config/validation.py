@@ -8,11 +8,11 @@ import math
 import operator
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from phasebench.config.benches import BENCH_SCHEMAS
 from phasebench.config.fields import ConfigError
+from phasebench.config.files import user_path
 from phasebench.config.run import Config
 
 _BOUNDS = {
@@ -115,10 +115,7 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(key, value, f"must be finite{range_}")
     if checks.get("path"):
-        try:
-            Path(value).expanduser()
-        except RuntimeError as error:
-            raise ConfigError(key, value, str(error), "write the path out") from None
+        user_path(value, key)
     choices = checks.get("choices")
     if choices and value not in choices and not str(value).startswith(checks.get("prefix", "\n")):
         problem = f"unknown; choices: {', '.join(choices)}"

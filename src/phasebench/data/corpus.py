@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from phasebench.config import ConfigError, DataConfig
-from phasebench.data.files import content_hash, os_errors, user_path
+from phasebench.config.files import content_hash, os_errors, user_path
 from phasebench.data.hub import HubUnavailable
 from phasebench.data.synthetic import SyntheticSource
 from phasebench.data.text import text_rows

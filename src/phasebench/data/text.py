@@ -6,7 +6,7 @@ import itertools
 import re
 
 from phasebench.config import ConfigError, DataConfig
-from phasebench.data.files import os_errors, user_path
+from phasebench.config.files import os_errors, user_path
 
 FIX = "data.path=FILE, a UTF-8 text file with one row a line"
 

@@ -24,8 +24,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from phasebench.config import ConfigError, DataConfig
+from phasebench.config.files import os_errors
 from phasebench.data import hub
-from phasebench.data.files import os_errors
 from phasebench.results.jsonfile import remove_leftovers, write_atomic
 
 EOS = "<eos>"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from phasebench.config import ConfigError, DataConfig
+from phasebench.config.files import os_errors, user_path
 from phasebench.data import hub
-from phasebench.data.files import os_errors, user_path
 
 SUBSETS = {"wikitext2": "wikitext-2-v1", "wikitext103": "wikitext-103-v1"}
 SPLITS = ("train", "validation", "test")

@@ -9,8 +9,8 @@ import json
 import torch
 
 from phasebench.config import ModelConfig, TrainConfig
+from phasebench.config.files import code_hash
 from phasebench.data import Corpus
-from phasebench.data.files import code_hash
 from phasebench.training.device import device_name
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others

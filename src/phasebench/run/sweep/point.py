@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.config import Config, ConfigError, to_config
-from phasebench.data.files import code_hash, content_hash
+from phasebench.config.files import code_hash, content_hash
 from phasebench.results.file import config_hash
 from phasebench.results.jsonfile import dumps, write_atomic
 

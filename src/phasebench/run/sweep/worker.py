@@ -20,7 +20,7 @@ from typing import Literal
 
 from phasebench.bench.child import child_environment, killed_by
 from phasebench.config import ConfigError
-from phasebench.data.files import code_hash
+from phasebench.config.files import code_hash
 from phasebench.run.sweep.abandon import abandon
 from phasebench.run.sweep.point import Point
 

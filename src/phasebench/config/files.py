@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from phasebench.config import ConfigError
+from phasebench.config.fields import ConfigError
 
 
 def user_path(text: str, key: str) -> Path:
