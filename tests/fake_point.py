@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 from phasebench.config import to_config
 from phasebench.results.file import ResultsFile
 from phasebench.results.gate import BenchResult, Gate
-from phasebench.run.sweep import child
+from phasebench.run.sweep import worker
 from phasebench.run.sweep.point import Point
 
 
@@ -24,7 +23,11 @@ def fault(name: str) -> str:
     return next((what for start, what in faults.items() if name.startswith(start)), "")
 
 
-def execute(point: Point, folder: Path) -> int:
+def run_saved(folder: Path) -> None:
+    worker.run_saved(folder, execute)
+
+
+def execute(point: Point, folder: Path) -> None:
     log(f"start {point.name} {os.getpid()}")
     what = fault(point.name)
     if what == "raise":
@@ -33,16 +36,14 @@ def execute(point: Point, folder: Path) -> int:
         raise MemoryError("no memory on purpose")
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    code = (
-        child._execute(point, folder)
-        if "REAL" in os.environ
-        else fake(point, folder, 60.0 if what else 0.05)
-    )
+    if "REAL" in os.environ:
+        worker.run_job(point, folder)
+    else:
+        fake(point, folder, 60.0 if what else 0.05)
     log(f"done {point.name}")
-    return code
 
 
-def fake(point: Point, folder: Path, seconds: float) -> int:
+def fake(point: Point, folder: Path, seconds: float) -> None:
     """A results.json with one benchmark after the other, as a real job writes it."""
     config = to_config(point.tree)
     results = ResultsFile(
@@ -62,7 +63,6 @@ def fake(point: Point, folder: Path, seconds: float) -> int:
         time.sleep(seconds)
         results.finish(name, BenchResult(gates=[Gate("always", True, 1.0, "> 0")]), seconds)
     results.close()
-    return results.exit_code
 
 
 def log(line: str) -> None:
@@ -70,7 +70,3 @@ def log(line: str) -> None:
     file = os.open(os.environ["LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, f"{line}\n".encode())
     os.close(file)
-
-
-if __name__ == "__main__":
-    sys.exit(child.main(Path(sys.argv[1]), execute, int(sys.argv[2])))

@@ -83,8 +83,9 @@ class Sweep:
 if __name__ == "__main__":
     import runner
 
+    import fake_point
     from phasebench.run import hydra_app as run
-    from phasebench.run.sweep import worker as isolate
+    from phasebench.run.sweep import worker
 
-    isolate.CHILD = [sys.executable, str(ROOT / "tests" / "fake_point.py")]
+    worker.run_saved = fake_point.run_saved
     sys.exit(run.command(runner.job))

@@ -1,86 +1,222 @@
-"""A measurement in a fresh process: the request and the result pass through JSON files."""
+"""Runs functions of this package in fresh processes, which end when this one does, whatever ends it.
+
+A process runs one function after the other, so that a job that measures memory gets one of its
+own, and small jobs share one: starting it takes longer than they do. Arguments and results are
+pickled through a socket. At the socket's end, which is this process' end too, the child is killed
+with all that it has started; so it is after its time limit.
+
+The child is this very program: it gets a safe path (python -P), in which no file of the working
+directory hides a module, and refuses to work if it has imported another phasebench.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 import os
+import pickle
+import queue
 import signal
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import phasebench
+from phasebench.config.files import code_hash
+
+ROOT = Path(phasebench.__file__).parents[1]
+LOOK_S = 1.0  # between two looks at whether a silent process still lives
+END_S = 10.0  # that a process may take to end which has nothing left to do
 
 
 class ChildFailed(Exception):
-    """The process ended without a result, with the reason."""
+    """A job ended without a result.
 
-
-def run_child(
-    command: Sequence[str], request: Mapping[str, Any], timeout_s: float
-) -> dict[str, Any]:
-    """Run `command REQUEST.json RESULT.json` and return the result that it wrote.
-
-    The process finds this same phasebench.  Raises `ChildFailed` if it takes more than timeout_s seconds (it is killed
-    then), is killed, fails, or writes no JSON object.
+    Attributes:
+        kind: Killed (by a signal), TimedOut, Crashed (ended by itself), or the exception's type.
+        message: the reason, in words.
+        trace: the exception's traceback, if there was one.
     """
-    with tempfile.TemporaryDirectory(prefix="phasebench-") as folder:
-        asked, answered = Path(folder, "request.json"), Path(folder, "result.json")
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [*command, str(asked), str(answered)],
-                env=child_environment(),
-                timeout=timeout_s,
-                check=False,
+
+    def __init__(self, kind: str, message: str, trace: str = "") -> None:
+        ended = kind in ("Killed", "TimedOut", "Crashed")
+        super().__init__(message if ended else f"{kind}: {message}")
+        self.kind, self.message, self.trace = kind, message, trace
+
+
+class Child:
+    """A process with a session and process group of its own. Raises OSError if none can start."""
+
+    def __init__(self) -> None:
+        keep_standard_streams()
+        self._began = _surroundings()
+        self._pipe, theirs = Pipe()
+        code = "import sys; from phasebench.bench.child import serve; serve(*sys.argv[1:])"
+        command = [sys.executable, "-P", "-c", code, str(theirs.fileno()), phasebench.__file__]
+        with theirs:
+            self.process = subprocess.Popen(
+                command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
+                env=self._began[-1],
+                start_new_session=True,
+                pass_fds=[theirs.fileno()],
             )
-        except subprocess.TimeoutExpired:
-            raise ChildFailed(f"took more than {timeout_s:g} s and was stopped") from None
-        if done.returncode:
-            raise ChildFailed(killed_by(done.returncode) or _failure(done.returncode, done.stderr))
-        return _result(answered)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it lives and began with the code, directory and environment of now."""
+        return self.process.poll() is None and self._began == _surroundings()
+
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None
+    ) -> Any:
+        """Return function(*arguments), run in the process; function is found by its name there.
+
+        Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
+        """
+        end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            self._pipe.send((function, arguments))
+            while not self._pipe.poll(max(0.0, min(LOOK_S, end - time.monotonic()))):
+                if time.monotonic() >= end:
+                    self.close(kill=True)
+                    raise ChildFailed("TimedOut", f"took more than {timeout_s:g} s and was stopped")
+                # a process that it has forked may hold the socket open
+                if self.process.poll() is not None and not self._pipe.poll():
+                    raise EOFError
+            ended, result = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self.close()
+            raise ChildFailed(*ending(self.process.returncode)) from None
+        except ChildFailed:
+            raise
+        except BaseException:
+            self.close(kill=True)
+            raise
+        if not ended:
+            raise ChildFailed(*result)
+        return result
+
+    def close(self, *, kill: bool = False) -> None:
+        """End it with all that it has started: at once, or by itself if it waits for a job."""
+        if self._pipe.closed:
+            return
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it has ended, or is stuck
+            if not kill:
+                self._pipe.send(None)
+                self.process.wait(END_S)
+        with contextlib.suppress(ProcessLookupError):  # nothing is left of its group
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._pipe.close()
 
 
-def child_environment() -> dict[str, str]:
-    """This process' environment, in which a child finds this same phasebench."""
-    paths = [str(Path(phasebench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+def call(function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None) -> Any:
+    """Return function(*arguments), run in a process of its own. Raises `ChildFailed`, OSError."""
+    child = Child()
+    try:
+        return child.call(function, *arguments, timeout_s=timeout_s)
+    finally:
+        child.close(kill=True)
 
 
-def killed_by(code: int) -> str | None:
-    """What signal ended a process with that return code, in words; None if it ended by itself.
+def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], processes: int) -> list[Any]:
+    """Return function(*job) of each job; that many processes share the jobs.
 
-    >>> killed_by(-15), killed_by(1)
-    ('killed by SIGTERM', None)
+    Raises `ChildFailed` of the first job that failed, OSError.
+    """
+    free: queue.SimpleQueue[Child] = queue.SimpleQueue()
+    children: list[Child] = []
+
+    def one(job: Sequence[Any]) -> Any:
+        child = free.get()
+        try:
+            return child.call(function, *job)
+        finally:
+            free.put(child)
+
+    with ThreadPoolExecutor(processes) as threads:
+        try:
+            for _ in range(processes):
+                children.append(Child())
+                free.put(children[-1])
+            return list(threads.map(one, jobs))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for child in children:
+                child.close(kill=True)
+
+
+def keep_standard_streams() -> None:
+    """Open /dev/null for those of the descriptors 0 to 2 that whoever started us has closed.
+
+    The next file opened would take their place, and get what is printed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this
+
+
+def environment() -> dict[str, str]:
+    """Return this process' environment with a path on which a child finds this phasebench.
+
+    Empty entries of PYTHONPATH, which mean the working directory, are dropped; relative ones name
+    the same folder wherever the child runs.
+    """
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join([str(ROOT), *map(os.path.abspath, paths)])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def _surroundings() -> tuple[str, str, dict[str, str]]:
+    # hydra.job.chdir and hydra.job.env_set change directory and environment from job to job
+    return code_hash(), os.getcwd(), environment()
+
+
+def ending(code: int) -> tuple[str, str]:
+    """Return kind and message of the way in which a process ended that gave no result.
+
+    >>> ending(-15)
+    ('Killed', 'killed by SIGTERM')
     """
     if code >= 0:
-        return None
+        return "Crashed", f"its process ended with exit code {code} and left no results"
     name = signal.Signals(-code).name
     hint = ": the host's memory may have run out" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
+    return "Killed", f"killed by {name}{hint}"
 
 
-def _failure(code: int, stderr: str) -> str:
-    lines = (
-        stderr.strip().splitlines()
-    )  # the last line of a traceback is the error; the others name folders
-    return f"exit code {code}: {lines[-1] if lines else 'nothing on stderr'}"
+def serve(descriptor: str, package: str) -> None:
+    """Run the jobs that come on the socket, until it asks for an end: the child's main program."""
+    keep_standard_streams()
+    if phasebench.__file__ != package:
+        sys.exit(f"phasebench: {phasebench.__file__} was imported instead of {package}")
+    os.set_inheritable(int(descriptor), False)  # its end must be this process' end
+    pipe = Connection(int(descriptor))
+    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
+    def listen() -> None:
+        try:
+            while True:
+                jobs.put(pipe.recv_bytes())
+        except (EOFError, OSError):  # the parent is gone
+            os.killpg(0, signal.SIGKILL)
 
-def _result(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise ChildFailed("ended without a result")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ChildFailed(f"its result is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ChildFailed("its result is not a JSON object")
-    return found
+    threading.Thread(target=listen, daemon=True).start()
+    while job := pickle.loads(jobs.get()):
+        function, arguments = job
+        try:
+            answer = True, function(*arguments)
+        except Exception as error:
+            answer = False, (type(error).__name__, str(error), traceback.format_exc())
+        pipe.send(answer)

@@ -25,6 +25,8 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
     key = getattr(error.__cause__, "full_key", None) or ""
     if isinstance(error, ConfigError):
         return error
+    if isinstance(reason := error.__cause__ or error.__context__, ConfigError):  # of a resolver
+        return reason
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         problem = f"unknown; choices: {', '.join(error.options)}"

@@ -6,6 +6,7 @@ Only the front imports hydra: this module, `phasebench.run.cli` and `phasebench.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -21,6 +22,7 @@ from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, to_config
 from phasebench.config import help as usage
 from phasebench.run.errors import Unread, refuse
 from phasebench.run.gpus import scale_for
+from phasebench.run.lock import locked
 from phasebench.run.overrides import prepare
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
@@ -96,7 +98,11 @@ def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
         )
     from phasebench.run.job import execute  # imports torch, which --help and --cfg must not
 
-    return execute(config, folder, overrides)
+    busy = ConfigError(
+        "hydra.run.dir", folder, "another run works there", "wait for its end, or choose another"
+    )
+    with locked(folder / ".lock", busy):
+        return execute(config, folder, overrides)
 
 
 def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
@@ -111,6 +117,9 @@ def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
         point = Point.load(folder)
         if isinstance(point.config, ConfigError):
             raise point.config
+        if point.config.dry_run:  # of another sweeper, which has no list of what would run
+            print(f"would run: {point.label}", flush=True)
+            return 0
         print(point.label, flush=True)
         run_point(folder, point.config.job_timeout_s)
     except BrokenPipeError:  # whoever read our output has gone, which ends the sweep
@@ -176,5 +185,13 @@ def steps_in(time: float, dt: float) -> int:
 
 
 def sweep_dir(name: str | None, stamp: str) -> str:
-    """The folder of a sweep: one that its name tells, or one that nobody has used."""
-    return f"outputs/{stamp}-sweep" if name is None else f"outputs/sweeps/{name}"
+    """Return the folder of a sweep: one that its name tells, or one that nobody has used.
+
+    Raises `ConfigError` for a name that would lead elsewhere.
+    """
+    if name is None:
+        return f"outputs/{stamp}-sweep"
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        problem = "is not the name of a folder"
+        raise ConfigError("sweep_name", name, problem, "letters, digits and ._+- only")
+    return f"outputs/sweeps/{name}"

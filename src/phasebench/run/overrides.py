@@ -6,6 +6,7 @@ text is text as it was typed: it is quoted before Hydra sees it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ CONF = Path(__file__).parents[1] / "conf"
 RENAMED = {"scale=seed": "scale=spec", "experiment=seed": "experiment=spec"}
 # what `_target_` may name: this package, Hydra's own launchers and sweepers, those of its plugins
 TRUSTED = ("phasebench.", "hydra_plugins.", "hydra._internal.core_plugins.", "logging.")
+CHECKED = 1000  # values of a sweep over one key; more are a range, whose values are alike
 _NODES = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode}
 
 
@@ -91,7 +93,7 @@ def _values(override: Override, several: bool) -> Iterator[Any]:
         fix = f"a list is [{text}]; for a sweep over several values put -m (--multirun) before them"
         raise ConfigError(override.key_or_group, text, "Ambiguous value", fix)
     elif override.is_discrete_sweep() and not isinstance(value, Glob):
-        for entry in override.sweep_iterator():
+        for entry in itertools.islice(override.sweep_iterator(), CHECKED):
             yield entry.text if isinstance(entry, QuotedString) else entry
 
 

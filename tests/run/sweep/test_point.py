@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from phasebench.config import ConfigError, to_config
 from phasebench.results.file import ResultsFile, config_hash
 from phasebench.run.sweep import point as point_module
-from phasebench.run.sweep.abandon import abandon
 from phasebench.run.sweep.ledger import Ledger
 from phasebench.run.sweep.neighbours import check, side_by_side
 from phasebench.run.sweep.point import Point, distinct
 from phasebench.run.sweep.state import State, state, why_run
+from phasebench.run.sweep.worker import abandon
 
 TREE: dict[str, Any] = {"device": "cpu", "bench": {"grad": {}, "vram": {}}}
 
@@ -94,6 +94,7 @@ def test_keys_of_handling_are_no_part_of_what_results_record() -> None:
         "rerun",
         "dry_run",
         "job_timeout_s",
+        "allow_targets",
         "track",
     }
 

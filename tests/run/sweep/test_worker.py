@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import fake_point
 from commands import TINY
 from paths import ROOT
+from phasebench.bench import child
 from phasebench.config import Config
 from phasebench.run import job
-from phasebench.run.sweep import child
-from phasebench.run.sweep import worker as isolate
+from phasebench.run.sweep import worker
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
 from sweeping import Sweep
@@ -88,7 +88,7 @@ def found(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setattr(isolate, "CHILD", [sys.executable, str(ROOT / "tests" / "fake_point.py")])
+    monkeypatch.setattr(worker, "run_saved", fake_point.run_saved)
     monkeypatch.setenv("LOG", str(tmp_path / "log.txt"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / part) for part in ("src", "tests")))
     points = [
@@ -108,45 +108,45 @@ def ran(folders: list[Path]) -> list[str]:
 def test_code_that_changed_since_the_process_began_ends_it(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    isolate.run_point(folders[0], None)
-    isolate.run_point(folders[1], None)
-    monkeypatch.setattr(isolate, "code_hash", lambda: "another")
-    isolate.run_point(folders[2], None)
-    isolate.release()
+    worker.run_point(folders[0], None)
+    worker.run_point(folders[1], None)
+    monkeypatch.setattr(child, "code_hash", lambda: "another")
+    worker.run_point(folders[2], None)
+    worker.release()
     first, second, third = ran(folders)
     assert first == second != third
 
 
 def test_a_process_that_was_killed_while_it_waited_is_replaced(folders: list[Path]) -> None:
-    isolate.run_point(folders[0], None)
-    (waiting,) = isolate._idle
+    worker.run_point(folders[0], None)
+    (waiting,) = worker._idle
     os.kill(waiting.process.pid, signal.SIGKILL)
     waiting.process.wait()
-    isolate.run_point(folders[1], None)
-    isolate.release()
+    worker.run_point(folders[1], None)
+    worker.release()
     assert len(set(ran(folders[:2]))) == 2
 
 
 def test_a_process_that_waits_ends_with_its_pipe(folders: list[Path]) -> None:
-    isolate.run_point(folders[0], None)
-    (waiting,) = isolate._idle
-    isolate.release()
+    worker.run_point(folders[0], None)
+    (waiting,) = worker._idle
+    worker.release()
     assert waiting.process.returncode == 0
-    assert isolate._idle == []
+    assert worker._idle == []
 
 
 @pytest.mark.parametrize("changes", ["directory", "environment"])
 def test_a_process_that_began_elsewhere_is_replaced(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str
 ) -> None:
-    isolate.run_point(folders[0], None)
-    isolate.run_point(folders[1], None)
+    worker.run_point(folders[0], None)
+    worker.run_point(folders[1], None)
     if changes == "directory":  # as hydra.job.chdir does
         monkeypatch.chdir(tmp_path)
     else:  # as hydra.job.env_set does
         monkeypatch.setenv("OF_THIS_JOB", "1")
-    isolate.run_point(folders[2], None)
-    isolate.release()
+    worker.run_point(folders[2], None)
+    worker.release()
     first, second, third = ran(folders)
     assert first == second != third
 
@@ -154,11 +154,11 @@ def test_a_process_that_began_elsewhere_is_replaced(
 def test_a_process_that_does_not_end_by_itself_is_killed(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolate, "_END_S", 0.2)
-    isolate.run_point(folders[0], None)
-    (waiting,) = isolate._idle
+    monkeypatch.setattr(child, "END_S", 0.2)
+    worker.run_point(folders[0], None)
+    (waiting,) = worker._idle
     os.kill(waiting.process.pid, signal.SIGSTOP)
-    isolate.release()
+    worker.release()
     assert waiting.process.returncode == -signal.SIGKILL
     assert ran(folders[:1])
 
@@ -180,7 +180,7 @@ def test_what_earlier_points_compiled_keeps_no_later_one_from_compiling(
     seeds = range(torch._dynamo.config.recompile_limit + 3)
     for seed in seeds:
         tree = {"device": "cpu", "bench": {"ppl": {}}, "seed": seed, "train": {"compile": True}}
-        assert child._execute(Point(tree, ()), tmp_path) == 0
+        worker.run_job(Point(tree, ()), tmp_path)
     assert graphs == list(seeds)
 
 

@@ -1,21 +1,16 @@
 """One arm of the memory benchmark: a model with one gradient method, a forward and a backward pass of one batch.
 
-    python -m phasebench.bench.vram.arm REQUEST.json RESULT.json
-
-measures an arm on a GPU, in a process of its own; `predict` predicts one anywhere.  Weights and tokens are random:
-memory depends on sizes only.
+`measure` measures an arm on a GPU, in a process of its own; `predict` predicts one anywhere.
+Weights and tokens are random: memory depends on sizes only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +21,7 @@ from phasebench.bench.vram.gpus import Gpu
 from phasebench.bench.vram.memory import CudaMeter, NotTold, process_bytes
 from phasebench.bench.vram.meter import StepBytes, measure_step
 from phasebench.bench.vram.predict import predicting
-from phasebench.config import (
-    DropoutConfig,
-    ModelConfig,
-    OdeConfig,
-    TrainConfig,
-    TrainedOdeConfig,
-)
+from phasebench.config import ModelConfig, TrainConfig
 from phasebench.dynamics import as_on_gpu, refused
 from phasebench.models import LanguageModel, build_flow, build_model
 from phasebench.training import scoring as evaluation
@@ -53,14 +42,6 @@ class ArmRequest:
     repeats: int  # measured passes
     device: str  # that is measured
     limit_bytes: int | None = None  # that torch may take of it
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> ArmRequest:
-        """The inverse of `dataclasses.asdict`."""
-        model = values["model"]
-        kinds = {"dropout": DropoutConfig, "ode": OdeConfig, "trained_ode": TrainedOdeConfig}
-        groups = {name: kind(**model[name]) for name, kind in kinds.items()}
-        return ArmRequest(**{**values, "model": ModelConfig(**{**model, **groups})})
 
 
 def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int]:
@@ -174,14 +155,3 @@ def _process(device: torch.device) -> dict[str, Any]:
 def as_json(found: StepBytes) -> dict[str, int]:
     """The bytes of a pass, with those that follow from the others."""
     return dataclasses.asdict(found) | {"peak": found.peak, "transient": found.transient}
-
-
-def main(arguments: list[str]) -> None:
-    """Measure the arm that the file arguments[0] asks for and write the result to the file arguments[1]."""
-    asked, answered = map(Path, arguments)
-    request = ArmRequest.from_json(json.loads(asked.read_text(encoding="utf-8")))
-    answered.write_text(json.dumps(measure(request)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -11,14 +11,13 @@ a gate it is decided; if not, the gate could not be measured.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from typing import Any
 
 import torch
 
-from phasebench.bench.child import ChildFailed, run_child
-from phasebench.bench.vram.arm import ArmRequest, as_json, predict, workspaces
+from phasebench.bench.child import ChildFailed, call
+from phasebench.bench.vram.arm import ArmRequest, as_json, measure, predict, workspaces
 from phasebench.bench.vram.curves import curves
 from phasebench.bench.vram.find import find, findings
 from phasebench.bench.vram.gpus import GPUS, Gpu
@@ -26,8 +25,6 @@ from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, VramConfig
 from phasebench.results.file import BenchResult
-
-ARM_COMMAND = [sys.executable, "-m", "phasebench.bench.vram.arm"]
 
 _NOTES = {
     "weights": "random: memory depends on sizes only",
@@ -70,8 +67,8 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
     known = {name: record["prediction"] for name, record in records.items()}
     result.details["curves"] = curves(requests, known, config, gpu)
     if config.find is not None:
-        command = ARM_COMMAND if device.type == "cuda" else None
-        findings(result, find(requests, known, config, gpu, command), config, workbench.say)
+        fits = find(requests, known, config, gpu, confirm=device.type == "cuda")
+        findings(result, fits, config, workbench.say)
     if device.type != "cuda":
         result.notices.insert(
             0, f"memory is predicted, not measured: no GPU; predicted for {gpu.name}"
@@ -119,7 +116,7 @@ def _arm(name: str, request: ArmRequest, device: torch.device, gpu: Gpu, timeout
     if device.type != "cuda":
         return Arm(name, "predicted", predicted["peak"], {"status": "predicted", **record})
     try:
-        measured = run_child(ARM_COMMAND, dataclasses.asdict(request), timeout_s)
+        measured = call(measure, request, timeout_s=timeout_s)
     except ChildFailed as failure:
         return Arm(name, "measured", None, {"status": "failed", **record}, error=str(failure))
     record = {**measured, **record}

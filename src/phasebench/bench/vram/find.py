@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from phasebench.bench.child import ChildFailed, run_child
+from phasebench.bench.child import ChildFailed, call, each
 from phasebench.bench.environment import usable_cores
 from phasebench.bench.vram.allocator import PredictedOutOfMemory
-from phasebench.bench.vram.arm import ArmRequest, predict
+from phasebench.bench.vram.arm import ArmRequest, measure, predict
 from phasebench.bench.vram.curves import UNITS, at, value
 from phasebench.bench.vram.gpus import Gpu
 from phasebench.config import VramConfig
@@ -70,41 +68,27 @@ def find(
     known: Mapping[str, Mapping[str, int]],
     config: VramConfig,
     gpu: Gpu,
-    command: Sequence[str] | None,
+    *,
+    confirm: bool,
 ) -> dict[str, Found]:
-    """The largest value for each arm, whose predictions at its own value are `known`.
+    """Search each arm's largest value; `known` are the arms' predictions at their own values.
 
-    command: of an arm's process, which measures; None where there is no GPU.
+    The search keeps a processor busy for seconds: so many arms are searched at one time.
     """
-    found = _predicted(requests, known, config, gpu)
+    jobs = [(request, known[name], config, gpu) for name, request in requests.items()]
+    processes = min(usable_cores(), len(jobs))
+    searched = (
+        [search(*job) for job in jobs] if processes < PARALLEL else each(search, jobs, processes)
+    )
+    found = dict(zip(requests, searched, strict=True))
     for name, arm in found.items():
-        if command is None:
+        if not confirm:
             arm.reason = "needs a GPU"
         elif arm.predicted is None:
             arm.reason = "nothing fits by prediction"
         else:
-            _confirm(arm, arm.predicted, requests[name], config, command)
+            _confirm(arm, arm.predicted, requests[name], config)
     return found
-
-
-def _predicted(
-    requests: Mapping[str, ArmRequest],
-    known: Mapping[str, Mapping[str, int]],
-    config: VramConfig,
-    gpu: Gpu,
-) -> dict[str, Found]:
-    """One process a usable core, since a prediction keeps one busy for seconds."""
-    processes = min(usable_cores(), len(requests))
-    if processes < PARALLEL:
-        return {
-            name: search(request, known[name], config, gpu) for name, request in requests.items()
-        }
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        begun = {
-            name: pool.submit(search, request, known[name], config, gpu)
-            for name, request in requests.items()
-        }
-        return {name: result.result() for name, result in begun.items()}
 
 
 def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Found:
@@ -175,16 +159,14 @@ def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
     return low
 
 
-def _confirm(
-    found: Found, k: int, request: ArmRequest, config: VramConfig, command: Sequence[str]
-) -> None:
+def _confirm(found: Found, k: int, request: ArmRequest, config: VramConfig) -> None:
     """Run the value k under the limit, and where it does not fit, smaller ones."""
     axis = str(config.find)
     grid = GRIDS[axis]
     for _ in range(TRIES):
         asked = dataclasses.replace(at(request, axis, k), limit_bytes=_limit(config), repeats=1)
         try:
-            answer = run_child(command, dataclasses.asdict(asked), config.timeout_s)
+            answer = call(measure, asked, timeout_s=config.timeout_s)
         except ChildFailed as failure:
             found.reason = str(failure)
             found.runs.append({"value": k, "status": "failed", "error": str(failure)})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import math
 import os
-import re
 import shlex
 import signal
 import threading
@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,12 +27,16 @@ from phasebench.run import hydra_app as run
 from phasebench.run import tuned
 from phasebench.run.errors import explain, refuse
 from phasebench.run.gpus import gpu_names, has_gpu
+from phasebench.run.lock import locked
 from phasebench.run.overrides import quote
-from phasebench.run.sweep import neighbours
-from phasebench.run.sweep import worker as isolate
-from phasebench.run.sweep.ledger import Ledger, only_one, title
+from phasebench.run.sweep import neighbours, worker
+from phasebench.run.sweep.ledger import Ledger, title
 from phasebench.run.sweep.point import Point, distinct
 from phasebench.run.sweep.state import why_run
+
+MOST = 10_000  # points of a sweep
+LISTED = 10  # points that a dry run looks at, of a grid of more than `LONG`
+LONG = 200
 
 
 class GridSweep:
@@ -62,29 +65,6 @@ class GridSweep:
 
     def run(self, arguments: Sequence[str]) -> None:
         """Run what is due; the sweep's exit code is that of its worst point. Raises `ConfigError` for bad input."""
-        self._check()
-        points = self._points(arguments)
-        if self.how.dry_run:
-            self._show(Ledger(self.folder, points, gpu_names()))
-            return
-        with only_one(self.folder, self.how.sweep_name), _interrupted_by_sigterm():
-            ledger = Ledger(self.folder, points, gpu_names())
-            due, beside = self._begin(ledger)
-            try:
-                self._run(ledger, due, beside)
-            finally:  # also after Ctrl-C
-                isolate.release()
-                self._tell(ledger)
-            print(_report(self.folder, points), flush=True)
-            if self.best:
-                print(tuned.write(self.folder, points, self.best), flush=True)
-
-    def _check(self) -> None:
-        name = self.how.sweep_name
-        if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
-            raise ConfigError(
-                "sweep_name", name, "is not the name of a folder", "letters, digits and ._+- only"
-            )
         if self.config.output is not None:
             raise ConfigError(
                 "output",
@@ -92,33 +72,61 @@ class GridSweep:
                 "every point of a sweep would write there",
                 "leave it out: each point has its results.json in its own folder",
             )
+        points = self._points(arguments)
+        if self.how.dry_run:
+            self._show(Ledger(self.folder, points, gpu_names()))
+            return
+        refusal = ConfigError(
+            "sweep_name",
+            self.how.sweep_name or "null",
+            f"another sweep runs in {self.folder}",
+            "wait for its end, or choose another sweep_name",
+        )
+        with locked(self.folder / ".sweep.lock", refusal), _interrupted_by_sigterm():
+            ledger = Ledger(self.folder, points, gpu_names())
+            due, beside = self._begin(ledger)
+            try:
+                self._run(ledger, due, beside)
+            finally:  # also after Ctrl-C
+                worker.release()
+                self._tell(ledger)
+            print(_report(self.folder, points), flush=True)
+            if self.best:
+                print(tuned.write(self.folder, points, self.best), flush=True)
 
     def _points(self, arguments: Sequence[str]) -> list[Point]:
-        """Compose each point of all runs; Hydra's error in any ends the sweep before it begins."""
-        parser, points = OverridesParser.create(config_loader=self.loader), []
-        for run_words in (shlex.split(line) for line in self.runs):
+        """Compose each point of all runs; of a long sweep's dry run, the first `LISTED`.
+
+        Hydra's errors in any of them end the sweep before it begins. Raises `ConfigError` for more
+        than `MOST` points.
+        """
+        parser, grids = OverridesParser.create(config_loader=self.loader), []
+        for run_words in map(shlex.split, self.runs):
             words = [*(f"{key}={value}" for key, value in self.params.items()), *run_words]
             axes = {
                 override.get_key_element(): _values(override)
                 for override in parser.parse_overrides([*words, *arguments])
             }
             own = {word.partition("=")[0] for word in run_words}
-            swept = {key for key, values in axes.items() if len(values) > 1 or key in own}
-            for choice in itertools.product(*axes.values()):
-                chosen = tuple(word for key, word in zip(axes, choice, strict=True) if key in swept)
-                points.append(Point(self._tree(choice), tuple(choice), chosen))
-        found = distinct(points, self.folder)
-        if len(found) < len(points):
-            print(
-                f"sweep: {len(points) - len(found)} points have the configuration of another, and are left out"
-            )
-        return found
-
-    def _tree(self, overrides: Sequence[str]) -> dict[str, Any]:
-        composed = self.loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(composed):
-            del composed["hydra"]
-        return run.chosen(composed, overrides)
+            swept = [len(values) > 1 or key in own for key, values in axes.items()]
+            grids.append((axes.values(), swept))
+        self.size = sum(math.prod(map(len, axes)) for axes, _ in grids)
+        if self.size > MOST and not self.how.dry_run:
+            problem = f"this grid has {self.size:,} points or more; a sweep has at most {MOST:,}"
+            raise ConfigError("", "", problem, "sweep over fewer values")
+        looked_at = LISTED if self.how.dry_run and self.size > LONG else None
+        choices = ((c, swept) for axes, swept in grids for c in itertools.product(*axes))
+        points = []
+        for choice, swept in itertools.islice(choices, looked_at):
+            composed = self.loader.load_sweep_config(self.config, list(choice))
+            with open_dict(composed):
+                del composed["hydra"]
+            chosen = tuple(itertools.compress(choice, swept))
+            points.append(Point(run.chosen(composed, choice), choice, chosen))
+        kept = distinct(points, self.folder)
+        if repeated := len(points) - len(kept):
+            print(f"sweep: {repeated} points have the configuration of another, and are left out")
+        return kept
 
     def _due(self, ledger: Ledger) -> Iterator[tuple[Point, str]]:
         """The points to run, and why."""
@@ -141,6 +149,9 @@ class GridSweep:
             )
             refused = isinstance(point.config, ConfigError)
             print(f"  {title(point)}: {f'cannot run: {found.reason}' if refused else what}")
+        if self.size > LONG:
+            more = "or more " if self.size > MOST else ""
+            print(f"  ... the first {LISTED} of {self.size:,} {more}points were looked at")
         run.ended(2 if any(isinstance(point.config, ConfigError) for point in ledger.points) else 0)
 
     def _begin(self, ledger: Ledger) -> tuple[list[Point], int]:
@@ -238,16 +249,15 @@ def _tell_error(error: Exception) -> None:
 
 
 def _values(override: Override) -> list[str]:
+    """Return the override with each of its values, of which there may be one more than `MOST`."""
+    key = override.get_key_element()
     if not override.is_sweep_override():
         return [str(override.input_line)]
     if not override.is_discrete_sweep():
-        raise ConfigError(
-            override.get_key_element(),
-            override.input_line,
-            "is no list of values",
-            "list them: KEY=1,2,3 or KEY=range(1,4)",
-        )
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        fix = "list them: KEY=1,2,3 or KEY=range(1,4)"
+        raise ConfigError(key, override.input_line, "is no list of values", fix)
+    values = itertools.islice(override.sweep_string_iterator(), MOST + 1)
+    return [f"{key}={value}" for value in values]
 
 
 @contextmanager

@@ -5,42 +5,17 @@ from __future__ import annotations
 import collections
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from phasebench.config import ConfigError
 from phasebench.results.file import load
 from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import State, state
 
 FILE = "sweep.json"
-LOCK = ".sweep.lock"
-
-
-@contextmanager
-def only_one(folder: Path, name: str | None) -> Iterator[None]:
-    """Hold the sweep's folder. Raises `ConfigError` while another sweep runs in it, or if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(
-            "sweep_name",
-            name or "null",
-            f"another sweep runs in {folder}",
-            "wait for its end, or choose another sweep_name",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Ledger:

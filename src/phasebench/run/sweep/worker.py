@@ -1,166 +1,140 @@
-"""Runs points in processes of their own, which end when this one does, whatever ends this one.
+"""Runs points in processes of their own, and ends the results.json of those that could not.
 
-The points of a sweep that may share a process follow each other in one, as long as they end well: starting it and
+Points that may share a process follow each other in one, as long as they end well: starting it and
 reading the text take longer than a small measurement.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
-import os
-import select
-import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from phasebench.bench.child import child_environment, killed_by
-from phasebench.config import ConfigError
-from phasebench.config.files import code_hash
-from phasebench.run.sweep.abandon import abandon
+from phasebench.bench.child import Child, ChildFailed
+from phasebench.config import ConfigError, to_config
+from phasebench.results.file import ResultsFile, load
+from phasebench.results.gate import SEED_KEYS, exit_code, failed
+from phasebench.results.jsonfile import dumps, write_atomic
+from phasebench.run.lock import locked
 from phasebench.run.sweep.point import Point
+from phasebench.run.sweep.state import state
 
-CHILD = [
-    sys.executable,
-    "-m",
-    "phasebench.run.sweep.child",
-]  # is given the first point's folder, and where to say ready
-_LOOK_S = 1.0  # between two looks at whether a silent process still lives
-_END_S = 10.0  # that a process may take to end which has nothing left to do
-
-
-class _Child:
-    """A process that runs points, with a group of its own.
-
-    Its standard input is a pipe: a line on it is the folder of its next point, and its end tells that this process has
-    gone. It says on another pipe that it waits for a next point; most end instead.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.code, self.place = (
-            code_hash(),
-            _place(),
-        )  # of the modules that it imports; where it runs
-        self.ready, theirs = os.pipe()
-        try:
-            self.process = subprocess.Popen(
-                [*CHILD, str(folder), str(theirs)],
-                stdin=subprocess.PIPE,
-                env=child_environment(),
-                start_new_session=True,
-                pass_fds=[theirs],
-            )
-        except BaseException:
-            os.close(self.ready)
-            raise
-        finally:
-            os.close(theirs)
-
-    def send(self, folder: Path) -> None:
-        """Have it run another point. Raises OSError if it has ended meanwhile."""
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(str(folder)).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def wait(self, timeout_s: float | None) -> Literal["ready", "ended", "late"]:
-        """Wait until it waits for another point, has ended, or timeout_s seconds are over."""
-        end = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
-        while (left := end - time.monotonic()) > 0:
-            heard, _, _ = select.select([self.ready], [], [], min(left, _LOOK_S))
-            if heard and os.read(self.ready, 1):
-                return "ready"
-            if heard or self.process.poll() is not None:
-                self.process.wait()
-                return "ended"
-        return "late"
-
-    def close(self, *, kill: bool = False) -> None:
-        """End it: at once with all that it started, or by itself if it waits for a point."""
-        if kill:
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-                os.killpg(self.process.pid, signal.SIGKILL)
-        os.close(self.ready)
-        assert self.process.stdin
-        with contextlib.suppress(OSError):  # of what it did not read
-            self.process.stdin.close()
-        try:
-            self.process.wait(_END_S)
-        except subprocess.TimeoutExpired:  # stopped, or stuck on its way out
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-_idle: list[_Child] = []  # the one that waits for a point, if any
+Execute = Callable[[Point, Path], Any]
+_idle: list[Child] = []  # the process that waits for a point, if any
 
 
 def run_point(folder: Path, timeout_s: float | None) -> None:
-    """Run the point that was saved in a folder; its results.json then says how it ended, also if it was killed.
+    """Run the point that was saved in a folder; its results.json then says how it ended.
 
     The process is killed after timeout_s seconds and when this function is left by an exception.
     Raises OSError where no process can be started.
     """
-    child = _given(folder) or _Child(folder)
+    point = Point.load(folder)
+    child = _idle.pop() if _idle else None
+    if child and not (point.may_share and child.is_fresh):
+        child.close()
+        child = None
+    child = child or Child()
     try:
-        ending = child.wait(timeout_s)
-    except BaseException:
-        child.close(kill=True)
-        raise
-    if ending == "ready":
+        child.call(run_saved, folder, timeout_s=timeout_s)
+    except ChildFailed as failure:
+        _record(folder, point, failure)
+    if point.may_share and state(folder, point).status == "ok":
         _idle.append(child)
-        return
-    child.close(kill=ending == "late")
-    if ending == "late":
-        _record(folder, "TimedOut", f"took more than {timeout_s:g} s and was stopped")
     else:
-        _record(folder, *_ending(child.process.returncode))
+        child.close()
 
 
+@atexit.register
 def release() -> None:
     """End the process that waits for another point, if there is one."""
     while _idle:
         _idle.pop().close()
 
 
-atexit.register(release)
+def run_saved(folder: Path, execute: Execute | None = None) -> None:
+    """Run the folder's point in this process, unless another process has finished it meanwhile.
+
+    A job of an earlier sweep that still runs, as a cluster's does after the sweep was killed, is
+    waited for. Raises what the job raises.
+    """
+    point = Point.load(folder)
+    waiting = f"{folder.name}: another process runs this point; waiting for it"
+    with locked(folder / ".lock", waiting=waiting):
+        if state(folder, point).status == "ok" and not point.rerun:
+            print(f"{point.name}: another process has finished it", flush=True)
+        else:
+            (execute or run_job)(point, folder)
 
 
-def _given(folder: Path) -> _Child | None:
-    """The waiting process, with the point's folder, if it may run the point and began as a new one would."""
-    child = _idle.pop() if _idle else None
-    if child is None:
-        return None
+def run_job(point: Point, folder: Path) -> None:
+    """Run the point's benchmarks. Raises `ConfigError`."""
+    from phasebench.run.job import execute  # imports torch
+
+    config = to_config(point.tree)
+    if config.train.compile:
+        import torch
+
+        # what earlier points compiled counts towards a limit, beyond which torch runs eagerly
+        torch.compiler.reset()
+    execute(config, folder, list(point.overrides), point=point.facts())
+
+
+def _record(folder: Path, point: Point, failure: ChildFailed) -> None:
+    """Tell and record how a job failed; if the disk is full, say so and leave it unfinished."""
+    if failure.trace:
+        known = failure.kind == ConfigError.__name__
+        text = f"phasebench: {failure.message}\n" if known else failure.trace
+        print(text, end="", file=sys.stderr)
     try:
-        if (child.code, child.place) == (code_hash(), _place()) and Point.load(folder).may_share:
-            child.send(folder)
-            return child
-    except OSError:  # it was killed while it waited
-        pass
-    child.close()
-    return None
-
-
-def _place() -> tuple[str, dict[str, str]]:
-    """Working directory and environment, which hydra.job.chdir and hydra.job.env_set change from job to job."""
-    return os.getcwd(), child_environment()
-
-
-def _ending(code: int) -> tuple[str, str]:
-    """Type and message of the error with which a job ended that left no verdict."""
-    if killed := killed_by(code):
-        return "Killed", killed
-    return "Crashed", f"its process ended with exit code {code} and left no results"
-
-
-def _record(folder: Path, kind: str, message: str) -> None:
-    """As far as it can be: a disk that is full leaves the point unfinished, and the other points go on."""
-    try:
-        abandon(folder, Point.load(folder), kind, message)
+        abandon(folder, point, failure.kind, failure.message)
     except (OSError, ConfigError) as error:
-        print(
-            f"phasebench: {folder}: {kind}: {message}; that cannot be recorded: {error}",
-            file=sys.stderr,
-        )
+        print(f"phasebench: {folder}: {failure}; not recorded: {error}", file=sys.stderr)
+
+
+def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
+    """End the results.json of a job that could not: killed, out of time, dead at its first line.
+
+    `kind` is that of the error (see `phasebench.run.sweep.state.ENDINGS`). What was measured
+    stays, and so does a results.json of this job that has ended. Raises OSError or `ConfigError`
+    where nothing can be written.
+    """
+    path = folder / "results.json"
+    try:
+        begun = load(path)["point"]["identity"] == point.identity
+    except (OSError, ValueError, KeyError, TypeError):
+        begun = False
+    if not begun:
+        _begin(path, point)
+    results = load(path)
+    if results["status"] != "running":
+        return
+    reasons: dict[str, str] = results["null_reasons"]
+    for name, bench in results["benches"].items():
+        if bench["status"] in ("pending", "running"):
+            results["benches"][name] = failed(kind, message, None, None)
+            why = f"bench {name} failed: {kind}: {message}"
+            reasons |= dict.fromkeys(SEED_KEYS.get(name, ()), why)
+    reasons.pop("all_pass", None)
+    whole = all(bench["status"] == "ok" for bench in results["benches"].values())
+    results |= {"status": "ok" if whole else "failed", "all_pass": exit_code(results) == 0}
+    write_atomic(path, dumps(results) + "\n")
+
+
+def _begin(path: Path, point: Point) -> None:
+    """Write a results.json in which every bench is still to come."""
+    config = to_config(point.tree)
+    ResultsFile(
+        path,
+        benchmark_name=config.benchmark_name,
+        device=config.device,
+        seed=config.seed,
+        config=config.recorded(),
+        overrides=point.overrides,
+        environment={"null_reasons": {"environment": "the job ended before it was known"}},
+        conditions=[],
+        benches=list(config.bench),
+        point=point.facts(),
+    )

@@ -1,0 +1,61 @@
+"""What children are asked to do in tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def leave() -> None:
+    sys.exit(3)
+
+
+def raises() -> None:
+    raise RuntimeError("no cuBLAS")
+
+
+def no_memory() -> None:
+    raise MemoryError("10 GB")
+
+
+def starts_another(pids: Path | str) -> None:
+    """Start a process, say both ids in a file, and wait."""
+    other = subprocess.Popen(["sleep", "60"])
+    Path(f"{pids}.new").write_text(f"{os.getpid()} {other.pid}")
+    Path(f"{pids}.new").rename(pids)
+    time.sleep(60)
+
+
+def prints() -> str:
+    """Print, and tell what the standard descriptors are."""
+    print("printed")
+    return " ".join(os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in range(3))
+
+
+def planned(request: Any) -> Any:
+    """Stand for an arm's process: do what PLAN says for the request's gradient method."""
+    plan = json.loads(os.environ["PLAN"])
+    action = plan[request.model.ode.gradient]
+    if request.limit_bytes is not None:
+        action = plan["limited"][str(request.seq)]
+    if action == "kill":
+        kill()
+    if action == "hang":
+        time.sleep(60)
+    if action == "raise":
+        raise ValueError("broken arm")
+    return action
