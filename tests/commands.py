@@ -36,6 +36,14 @@ TINY = [
 ]
 TINY_PPL = "bench.ppl.baseline.dim=8 bench.ppl.baseline.blocks=1 bench.ppl.baseline.heads=2 bench.ppl.baseline.hidden=4"
 TINY_ENERGY = "bench.energy.batch=1 bench.energy.seq=16 bench.energy.steps=10"
+TINY_GRAD = (
+    "bench.grad.tokens=4 bench.grad.steps=[1,2] bench.grad.stiffness=[1] "
+    "bench.grad.integrators=[leapfrog] bench.grad.precisions=[fp32]"
+)
+TINY_SPEED = (
+    "bench.speed.batch=1 bench.speed.seq=16 bench.speed.vocab=50 bench.speed.repeats=1 "
+    "bench.speed.warmup=0 bench.speed.methods=[adjoint_exact,backprop]"
+)
 TINY_VRAM = "bench.vram.vocab=50 bench.vram.curve_steps=[] bench.vram.curve_seq=[]"
 
 

@@ -13,15 +13,27 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from commands import TINY, TINY_ENERGY, TINY_PPL, TINY_VRAM, Command, refuses
+from commands import (
+    TINY,
+    TINY_ENERGY,
+    TINY_GRAD,
+    TINY_PPL,
+    TINY_SPEED,
+    TINY_VRAM,
+    Command,
+    refuses,
+)
 from paths import ROOT
 
 sys.path.insert(0, str(ROOT))
 
 
-def test_all_of_it(command: Command) -> None:
-    first = command("bench=all", *TINY, TINY_PPL, TINY_ENERGY, TINY_VRAM)
+def test_all_of_it(command: Command, tmp_path: Path) -> None:
+    words = [*TINY, TINY_PPL, TINY_ENERGY]
+    others = [TINY_VRAM, "bench.vram.seq=64", TINY_GRAD, TINY_SPEED]
+    first = command("bench=all", *words, *others, "output=copy/here.json")
     (results,) = first.results
+    assert json.loads((tmp_path / "copy" / "here.json").read_text()) == results
     assert results["status"] == "ok"
     assert results["comparable"] is False
     assert first.code == (0 if results["all_pass"] else 1)
@@ -31,30 +43,12 @@ def test_all_of_it(command: Command) -> None:
         min(results["vram_symplectic_gb"], results["vram_full_backprop_gb"]) > 0
     )  # mostly workspace
     assert "trained" in {results["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"]}
-    again = command("bench=all", *TINY, TINY_PPL, TINY_ENERGY, TINY_VRAM)
+    again = command("bench=[ppl,energy]", *words)
     assert (
         again.results[0]["benches"]["ppl"]["details"]["candidate"]["weights"]["origin"] == "cache"
     )
     assert again.results[0]["stage2_ppl"] == results["stage2_ppl"]
     assert again.results[0]["max_drift"] == results["max_drift"]
-
-
-def test_a_list_of_benchmarks_and_a_copy(command: Command, tmp_path: Path) -> None:
-    outcome = command("bench=[ppl,energy]", *TINY, TINY_PPL, TINY_ENERGY, "output=copy/here.json")
-    (written,) = outcome.results
-    copied = json.loads((tmp_path / "copy" / "here.json").read_text())
-    assert copied == written
-    assert list(copied["benches"]) == ["ppl", "energy"]
-    assert copied["vram_pass"] is None
-    assert "not asked for" in copied["null_reasons"]["vram_pass"]
-
-
-def test_multirun_writes_one_file_a_point(command: Command) -> None:
-    outcome = command(
-        "-m", "bench=energy", *TINY, TINY_ENERGY, "model.ode.steps=2", "bench.energy.dt=0.05,0.1"
-    )
-    assert {r["config"]["bench"]["energy"]["dt"] for r in outcome.results} == {0.05, 0.1}
-    assert outcome.code == max(0 if r["all_pass"] else 1 for r in outcome.results)
 
 
 def test_a_bad_point_of_a_multirun_leaves_the_others(command: Command) -> None:
@@ -77,8 +71,11 @@ def test_a_benchmark_that_raises_leaves_the_others(
     (results,) = outcome.results
     assert outcome.code == 2
     assert results["benches"]["ppl"]["error"]["message"] == "broken on purpose"
+    assert list(results["benches"]) == ["ppl", "energy"]
     assert results["benches"]["energy"]["status"] == "ok"
     assert results["all_pass"] is False
+    assert results["vram_pass"] is None
+    assert "not asked for" in results["null_reasons"]["vram_pass"]
     assert results["max_drift"] is not None
 
 
@@ -98,23 +95,11 @@ def test_a_failed_gate_is_exit_code_1(command: Command) -> None:
             ["bench.vram.sqe=1024", "unknown key", "did you mean 'seq'"],
         ),
         (
-            "bench=vram +bench.vram.sqe=1024",
-            ["bench.vram.sqe=1024", "unknown key", "did you mean 'seq'"],
-        ),
-        (
             "bench=ppl bench.vram.seq=8",
             ["bench.vram.seq=8", "not part of this run", "bench=[ppl,vram]"],
         ),
-        ("bench=vram bench.vram.seq=many", ["bench.vram.seq=many", "Integer"]),
-        ("bench=vram nonsense=1", ["nonsense=1", "unknown key", "device"]),
-        ("bench=vram model.ode.stpes=3", ["model.ode.stpes=3", "did you mean 'steps'"]),
-        ("model=stage3", ["model=stage3", "gpt, stage1, stage2", "did you mean"]),
-        ("bench=sped", ["bench=sped", "energy, grad, ppl, speed, vram", "did you mean 'speed'"]),
-        ("bench=vram bench.vram.seq=[", ["cannot be composed"]),
-        ("bench=vram bench.vram.seq=8,16", ["Ambiguous value", "put -m"]),
         ("bench=vram scale.model.dim=8 device=cpu", ["scale.model", "model.dim", "scale=laptop"]),
         ("bench=null", ["bench"]),
-        ("-m sweep=ode", ["sweep=ode", "a plus", "+sweep=ode"]),
         ("+sweep=ode device=cpu", ["sweep_name", "single run", "put -m"]),
         ("bench=vram device=cpu dry_run=true", ["sweep_name", "put -m"]),
         ("bench=vram device=cpu track=[mflow]", ["track=mflow", "did you mean 'mlflow'"]),
@@ -263,7 +248,7 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
         *TINY,
         *TINY_ENERGY.split(),
         "bench=energy",
-        "train.steps=1500",
+        "train.steps=800",
         "train.checkpoint_every=20",
         "train.validate_every=100000",
         "model.ode.steps=1",
