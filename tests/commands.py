@@ -34,7 +34,10 @@ TINY = [
     "train.warmup=1",
     "train.checkpoint_every=2",
 ]
-TINY_PPL = "bench.ppl.baseline.dim=8 bench.ppl.baseline.blocks=1 bench.ppl.baseline.heads=2 bench.ppl.baseline.hidden=4"
+TINY_PPL = (
+    "bench.ppl.baseline.dim=8 bench.ppl.baseline.blocks=1 bench.ppl.baseline.heads=2 "
+    "bench.ppl.baseline.hidden=4"
+)
 TINY_ENERGY = "bench.energy.batch=1 bench.energy.seq=16 bench.energy.steps=10"
 TINY_GRAD = (
     "bench.grad.tokens=4 bench.grad.steps=[1,2] bench.grad.stiffness=[1] "
@@ -88,11 +91,13 @@ def refuses(outcome: Outcome, *parts: str) -> None:
     assert [part for part in parts if part not in outcome.err] == []
 
 
-# only sizes: the regularisation, the averages, the seeds, the gates and the comparison are the recipe's own
+# only sizes: regularisation, averages, seeds, gates and the comparison are the recipe's own
 SMALL = (
-    "device=cpu data=synthetic data.tokenizer={tokenizer} data.vocab_size=300 data.synthetic.rows=60 "
+    "device=cpu data=synthetic data.tokenizer={tokenizer} data.vocab_size=300 "
+    "data.synthetic.rows=60 "
     "scale.model.dim=8 scale.model.blocks=1 scale.model.heads=2 "
     "scale.model.hidden_stage1=16 scale.model.hidden_stage2=32 scale.model.hidden_gpt=32 "
-    "train.epochs=0.3 train.batch=4 train.seq=16 train.warmup=2 train.precision=fp32 train.checkpoint_every=4 "
+    "train.epochs=0.3 train.batch=4 train.seq=16 train.warmup=2 train.precision=fp32 "
+    "train.checkpoint_every=4 "
     "train.validate_every=5 train.validate_tokens=64"
 )

@@ -77,7 +77,7 @@ def models(config: Config) -> list[ModelConfig]:
 
 
 def command(file: Path) -> str:
-    """What follows `python runner.py` at the top of a file; that line comes first, or after the package's."""
+    """What follows `python runner.py` in a file's first line, or the one after its package."""
     first, second, *_ = file.read_text().splitlines()
     found = COMMAND.fullmatch(second if first.startswith("# @package ") else first)
     assert found, f"{file.relative_to(ROOT)} does not begin with the command that uses it"
@@ -85,7 +85,7 @@ def command(file: Path) -> str:
 
 
 def points(words: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job that a command starts: one, or with -m the product of its sweeps."""
+    """The overrides of each job of a command: one, or with -m the product of its sweeps."""
     multirun = [word for word in words if word in ("-m", "--multirun")]
     overrides = OverridesParser.create().parse_overrides(
         [word for word in words if word not in multirun]
@@ -272,7 +272,8 @@ def test_an_experiment_wins_over_groups_and_the_command_line_over_it(tmp_path: P
     study.parent.mkdir()
     study.write_text(
         "# @package _global_\n"
-        "defaults:\n  - override /scale: spec\n  - override /model: stage1\n  - override /bench: energy\n  - _self_\n"
+        "defaults:\n  - override /scale: spec\n  - override /model: stage1\n"
+        "  - override /bench: energy\n  - _self_\n"
         "seed: 6\ntrain: {steps: 41, warmup: 5}\nbench: {energy: {dt: 0.25}}\n"
     )
     words = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=study")

@@ -1,4 +1,4 @@
-"""The recipes of conf/experiment, from the command to results.json, at a size that a test can pay."""
+"""The recipes of conf/experiment, from the command to results.json, at a small size."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ import runner
 
 PPL = "bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
 ENERGY = "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
-COMPARISON = "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] bench.energy.precisions=[fp64]"
+COMPARISON = (
+    "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] "
+    "bench.energy.precisions=[fp64]"
+)
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs an experiment at a small size in a folder of its own; returns the exit code and the results."""
+    """Run an experiment at a small size in a folder of its own; returns exit code and results."""
     monkeypatch.chdir(tmp_path)
 
     def call(name: str, *words: str) -> tuple[int, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""phasebench's command: compose the configuration of conf/, run the benchmarks it asks for, judge."""
+"""phasebench's command: compose the configuration of conf/, run its benchmarks, judge."""
 
 from __future__ import annotations
 
@@ -19,5 +19,8 @@ def job(tree: DictConfig) -> None:
 
 
 def main() -> int:
-    """The command; its exit code is 0 if every gate passed, 1 if one failed, 2 if something was not measured."""
+    """Run the command; returns its exit code.
+
+    0: every gate passed. 1: a gate failed. 2: something was not measured.
+    """
     return run.command(job)

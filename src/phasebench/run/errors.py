@@ -1,4 +1,4 @@
-"""What a user can act on in an error, in one message; the exit code of input that is refused is 2."""
+"""What a user can act on in an error, in one message; refused input has exit code 2."""
 
 from __future__ import annotations
 

@@ -40,12 +40,14 @@ _exit_codes: list[int] = []  # one a job of this process; hydra.main itself retu
 
 
 def command(entry: Callable[[], None]) -> int:
-    """Run Hydra's entry point; the exit code is the worst of its jobs' (0 passed, 1 a gate failed, 2 not measured).
+    """Run Hydra's entry point; returns the worst exit code of its jobs.
 
-    Hydra would print a traceback and exit with 1; here its errors become one message and exit code 2.
+    0: passed, 1: a gate failed, 2: not measured. Hydra would print a traceback and exit with 1;
+    here its errors become one message and exit code 2.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
-    # torch's threads wait for each other by spinning; beside a busy neighbour that starves the one they wait for
+    # torch's threads wait for each other by spinning, which beside a busy neighbour starves the one
+    # that they wait for
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     _register()
     try:
@@ -66,7 +68,7 @@ def command(entry: Callable[[], None]) -> int:
 
 
 def job(tree: DictConfig) -> None:
-    """One run: check the composed configuration, run its benchmarks, write results.json, remember the exit code.
+    """Run what a composed configuration asks for and remember the exit code.
 
     A point of a sweep runs in a process of its own.
     """
@@ -106,7 +108,7 @@ def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
 
 
 def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
-    """A point of a sweep. phasebench's sweeper has left it in its folder; any other of Hydra's sweepers has not."""
+    """Run a point of a sweep, which phasebench's own sweeper has left in its folder."""
     try:
         if HydraConfig.get().sweeper["_target_"] != SWEEPER["_target_"]:
             Point(
@@ -130,9 +132,9 @@ def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
 
 
 def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """The composed configuration as plain values, without those that a preset has for benches of other runs.
+    """Return the composed configuration as plain values, without those of benches that nobody chose.
 
-    With bench=ppl, say, an experiment's values for bench.energy have no schema below them: nobody chose that bench.
+    With bench=ppl, say, an experiment's values for bench.energy have no schema below them.
     """
     values: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
     for name in [name for name in values["bench"] or {} if name in BENCH_SCHEMAS]:
@@ -160,7 +162,7 @@ def _register() -> None:
 
 
 def _usage(part: str, *, _root_: DictConfig) -> str:
-    """A part of ``--help``: its groups or its keys. A dollar sign would mean something to Hydra's template."""
+    """Return a part of ``--help``, its groups or its keys; Hydra's template takes $ for its own."""
     if part == "groups":
         sources = [
             source for source in _root_.hydra.runtime.config_sources if source.schema == "file"
@@ -173,7 +175,7 @@ def _usage(part: str, *, _root_: DictConfig) -> str:
 
 
 def steps_in(time: float, dt: float) -> int:
-    """The number of steps of size dt that last that time. Raises ValueError where dt does not divide it.
+    """Return how many steps of size dt last that time. Raises ValueError where dt does not divide it.
 
     >>> steps_in(1.0, 0.2)
     5

@@ -22,7 +22,8 @@ from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile
 
-# name -> module with check(workbench, config), which raises ConfigError, and run(workbench, config) -> BenchResult
+# name -> module with check(workbench, config), which raises ConfigError, and
+# run(workbench, config) -> BenchResult
 BENCHES = {
     "ppl": "phasebench.bench.ppl.bench",
     "energy": "phasebench.bench.energy.bench",
@@ -41,8 +42,8 @@ def execute(
 ) -> int:
     """Run the benchmarks, write out/results.json after each, print the table; returns the exit code.
 
-    `point`: which point of a sweep this is (`phasebench.run.sweep.point.Point.facts`), if it is one.
-    Raises `ConfigError` for input that cannot be used; results.json then says why, and nothing is measured.
+    `point`: which point of a sweep this is (`phasebench.run.sweep.point.Point.facts`), if any.
+    Raises `ConfigError` for input that cannot be used; results.json then says why.
     A benchmark that raises is recorded as failed, and the others go on.
     """
     console = console or Console()
@@ -115,7 +116,7 @@ def _show_notices() -> None:
 
 
 def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console) -> bool:
-    """Log the results with a tracker; one that fails, as without a network, takes no result along."""
+    """Log the results with a tracker; one that fails (no network, say) leaves them whole."""
     try:
         place = track.log(results, folder, name)
     except Exception:
@@ -131,8 +132,8 @@ def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console
 def _beside(point: Mapping[str, Any]) -> list[str]:
     """What a reader must know of a measurement that other jobs of its sweep may have disturbed."""
     jobs = point.get("side_by_side", 1)
-    text = f"up to {jobs} jobs of the sweep ran at one time on this machine: durations and tokens/s are not comparable"
-    return [text] if jobs > 1 else []
+    text = f"up to {jobs} jobs of the sweep ran at one time on this machine: "
+    return [text + "durations and tokens/s are not comparable"] if jobs > 1 else []
 
 
 def _measure(name: str, workbench: Workbench, results: ResultsFile, notices: list[str]) -> None:
