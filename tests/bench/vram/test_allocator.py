@@ -8,14 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.bench.vram.allocator import BLOCK, Caching, Exact, PredictedOutOfMemory, rounded
+from phasebench.bench.vram.allocator import (
+    BLOCK,
+    CachingAllocator,
+    ExactAllocator,
+    PredictedOutOfMemory,
+    rounded,
+)
 
 MIB = 2**20
 
 
 def test_sizes_are_rounded_to_blocks() -> None:
     assert [rounded(n) for n in (1, 512, 513, 1024)] == [512, 512, 1024, 1024]
-    memory = Exact()
+    memory = ExactAllocator()
     memory.malloc(0)
     block = memory.malloc(700)
     assert memory.allocated == 1024
@@ -40,13 +46,13 @@ def test_sizes_are_rounded_to_blocks() -> None:
     ],
 )
 def test_segments(size: int, allocated: int, reserved: int) -> None:
-    memory = Caching()
+    memory = CachingAllocator()
     memory.malloc(size)
     assert (memory.allocated, memory.reserved) == (allocated, reserved)
 
 
 def test_the_smallest_free_block_that_fits_is_cut_and_neighbours_are_merged() -> None:
-    memory = Caching()
+    memory = CachingAllocator()
     large, small = memory.malloc(40 * MIB), memory.malloc(20 * MIB)
     memory.free(large)
     memory.free(small)
@@ -62,7 +68,7 @@ def test_the_smallest_free_block_that_fits_is_cut_and_neighbours_are_merged() ->
 
 
 def test_a_limit_first_gives_back_what_is_free() -> None:
-    memory = Caching(limit=100 * MIB)
+    memory = CachingAllocator(limit=100 * MIB)
     first = memory.malloc(60 * MIB)
     memory.free(first)
     memory.malloc(70 * MIB)
@@ -72,7 +78,7 @@ def test_a_limit_first_gives_back_what_is_free() -> None:
 
 
 def test_a_segment_in_use_cannot_be_given_back() -> None:
-    memory = Caching(limit=100 * MIB)
+    memory = CachingAllocator(limit=100 * MIB)
     first = memory.malloc(80 * MIB)
     memory.free(first)
     memory.malloc(15 * MIB)  # of the 80
@@ -84,7 +90,7 @@ def test_a_segment_in_use_cannot_be_given_back() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60 * MIB)), max_size=60))
 @settings(deadline=None, max_examples=60)
 def test_blocks_never_overlap_and_all_can_be_returned(events: list[tuple[bool, int]]) -> None:
-    memory, held = Caching(), []
+    memory, held = CachingAllocator(), []
     for release, size in events:
         if release and held:
             memory.free(held.pop(size % len(held)))

@@ -397,9 +397,9 @@ def test_what_is_found_fits_and_the_next_value_does_not(axis: str) -> None:
         assert "at least" in metric.unit
         return
     following = grid[grid.index(best) + 1]
-    vram_arm.predict(vram_find.at(asked, axis, best), GPUS["h100"])
+    vram_arm.predict(asked.at(axis, best), GPUS["h100"])
     with pytest.raises(PredictedOutOfMemory):
-        vram_arm.predict(vram_find.at(asked, axis, following), GPUS["h100"])
+        vram_arm.predict(asked.at(axis, following), GPUS["h100"])
 
 
 @pytest.mark.usefixtures("one_process")

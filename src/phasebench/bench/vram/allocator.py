@@ -59,7 +59,7 @@ def rounded(size: int) -> int:
     return max(1, -(-size // BLOCK)) * BLOCK
 
 
-class Exact:
+class ExactAllocator:
     """Hands out what is asked for, rounded up to 512 bytes; of an empty request, nothing."""
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class Exact:
         self.allocated -= block.size
 
 
-class Caching:
+class CachingAllocator:
     """The caching allocator, of whose device `limit` bytes may be reserved (None: any number).
 
     Example:
-        >>> memory = Caching()
+        >>> memory = CachingAllocator()
         >>> block = memory.malloc(11 * 2**20)
         >>> memory.allocated // 2**20, memory.reserved // 2**20
         (12, 12)

@@ -10,7 +10,6 @@ import dataclasses
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,13 +17,12 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from phasebench.bench.vram.gpus import Gpu
-from phasebench.bench.vram.memory import CudaMeter, NotTold, process_bytes
-from phasebench.bench.vram.meter import StepBytes, measure_step
+from phasebench.bench.vram.meter import CudaMeter, StepBytes, measure_step, process_bytes
 from phasebench.bench.vram.predict import predicting
 from phasebench.config import ModelConfig, TrainConfig
 from phasebench.dynamics import as_on_gpu, refused
 from phasebench.models import LanguageModel, build_flow, build_model
-from phasebench.training import scoring as evaluation
+from phasebench.training import scoring
 from phasebench.training.optimizer import adamw
 
 
@@ -43,6 +41,15 @@ class ArmRequest:
     device: str  # that is measured
     limit_bytes: int | None = None  # that torch may take of it
 
+    def at(self, axis: str, value: int) -> ArmRequest:
+        """Return the request with another sequence length, batch or number of steps."""
+        changes = {"model": self.model.with_ode(steps=value)} if axis == "steps" else {axis: value}
+        return dataclasses.replace(self, **changes)
+
+    def value(self, axis: str) -> int:
+        """Return the sequence length, batch or number of steps."""
+        return self.model.ode.steps if axis == "steps" else getattr(self, axis)
+
 
 def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int]:
     """The arm's memory on a GPU, on any machine, and what its allocator reserves; takes seconds and little memory.
@@ -54,12 +61,18 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
         model, tokens = _prepare(request, torch.device("cpu"))
         if gpu:
             tracker.keep(workspaces(request, gpu))
-            _keep_plan(model, tokens, request)
+            # what a flow keeps for all passes, an earlier pass has made
+            with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
+                z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
+                model.blocks[0].ode(*z)  # type: ignore[operator,union-attr]
+            del z
         optimizer = _optimizer(model, request)
-        if optimizer:
-            _make_state(model, optimizer)
-        found = measure_step(model, lambda: _loss(model, tokens, request), tracker, optimizer)
-        return found, tracker.reserved()
+        if optimizer:  # its state is of an earlier step
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+        step = measure_step(model, lambda: _loss(model, tokens, request), tracker, optimizer)
+        return step, tracker.reserved()
 
 
 def workspaces(request: ArmRequest, gpu: Gpu) -> int:
@@ -67,15 +80,8 @@ def workspaces(request: ArmRequest, gpu: Gpu) -> int:
     if request.model.ode.gradient != "adjoint_exact":
         return gpu.workspaces()
     with as_on_gpu(), torch.device("meta"):
-        V = build_flow(request.model).potential(evaluation.AUTOCAST_DTYPES.get(request.precision))
+        V = build_flow(request.model).potential(scoring.AUTOCAST_DTYPES.get(request.precision))
         return gpu.workspaces(streams=not refused(torch.device("cpu"), torch.float32, V))
-
-
-def _keep_plan(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> None:
-    """Have the flow make what it keeps for all passes, as an earlier pass would have."""
-    state = torch.zeros(request.batch, request.seq, request.model.dim)
-    with torch.no_grad(), evaluation.autocast(tokens.device, request.precision):
-        model.blocks[0].ode(state, state)  # type: ignore[operator,union-attr]
 
 
 def measure(request: ArmRequest) -> dict[str, Any]:
@@ -94,12 +100,19 @@ def measure(request: ArmRequest) -> dict[str, Any]:
         model, tokens = _prepare(request, device)
         torch.cuda.empty_cache()  # what drawing the weights took
         optimizer = _optimizer(model, request)
-        step = partial(_timed_pass, model, tokens, request, meter, optimizer)
-        step()
-        passes = [step() for _ in range(request.repeats)]
+        passes = []
+        for _ in range(1 + request.repeats):
+            torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            with scoring.matmul_precision(request.precision):
+                step = measure_step(model, lambda: _loss(model, tokens, request), meter, optimizer)
+            torch.cuda.synchronize(device)
+            seconds = time.perf_counter() - start
+            passes.append(as_json(step) | {"reserved": meter.reserved(), "seconds": seconds})
     except torch.OutOfMemoryError:
         return {"status": "oom", "peak_bytes": meter.peak(), "device_bytes": total}
-    return {"status": "ok", "passes": passes, "device_bytes": total, **_process(device)}
+    told = dict(zip(("process_bytes", "process_reason"), process_bytes(device), strict=True))
+    return {"status": "ok", "passes": passes[1:], "device_bytes": total, **told}
 
 
 def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, Tensor]:
@@ -117,41 +130,12 @@ def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
     )
 
 
-def _make_state(model: LanguageModel, optimizer: AdamW) -> None:
-    """What a first step makes, which later ones find."""
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-
-
 def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:
-    with evaluation.autocast(tokens.device, request.precision):
+    with scoring.autocast(tokens.device, request.precision):
         total, _ = model.loss(tokens[:, :-1], tokens[:, 1:], request.loss_chunk)
     return total / tokens[:, 1:].numel()
 
 
-def _timed_pass(
-    model: LanguageModel,
-    tokens: Tensor,
-    request: ArmRequest,
-    meter: CudaMeter,
-    optimizer: AdamW | None,
-) -> dict[str, Any]:
-    torch.cuda.synchronize(meter.device)
-    start = time.perf_counter()
-    with evaluation.matmul_precision(request.precision):
-        found = measure_step(model, lambda: _loss(model, tokens, request), meter, optimizer)
-    torch.cuda.synchronize(meter.device)
-    return as_json(found) | {"reserved": meter.reserved(), "seconds": time.perf_counter() - start}
-
-
-def _process(device: torch.device) -> dict[str, Any]:
-    try:
-        return {"process_bytes": process_bytes(device), "process_reason": None}
-    except NotTold as reason:
-        return {"process_bytes": None, "process_reason": str(reason)}
-
-
-def as_json(found: StepBytes) -> dict[str, int]:
+def as_json(step: StepBytes) -> dict[str, int]:
     """The bytes of a pass, with those that follow from the others."""
-    return dataclasses.asdict(found) | {"peak": found.peak, "transient": found.transient}
+    return dataclasses.asdict(step) | {"peak": step.peak, "transient": step.transient}

@@ -18,8 +18,7 @@ import torch
 
 from phasebench.bench.child import ChildFailed, call
 from phasebench.bench.vram.arm import ArmRequest, as_json, measure, predict, workspaces
-from phasebench.bench.vram.curves import curves
-from phasebench.bench.vram.find import find, findings
+from phasebench.bench.vram.find import curves, find, findings
 from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode

@@ -1,4 +1,4 @@
-"""The largest sequence, batch or number of steps that fits into a given memory: predicted, and on a GPU confirmed.
+"""Memory over sequence length, batch or steps: curves, and the largest value that fits.
 
 A value fits by prediction if the simulated allocator never needs to reserve more than `USED` of the limit.  Memory
 grows with each of the three, so the largest value of a grid is found by bisection.  It begins a little below where the
@@ -21,12 +21,12 @@ from phasebench.bench.child import ChildFailed, call, each
 from phasebench.bench.environment import usable_cores
 from phasebench.bench.vram.allocator import PredictedOutOfMemory
 from phasebench.bench.vram.arm import ArmRequest, measure, predict
-from phasebench.bench.vram.curves import UNITS, at, value
 from phasebench.bench.vram.gpus import Gpu
 from phasebench.config import VramConfig
 from phasebench.results.file import BenchResult, Metric
 from phasebench.results.gate import AT_LEAST
 
+UNITS = {"seq": "tokens a sequence", "batch": "sequences", "steps": "integrator steps a layer"}
 # the values that are looked at; the search goes no further
 GRIDS = {
     "seq": (*range(64, 8192, 64), *range(8192, 2**18 + 1, 512)),
@@ -91,6 +91,30 @@ def find(
     return found
 
 
+def curves(
+    requests: Mapping[str, ArmRequest],
+    known: Mapping[str, Mapping[str, int]],
+    config: VramConfig,
+    gpu: Gpu,
+) -> dict[str, dict[str, Any]]:
+    """Predict the arms' peaks over the number of steps and over the sequence length, for a plot.
+
+    Returns by axis its ``unit``, the run's ``own`` value, and by arm the ``points`` [value, bytes].
+    `known` are the arms' predictions at their own values.
+    """
+    axes: dict[str, dict[str, Any]] = {}
+    for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq)):
+        if not values:
+            continue
+        own, points = next(iter(requests.values())).value(axis), {}
+        for name, request in requests.items():
+            peaks = {x: predict(request.at(axis, x), gpu)[0].peak for x in set(values) - {own}}
+            peaks[own] = known[name]["peak"]
+            points[name] = [list(point) for point in sorted(peaks.items())]
+        axes[axis] = {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": points}
+    return axes
+
+
 def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Found:
     """The largest value that fits by prediction."""
     axis, limit = str(config.find), int(USED * _limit(config))
@@ -98,7 +122,7 @@ def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu:
     tried: list[list[Any]] = []
 
     def fits(k: int) -> bool:
-        tried.append([grid[k - 1], _fits(at(request, axis, grid[k - 1]), limit, gpu)])
+        tried.append([grid[k - 1], _fits(request.at(axis, grid[k - 1]), limit, gpu)])
         return tried[-1][1]
 
     guess = bisect.bisect(grid, _guess(request, own, axis, limit, gpu))
@@ -124,10 +148,10 @@ def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, g
     It begins at the own value and at no tokens at all, with parameters and gradients alone; or at half the steps.
     """
     least, cap = GRIDS[axis][0], GRIDS[axis][-1]
-    x0, y0, x1, y1 = 0, own["before"] + own["gradients"], value(request, axis), own["peak"]
+    x0, y0, x1, y1 = 0, own["before"] + own["gradients"], request.value(axis), own["peak"]
     if axis == "steps":
         x0 = max(1, x1 // 2)
-        y0 = predict(at(request, axis, x0), gpu)[0].peak
+        y0 = predict(request.at(axis, x0), gpu)[0].peak
     for _ in range(_SECANTS):
         if x0 == x1 or (y1 - y0) / (x1 - x0) <= 0:
             return cap
@@ -135,7 +159,7 @@ def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, g
         x0, y0, x1 = x1, y1, int(min(cap, max(least, x)))
         if abs(x1 - x0) <= max(least, _NEAR * x1):
             break
-        y1 = predict(at(request, axis, x1), gpu)[0].peak
+        y1 = predict(request.at(axis, x1), gpu)[0].peak
     return int(_USABLE * x1)
 
 
@@ -164,7 +188,7 @@ def _confirm(found: Found, k: int, request: ArmRequest, config: VramConfig) -> N
     axis = str(config.find)
     grid = GRIDS[axis]
     for _ in range(TRIES):
-        asked = dataclasses.replace(at(request, axis, k), limit_bytes=_limit(config), repeats=1)
+        asked = dataclasses.replace(request.at(axis, k), limit_bytes=_limit(config), repeats=1)
         try:
             answer = call(measure, asked, timeout_s=config.timeout_s)
         except ChildFailed as failure:

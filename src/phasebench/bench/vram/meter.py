@@ -1,11 +1,14 @@
-"""One training step, forward, backward and update, seen by a meter of memory: what each phase needs and holds."""
+"""Memory of one training step, forward, backward and update: what each phase needs and holds."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import pynvml
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,16 +29,67 @@ class Meter(Protocol):
         ...
 
 
+class CudaMeter:
+    """The bytes that torch's caching allocator has handed out on a device: a `Meter`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def allocated(self) -> int:
+        """Bytes live now."""
+        return torch.cuda.memory_allocated(self.device)
+
+    def peak(self) -> int:
+        """The most bytes live at one time since the last reset."""
+        return torch.cuda.max_memory_allocated(self.device)
+
+    def reset_peak(self) -> None:
+        """Start a new peak from what is live now."""
+        torch.cuda.reset_peak_memory_stats(self.device)
+
+    def reserved(self) -> int:
+        """Bytes that the allocator has taken from the device and not given back: live tensors and its cache."""
+        return torch.cuda.memory_reserved(self.device)
+
+
+def process_bytes(device: torch.device) -> tuple[int | None, str | None]:
+    """Return this process' device memory as NVML counts it, or None and the reason.
+
+    It is the CUDA context, libraries and all that torch has reserved. torch gives no memory back on
+    its own, so that the value at the end of a program is also its peak. NVML may be missing,
+    refuse, or not know this process (in a container it may not).
+    """
+    try:
+        pynvml.nvmlInit()
+        try:
+            uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return None, f"NVML: {error}"
+    used = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+    if not used:
+        return None, "NVML does not list this process (another namespace, as in a container?)"
+    if used[0] is None:
+        return None, "NVML lists this process without its memory"
+    return int(used[0]), None
+
+
 @dataclass(frozen=True)
 class StepBytes:
     """Memory of one forward + backward pass, and of the update after it if there is one, in bytes.
+
+    Parameters, gradients and the optimizer's state are sizes of tensors; the others are sizes of
+    the blocks that hold them.
 
     Attributes:
         before: live when the pass begins: parameters, the optimizer's state, tokens, and workspaces of libraries, but
             no gradients.
         parameters: of these, the parameters.
         optimizer: of these, the optimizer's state.
-        gradients: the parameters' gradients, all live at the end of the backward pass.
+        gradients: the parameters' gradients, after the backward pass.
         held: live between forward and backward, beyond `before`: what the forward pass keeps for the backward pass.
         peak_forward: most live in the forward pass, `before` included.
         peak_backward: most live in the backward pass, `before` included.
@@ -77,31 +131,23 @@ def measure_step(
     held, peak_forward = meter.allocated() - before, meter.peak()
     meter.reset_peak()
     value.backward()
-    peak_backward = meter.peak()
+    peak_backward, peak_update = meter.peak(), 0
     del value
-    gradients = meter.allocated() - before
+    state: list[Tensor] = []
+    if optimizer:
+        meter.reset_peak()
+        optimizer.step()
+        peak_update = meter.peak()
+        values = (value for entry in optimizer.state.values() for value in entry.values())
+        state = [value for value in values if isinstance(value, Tensor)]
+    parameters = list(model.parameters())
     return StepBytes(
         before=before,
-        parameters=sum(p.nbytes for p in model.parameters()),
-        optimizer=_state_bytes(optimizer) if optimizer else 0,
-        gradients=gradients,
+        parameters=sum(p.nbytes for p in parameters),
+        optimizer=sum(t.nbytes for t in state),
+        gradients=sum(p.grad.nbytes for p in parameters if p.grad is not None),
         held=held,
         peak_forward=peak_forward,
         peak_backward=peak_backward,
-        peak_update=_update(optimizer, meter) if optimizer else 0,
-    )
-
-
-def _update(optimizer: Optimizer, meter: Meter) -> int:
-    meter.reset_peak()
-    optimizer.step()
-    return meter.peak()
-
-
-def _state_bytes(optimizer: Optimizer) -> int:
-    return sum(
-        t.nbytes
-        for state in optimizer.state.values()
-        for t in state.values()
-        if isinstance(t, Tensor)
+        peak_update=peak_update,
     )

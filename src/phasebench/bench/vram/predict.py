@@ -22,7 +22,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from phasebench.bench.vram.allocator import Allocator, Block, Caching, Exact
+from phasebench.bench.vram.allocator import Allocator, Block, CachingAllocator, ExactAllocator
 from phasebench.bench.vram.gpus import Gpu, attention_backward_bytes, reduction_bytes
 
 _aten: Any = torch.ops.aten
@@ -45,7 +45,7 @@ def predicting(gpu: Gpu | None = None, limit: int | None = None) -> Iterator[Sto
     With a `gpu`, as that device would: workspaces included, and `PredictedOutOfMemory` raised where more than `limit`
     bytes would be reserved.  Without one, tensors alone.
     """
-    tracker = StorageTracker(Caching(limit), gpu) if gpu else StorageTracker()
+    tracker = StorageTracker(CachingAllocator(limit), gpu) if gpu else StorageTracker()
     with FakeTensorMode(), tracker:
         yield tracker
 
@@ -82,7 +82,7 @@ class StorageTracker(TorchDispatchMode):
 
     def __init__(self, allocator: Allocator | None = None, gpu: Gpu | None = None) -> None:
         super().__init__()
-        self.memory, self.gpu = allocator or Exact(), gpu
+        self.memory, self.gpu = allocator or ExactAllocator(), gpu
         self._live: dict[int, _Live] = {}
         self._peak = 0
         self._sum: _Sum | None = None
