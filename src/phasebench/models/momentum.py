@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phasebench.config.schema import ModelConfig
+from phasebench.config.model import ModelConfig
 from phasebench.models.attention import rotary_phases
 from phasebench.models.language_model import LanguageModel
 from phasebench.models.layers import ComplexEmbedding, LockedDropout
