@@ -38,6 +38,7 @@ GRID_TEXTS = {
     "batch": "every number",
     "steps": "every number",
 }
+WORK = 500  # flow steps whose prediction takes as long as the start of a process
 PARALLEL = 2  # processes, from which on arms are searched side by side
 TRIES = 12  # of smaller values, where the predicted one does not fit
 USED = 0.85  # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
@@ -102,16 +103,26 @@ def curves(
     Returns by axis its ``unit``, the run's ``own`` value, and by arm the ``points`` [value, bytes].
     `known` are the arms' predictions at their own values.
     """
+    wanted = {
+        (axis, name, x): request.at(axis, x)
+        for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq))
+        for name, request in requests.items()
+        for x in set(values) - {request.value(axis)}
+    }
+    # long predictions first, so that no process is left with one at the end
+    order = sorted(wanted, key=lambda place: -wanted[place].model.ode.steps)
+    work = sum(request.model.blocks * request.model.ode.steps for request in wanted.values())
+    processes = min(usable_cores(), len(order), work // WORK)
+    jobs = [(wanted[place], gpu) for place in order]
+    predicted = each(predict, jobs, processes) if processes > 1 else [predict(*job) for job in jobs]
     axes: dict[str, dict[str, Any]] = {}
     for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq)):
-        if not values:
-            continue
-        own, points = next(iter(requests.values())).value(axis), {}
-        for name, request in requests.items():
-            peaks = {x: predict(request.at(axis, x), gpu)[0].peak for x in set(values) - {own}}
-            peaks[own] = known[name]["peak"]
-            points[name] = [list(point) for point in sorted(peaks.items())]
-        axes[axis] = {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": points}
+        if values:
+            own = next(iter(requests.values())).value(axis)
+            points = {name: [[own, known[name]["peak"]]] for name in requests}
+            axes[axis] = {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": points}
+    for (axis, name, x), (step, _) in zip(order, predicted, strict=True):
+        bisect.insort(axes[axis]["points"][name], [x, step.peak])
     return axes
 
 
