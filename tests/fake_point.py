@@ -1,6 +1,8 @@
-"""A point's process that measures nothing and takes no time, unless FAULTS says otherwise; what it does is in LOG.
+"""A point's process that measures nothing and takes no time, unless FAULTS says otherwise; what it
+does is in LOG.
 
-FAULTS is JSON: the beginning of a point's name -> raise, oom, kill, hang. With REAL=1 the others are run for real.
+FAULTS is JSON: the beginning of a point's name -> raise, oom, kill, hang. With REAL=1 the others
+are run for real.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Sweeps in processes of their own, as a user starts them; as a program: runner.py with `fake_point` for its jobs."""
+"""Sweeps in processes of their own, as a user starts them; as a program: runner.py with
+`fake_point` for its jobs.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from paths import ROOT
 
 # the smallest real job: no text, no training
 GRAD = (
-    "device=cpu scale=laptop bench=grad bench.grad.tokens=4 model.dim=4 model.heads=1 model.blocks=1 model.hidden=4 "
-    "bench.grad.steps=[1,2] bench.grad.stiffness=[1] bench.grad.integrators=[leapfrog] bench.grad.precisions=[fp32] "
+    "device=cpu scale=laptop bench=grad bench.grad.tokens=4 model.dim=4 "
+    "model.heads=1 model.blocks=1 model.hidden=4 "
+    "bench.grad.steps=[1,2] bench.grad.stiffness=[1] "
+    "bench.grad.integrators=[leapfrog] bench.grad.precisions=[fp32] "
     "bench.grad.methods=[adjoint_exact]"
 ).split()
 # two benchmarks for the fake job

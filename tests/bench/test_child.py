@@ -1,4 +1,4 @@
-"""Functions in other processes: their results, each way to end without one, and what a child must not take over."""
+"""Functions in other processes: results, ways to end without one, what a child ignores."""
 
 from __future__ import annotations
 
@@ -75,8 +75,12 @@ def test_a_timeout_kills_the_child_and_what_it_started(tmp_path: Path) -> None:
 
 
 def test_a_parent_that_is_killed_leaves_no_orphan(tmp_path: Path) -> None:
-    code = f"import child_jobs; from phasebench.bench.child import call; call(child_jobs.starts_another, {str(tmp_path / 'pids')!r})"
-    parent = subprocess.Popen([sys.executable, "-c", code], env=child.environment())
+    code = (
+        "import sys, child_jobs; from phasebench.bench.child import call; "
+        "call(child_jobs.starts_another, sys.argv[1])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "pids")]
+    parent = subprocess.Popen(command, env=child.environment())
     for _ in range(600):
         if (tmp_path / "pids").exists():
             break

@@ -1,4 +1,4 @@
-"""Runs functions of this package in fresh processes, which end when this one does, whatever ends it.
+"""Runs functions of this package in fresh processes, which end when this one does.
 
 A process runs one function after the other, so that a job that measures memory gets one of its
 own, and small jobs share one: starting it takes longer than they do. Arguments and results are

@@ -1,4 +1,6 @@
-"""The memory benchmark: what becomes of arms that are predicted, measured, out of memory, killed or too slow."""
+"""The memory benchmark: what becomes of arms that are predicted, measured, out of memory, killed or
+too slow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What kernels and libraries take: the figures that an H100 showed, and what follows from torch's own headers."""
+"""What kernels and libraries take: the figures that an H100 showed, and what follows from torch's
+own headers.
+"""
 
 from __future__ import annotations
 

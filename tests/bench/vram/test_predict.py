@@ -1,4 +1,6 @@
-"""The predictor against the bytes that a real step on the CPU allocates, and what it must say of each method."""
+"""The predictor against the bytes that a real step on the CPU allocates, and what it must say of
+each method.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def counted_peak(
     chunk: int | None = 128,
     update: bool = False,
 ) -> int:
-    """Peak of a real step: live bytes before it, plus what torch's CPU allocator reports while it runs."""
+    """Peak of a real step: live bytes before it, plus what torch's CPU allocator reports while it
+    runs.
+    """
     made, tokens = make(vocab, 2, 256, model)
     optimizer = adamw(made.named_parameters(), TrainConfig(), made.decay)
     loss(made, tokens, precision, chunk).backward()
@@ -100,7 +104,8 @@ def test_prediction_is_within_three_percent_of_the_bytes_that_a_real_step_alloca
 
 @pytest.mark.parametrize("chunk", [32, 128])
 def test_prediction_holds_where_head_and_loss_dominate(chunk: int) -> None:
-    # chunk 32: the peak is that of adding two gradients of the table, which autograd does not do in place for a view
+    # chunk 32: the peak is that of adding two gradients of the table, which autograd does not do
+    # in place for a view
     model = config("adjoint", blocks=1, hidden=64, steps=1)
     assert predicted(model, vocab=8000, chunk=chunk).peak == pytest.approx(
         counted_peak(model, vocab=8000, chunk=chunk), rel=0.03
@@ -109,7 +114,8 @@ def test_prediction_holds_where_head_and_loss_dominate(chunk: int) -> None:
 
 @pytest.mark.parametrize("gradient", ARMS)
 def test_prediction_holds_under_autocast_with_its_cache_of_cast_weights(gradient: str) -> None:
-    # so many logits that one copy which the CPU's kernels make and the GPU's do not, in sums of bf16, is no peak
+    # so many logits that one copy which the CPU's kernels make and the GPU's do not, in sums of
+    # bf16, is no peak
     model = config(gradient, steps=4)
     assert predicted(model, "bf16", vocab=4000).peak == pytest.approx(
         counted_peak(model, "bf16", vocab=4000), rel=0.03
@@ -318,22 +324,21 @@ def test_what_a_plan_does_takes_no_memory_so_that_a_prediction_may_leave_it_out(
 
 
 LARGE = """
-import dataclasses, json, resource, time
-from phasebench.bench.vram_arm import ArmRequest, predict
+import json, resource
+from phasebench.bench.vram.arm import ArmRequest, predict
 from phasebench.config import ModelConfig
-from phasebench.measure.gpu import GPUS
-start = time.process_time()
-found, _ = predict(ArmRequest(ModelConfig(), 64, 8192, 50257, "tf32", 1024, "none", 1, "cpu"), GPUS["h100"])
+from phasebench.bench.vram.gpus import GPUS
+request = ArmRequest(ModelConfig(), 64, 8192, 50257, "tf32", 1024, "none", 1, "cpu")
+found, _ = predict(request, GPUS["h100"])
 rss = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"seconds": time.process_time() - start, "rss": rss, "peak": found.peak}))
+print(json.dumps({"rss": rss, "peak": found.peak}))
 """
 
 
-def test_a_prediction_of_64_x_8192_tokens_is_quick_and_small() -> None:
+def test_a_prediction_of_64_x_8192_tokens_takes_little_memory() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True, timeout=300
     )
     found = json.loads(done.stdout)
-    assert found["seconds"] < 60
     assert found["rss"] < 2e9
     assert found["peak"] > 40e9  # 64 x 8192 states of 4 KB are 2.1 GB, and some 20 are held

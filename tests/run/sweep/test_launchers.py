@@ -1,4 +1,6 @@
-"""Hydra's launchers, each with two real jobs; those that run jobs beside each other say so, or are refused."""
+"""Hydra's launchers, each with two real jobs; those that run jobs beside each other say so, or are
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Points: names, identities, what becomes of a folder whose content is odd, and what cannot run side by side."""
+"""Points: names, identities, what becomes of a folder whose content is odd, and what cannot run
+side by side.
+"""
 
 from __future__ import annotations
 

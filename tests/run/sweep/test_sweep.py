@@ -106,7 +106,8 @@ def end(process: subprocess.Popen[str], number: int) -> None:
 def test_killed_at_random_moments_it_loses_and_repeats_nothing(
     sweep: Sweep, benches: str, wanted: int
 ) -> None:
-    """SIGKILL of the sweep alone: its job must notice. Grids follow each other until there were enough kills.
+    """SIGKILL of the sweep alone: its job must notice. Grids follow each other until there were
+    enough kills.
 
     The points of the second kind share a process.
     """

@@ -1,10 +1,11 @@
-"""torch's caching allocator, simulated: which block a size gets, what stays reserved, and when memory runs out.
+"""Simulates torch's caching allocator: blocks, reserved memory, and when memory runs out.
 
-Sizes are rounded up to 512 bytes.  Those of at most 1 MiB come from segments of 2 MiB, others from segments of 20 MiB
-or, from 10 MiB on, of their own size rounded up to 2 MiB.  A request takes the smallest free block that holds it, whose
-rest becomes a free block if it is large enough; neighbours that are free are merged.  Free segments stay reserved until
-a limit would be passed: then they are given back and the request is tried once more.  (pytorch,
-c10/cuda/CUDACachingAllocator.cpp, the native allocator with its default settings, on one stream.)
+Sizes are rounded up to 512 bytes. Those of at most 1 MiB come from segments of 2 MiB, others from
+segments of 20 MiB or, from 10 MiB on, of their own size rounded up to 2 MiB. A request takes the
+smallest free block that holds it, whose rest becomes a free block if it is large enough; neighbours
+that are free are merged. Free segments stay reserved until a limit would be passed: then they are
+given back and the request is tried once more. (pytorch, c10/cuda/CUDACachingAllocator.cpp, the
+native allocator with its default settings, on one stream.)
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _NONE = Block(0, 0)
 
 
 def rounded(size: int) -> int:
-    """To a multiple of 512, at least once."""
+    """Round up to a multiple of 512, at least 512."""
     return max(1, -(-size // BLOCK)) * BLOCK
 
 
@@ -96,7 +97,7 @@ class CachingAllocator:
         self._end = 0  # of the addresses given so far
 
     def malloc(self, size: int) -> Block:
-        """A block of at least that size. Raises `PredictedOutOfMemory` where the limit does not allow it."""
+        """Hand out a block of at least that size. Raises `PredictedOutOfMemory`."""
         if not size:
             return Block(-1, 0)
         size = rounded(size)

@@ -1,4 +1,4 @@
-"""One arm of the memory benchmark: a model with one gradient method, a forward and a backward pass of one batch.
+"""One arm of the memory benchmark: a training step of a model with one gradient method.
 
 `measure` measures an arm on a GPU, in a process of its own; `predict` predicts one anywhere.
 Weights and tokens are random: memory depends on sizes only.
@@ -28,7 +28,10 @@ from phasebench.training.optimizer import adamw
 
 @dataclass(frozen=True)
 class ArmRequest:
-    """What an arm computes; the gradient method is `model.ode.gradient`, and with loss_chunk None the head is plain."""
+    """What an arm computes, with the gradients of `model.ode.gradient`.
+
+    The loss is computed in chunks of `loss_chunk` tokens, or of None with a plain head.
+    """
 
     model: ModelConfig
     batch: int
@@ -52,10 +55,10 @@ class ArmRequest:
 
 
 def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int]:
-    """The arm's memory on a GPU, on any machine, and what its allocator reserves; takes seconds and little memory.
+    """Predict the arm's memory on a GPU, and what its allocator reserves, on any machine.
 
-    Raises `PredictedOutOfMemory` where the request has a limit that the allocator would pass.  Without a `gpu` only
-    tensors are counted.
+    Raises `PredictedOutOfMemory` where the request has a limit that the allocator would pass.
+    Without a `gpu` only tensors are counted.
     """
     with as_on_gpu() if gpu else nullcontext(), predicting(gpu, request.limit_bytes) as tracker:
         model, tokens = _prepare(request, torch.device("cpu"))
@@ -76,7 +79,10 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
 
 
 def workspaces(request: ArmRequest, gpu: Gpu) -> int:
-    """Bytes of cuBLAS workspaces on that GPU; the fused exact adjoint records its products on a stream of its own."""
+    """Return the bytes of cuBLAS workspaces on that GPU.
+
+    The fused exact adjoint records its products on a stream of its own.
+    """
     if request.model.ode.gradient != "adjoint_exact":
         return gpu.workspaces()
     with as_on_gpu(), torch.device("meta"):
@@ -85,9 +91,10 @@ def workspaces(request: ArmRequest, gpu: Gpu) -> int:
 
 
 def measure(request: ArmRequest) -> dict[str, Any]:
-    """The arm's memory on a GPU: ``status`` ok with ``passes``, or oom with what was allocated by then, in bytes.
+    """Measure the arm on a GPU: ``status`` ok with ``passes``, or oom with the peak by then.
 
-    A first pass is not counted: it makes what libraries and the optimizer keep, which later passes then include.
+    A first pass is not counted: it makes what libraries and the optimizer keep, which later passes
+    then include.
     """
     device = torch.device(request.device)
     meter = CudaMeter(device)
@@ -137,5 +144,5 @@ def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:
 
 
 def as_json(step: StepBytes) -> dict[str, int]:
-    """The bytes of a pass, with those that follow from the others."""
+    """Return the bytes of a pass, with those that follow from the others."""
     return dataclasses.asdict(step) | {"peak": step.peak, "transient": step.transient}

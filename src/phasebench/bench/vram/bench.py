@@ -1,11 +1,12 @@
-"""Peak memory of a training step (forward + backward) with each gradient method: the same model, head and loss in all.
+"""Peak memory of a forward and backward pass of one model with each gradient method.
 
-On a GPU every arm is measured in a process of its own and carries its prediction beside the measurement; without one
-the peaks are predicted for a named GPU (`phasebench.bench.vram.predict`), and labelled so.  The exact adjoint is compared
-with the smaller of the two full backprops.  GB = 1e9 bytes, GiB = 2^30 bytes.  docs/memory.md says what is counted.
+On a GPU every arm is measured in a process of its own and carries its prediction beside the
+measurement; without one the peaks are predicted for a named GPU (`phasebench.bench.vram.predict`),
+and labelled so. The exact adjoint is compared with the smaller of the two full backprops. GB = 1e9
+bytes, GiB = 2^30 bytes. docs/memory.md says what is counted.
 
-An arm that runs out of memory has a result: what it had allocated by then, a lower bound of its peak.  If that decides
-a gate it is decided; if not, the gate could not be measured.
+An arm that runs out of memory has a result: what it had allocated by then, a lower bound of its
+peak. If that decides a gate it is decided; if not, the gate could not be measured.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from phasebench.results.file import BenchResult
 
 _NOTES = {
     "weights": "random: memory depends on sizes only",
-    "allocated": "torch's caching allocator: parameters, tokens, workspaces (cuBLAS), states, gradients, optimizer",
+    "allocated": "torch's caching allocator: parameters, tokens, workspaces (cuBLAS), states, "
+    "gradients, optimizer",
     "process": "as NVML counts it: also the CUDA context, loaded kernels and the allocator's cache",
-    "predicted": "live tensors, cuBLAS workspaces and partial sums of reductions, in blocks of a simulated allocator",
+    "predicted": "live tensors, cuBLAS workspaces and partial sums of reductions, in blocks of a "
+    "simulated allocator",
 }
 
 
 def check(workbench: Workbench, config: VramConfig) -> None:
-    """Raise `ConfigError` for a model without an ODE, or a limit above the memory of the GPU that is there."""
+    """Raise `ConfigError` for a model without an ODE, or a limit above this GPU's memory."""
     require_ode(workbench.config)
     if config.limit_gb is not None and workbench.device.type == "cuda":
         total = torch.cuda.get_device_properties(workbench.device).total_memory / 1e9
@@ -48,7 +51,7 @@ def check(workbench: Workbench, config: VramConfig) -> None:
 
 
 def run(workbench: Workbench, config: VramConfig) -> BenchResult:
-    """Measure or predict the arms, one after the other, and judge the exact adjoint against full backprop.
+    """Measure or predict the arms, and judge the exact adjoint against full backprop.
 
     An arm that fails leaves the others' results.
     """
@@ -82,7 +85,7 @@ def _gpu(device: torch.device, config: VramConfig) -> Gpu:
 
 
 def arm_requests(workbench: Workbench, config: VramConfig) -> dict[str, ArmRequest]:
-    """What each arm computes, by its name: a method's, and after it the head's if that is not the first one."""
+    """Return what each arm computes, by its name: of the method, and of a head but the first."""
     model, requests = (
         dataclasses.replace(workbench.config.model, recompute=list(config.recompute)),
         {},

@@ -1,12 +1,14 @@
 """Memory over sequence length, batch or steps: curves, and the largest value that fits.
 
-A value fits by prediction if the simulated allocator never needs to reserve more than `USED` of the limit.  Memory
-grows with each of the three, so the largest value of a grid is found by bisection.  It begins a little below where the
-secant method has the peak meet the limit: what is cut up and cannot be used (fragmentation) takes up to a tenth, and
-makes a value now and then fit although a smaller one does not.
+A value fits by prediction if the simulated allocator never needs to reserve more than `USED` of the
+limit. Memory grows with each of the three, so the largest value of a grid is found by bisection. It
+begins a little below where the secant method has the peak meet the limit: what is cut up and cannot
+be used (fragmentation) takes up to a tenth, and makes a value now and then fit although a smaller
+one does not.
 
-On a GPU the value found is run under `torch.cuda.set_per_process_memory_fraction`, and where that runs out of memory,
-smaller ones until one fits: both are reported.  The CUDA context is no part of the limit.
+On a GPU the value found is run under `torch.cuda.set_per_process_memory_fraction`, and where that
+runs out of memory, smaller ones until one fits: both are reported. The CUDA context is no part of
+the limit.
 """
 
 from __future__ import annotations
@@ -41,18 +43,16 @@ GRID_TEXTS = {
 WORK = 500  # flow steps whose prediction takes as long as the start of a process
 PARALLEL = 2  # processes, from which on arms are searched side by side
 TRIES = 12  # of smaller values, where the predicted one does not fit
-USED = 0.85  # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
-_STEP_DOWN = 0.02
-_SECANTS, _NEAR, _USABLE = (
-    3,
-    0.05,
-    0.95,
-)  # at most so many; two so near are near enough; what fragmentation leaves
+# of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
+USED = 0.85
+_STEP_DOWN = 0.02  # of a value that does not fit, to the next that is tried
+_SECANTS, _NEAR = 3, 0.05  # steps of the secant method, at most; a step so small is the last
+_USABLE = 0.95  # what fragmentation leaves
 
 
 @dataclass
 class Found:
-    """Of one arm: the largest value that fits by prediction, and the one that a run confirmed; None: none does."""
+    """An arm's largest value that fits by prediction, and by a run; None: none does."""
 
     predicted: int | None
     capped: bool = False  # the search ended at its cap: larger values may fit too
@@ -127,7 +127,7 @@ def curves(
 
 
 def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Found:
-    """The largest value that fits by prediction."""
+    """Search the largest value that fits by prediction."""
     axis, limit = str(config.find), int(USED * _limit(config))
     grid = GRIDS[axis]
     tried: list[list[Any]] = []
@@ -154,9 +154,10 @@ def _fits(request: ArmRequest, limit: int, gpu: Gpu) -> bool:
 
 
 def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, gpu: Gpu) -> int:
-    """A little below where the peak is the limit, by the secant method; of a flat peak, the cap.
+    """Guess a value a little below where the peak meets the limit; of a flat peak, the cap.
 
-    It begins at the own value and at no tokens at all, with parameters and gradients alone; or at half the steps.
+    The secant method begins at the own value and at no tokens, with parameters and gradients
+    alone; or at half the steps.
     """
     least, cap = GRIDS[axis][0], GRIDS[axis][-1]
     x0, y0, x1, y1 = 0, own["before"] + own["gradients"], request.value(axis), own["peak"]
@@ -175,7 +176,7 @@ def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, g
 
 
 def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
-    """The largest k from 1 to cap for which fits(k), if fits is monotone; 0 where not even 1 does.
+    """Find the largest k from 1 to cap for which fits(k), a monotone test; 0 if 1 does not fit.
 
     Example:
         >>> largest(lambda k: k * k <= 2000, guess=40, cap=1000)

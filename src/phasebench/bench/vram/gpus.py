@@ -1,15 +1,18 @@
-"""What a CUDA device's libraries and kernels take for themselves, beside the tensors that a program sees.
+"""Memory that a CUDA device's libraries and kernels take for themselves, beside tensors.
 
-    cuBLAS        one workspace for each thread that multiplies, the forward pass' and autograd's, and one more for the
-                  stream on which CUDA graphs are recorded.  Its size by the device's generation: pytorch,
-                  aten/src/ATen/cuda/CublasHandlePool.cpp (`parseChosenWorkspaceSize`).
-    reductions    partial sums of a kernel whose blocks share an output: pytorch, aten/src/ATen/native/cuda/Reduce.cuh
-                  (`setReduceConfig`, `global_memory_size`), which torch installs among its headers.  A sum over the
-                  rows of a (4096, 2048) float32 matrix takes 64 MiB on an H100: measured, and computed here.
-    attention     the backward pass' row sums and, in half precision, its float32 sum of dL/dq: pytorch,
-                  aten/src/ATen/native/transformers/cuda/attention_backward.cu.
+    cuBLAS        One workspace for each thread that multiplies, the forward pass' and autograd's,
+                  and one more for the stream on which CUDA graphs are recorded. Its size follows
+                  from the device's generation: pytorch, aten/src/ATen/cuda/CublasHandlePool.cpp
+                  (`parseChosenWorkspaceSize`).
+    reductions    Partial sums of a kernel whose blocks share an output: pytorch,
+                  aten/src/ATen/native/cuda/Reduce.cuh (`setReduceConfig`, `global_memory_size`),
+                  which torch installs among its headers. A sum over the rows of a (4096, 2048)
+                  float32 matrix takes 64 MiB on an H100: measured, and computed here.
+    attention     The backward pass' row sums and, in half precision, its float32 sum of dL/dq:
+                  pytorch, aten/src/ATen/native/transformers/cuda/attention_backward.cu.
 
-Not modelled: cuBLASLt's 1 MiB a thread (torch 2.11), and CUBLAS_WORKSPACE_CONFIG, which would change the first.
+Not modelled: cuBLASLt's 1 MiB a thread (torch 2.11), and CUBLAS_WORKSPACE_CONFIG, which would
+change the first.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Gpu:
     threads: int  # of each, at most
 
     def workspaces(self, streams: int = 0) -> int:
-        """Bytes of all cuBLAS workspaces; `streams`: further ones, on which a thread multiplies too."""
+        """Return the bytes of cuBLAS workspaces; `streams`: of further streams with products."""
         each = 32 * MIB if self.major in (9, 10, 12) else 2 * 4 * MIB + 8 * 16 * 1024
         return (THREADS_THAT_MULTIPLY + streams) * each
 
@@ -52,7 +55,7 @@ class Gpu:
         )
 
 
-# compute capability, multiprocessors and threads of each: NVIDIA's data sheets and CUDA programming guide
+# compute capability, multiprocessors, threads of each: NVIDIA's data sheets, programming guide
 GPUS = {
     gpu.name: gpu
     for gpu in (
@@ -66,13 +69,13 @@ GPUS = {
 
 
 def attention_backward_bytes(q: Tensor) -> int:
-    """What fused attention's backward pass takes for itself, for queries (B, heads, T, d)."""
+    """Return the bytes of fused attention's backward pass for queries (B, heads, T, d)."""
     rows = q.numel() // q.shape[-1]
     return 4 * rows + (4 * q.numel() if q.dtype in _HALVES else 0)
 
 
 def reduction_bytes(x: Tensor, dims: Sequence[int], gpu: Gpu) -> int:
-    """What a sum (or mean, or maximum) of x over those axes takes for itself.
+    """Return the bytes that a sum (or mean, or maximum) of x over those axes takes for itself.
 
     Example:
         >>> reduction_bytes(torch.empty(4096, 2048, device="meta"), [0], GPUS["h100"])

@@ -48,7 +48,7 @@ class CudaMeter:
         torch.cuda.reset_peak_memory_stats(self.device)
 
     def reserved(self) -> int:
-        """Bytes that the allocator has taken from the device and not given back: live tensors and its cache."""
+        """Bytes taken from the device and not given back: live tensors and a cache."""
         return torch.cuda.memory_reserved(self.device)
 
 
@@ -85,12 +85,13 @@ class StepBytes:
     the blocks that hold them.
 
     Attributes:
-        before: live when the pass begins: parameters, the optimizer's state, tokens, and workspaces of libraries, but
-            no gradients.
+        before: live when the pass begins: parameters, the optimizer's state, tokens, and workspaces
+            of libraries, but no gradients.
         parameters: of these, the parameters.
         optimizer: of these, the optimizer's state.
         gradients: the parameters' gradients, after the backward pass.
-        held: live between forward and backward, beyond `before`: what the forward pass keeps for the backward pass.
+        held: live between forward and backward, beyond `before`: what the forward pass keeps for
+            the backward pass.
         peak_forward: most live in the forward pass, `before` included.
         peak_backward: most live in the backward pass, `before` included.
         peak_update: most live in the update, `before` included; 0 where there is none.
@@ -112,17 +113,17 @@ class StepBytes:
 
     @property
     def transient(self) -> int:
-        """What the peak adds to `before` and `held`: gradients so far and what lives within one phase only."""
+        """What the peak adds to `before` and `held`: gradients, and what one phase needs."""
         return self.peak - self.before - self.held
 
 
 def measure_step(
     model: nn.Module, loss: Callable[[], Tensor], meter: Meter, optimizer: Optimizer | None = None
 ) -> StepBytes:
-    """Run loss(), its backward pass and the optimizer's step, if there is one, and return what `meter` saw.
+    """Run loss(), its backward pass and the optimizer's step, if any, and return their memory.
 
-    The optimizer has made its state in an earlier step.  Gradients of an earlier pass are dropped first; those of this
-    one are left on the model.
+    The optimizer has made its state in an earlier step. Gradients of an earlier pass are dropped
+    first; those of this one are left on the model.
     """
     model.zero_grad(set_to_none=True)
     meter.reset_peak()

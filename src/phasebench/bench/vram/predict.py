@@ -1,10 +1,11 @@
-"""Memory that a program would need on a GPU, predicted without one: sizes of live storages, nothing allocated.
+"""Predicts the memory that a program needs on a GPU, without one: sizes of live storages.
 
-`StorageTracker` sees every operator's outputs and counts the storages behind them until they die.  Under
-`FakeTensorMode` tensors have shapes but no data, so that any size can be asked for; `predicting` combines the two, and
-for a named GPU adds what libraries and kernels take (`phasebench.bench.vram.gpus`) and how the caching allocator cuts its
-segments (`phasebench.bench.vram.allocator`).  The fake tensors are on the CPU, whose fused attention stands for the GPU's:
-neither holds the T x T scores.
+`StorageTracker` sees every operator's outputs and counts the storages behind them until they die.
+Under `FakeTensorMode` tensors have shapes but no data, so that any size can be asked for;
+`predicting` combines the two, and for a named GPU adds what libraries and kernels take
+(`phasebench.bench.vram.gpus`) and how the caching allocator cuts its segments
+(`phasebench.bench.vram.allocator`). The fake tensors are on the CPU, whose fused attention stands
+for the GPU's: neither holds the T x T scores.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ _ATTENTION_BACKWARD = _aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 @contextmanager
 def predicting(gpu: Gpu | None = None, limit: int | None = None) -> Iterator[StorageTracker]:
-    """Within it, tensors are fake and on the CPU, and the tracker counts their bytes; make the model within it too.
+    """Make tensors fake, on the CPU, and count their bytes; make the model within it too.
 
-    With a `gpu`, as that device would: workspaces included, and `PredictedOutOfMemory` raised where more than `limit`
-    bytes would be reserved.  Without one, tensors alone.
+    With a `gpu`, as that device would: workspaces included, and `PredictedOutOfMemory` raised where
+    more than `limit` bytes would be reserved. Without one, tensors alone.
     """
     tracker = StorageTracker(CachingAllocator(limit), gpu) if gpu else StorageTracker()
     with FakeTensorMode(), tracker:
@@ -52,7 +53,7 @@ def predicting(gpu: Gpu | None = None, limit: int | None = None) -> Iterator[Sto
 
 @dataclass
 class _Live:
-    """A storage that is alive, and its block; None while it is not known whether it needs one (`_Sum`)."""
+    """A live storage and its block; None while it may not need one (`_Sum`)."""
 
     storage: weakref.ref[Any]
     size: int
@@ -61,14 +62,14 @@ class _Live:
 
 @dataclass
 class _Sum:
-    """A sum of two gradients: whether it takes over the block of the first is known once that is dead, or is not."""
+    """A sum of two gradients, which takes over the block of the first if that dies next."""
 
     operand: int
     result: int
 
 
 class StorageTracker(TorchDispatchMode):
-    """Counts the bytes of live storages made within it, as an allocator hands them out, and their peak: a `Meter`.
+    """Counts the bytes of live storages made within it, by an allocator's blocks: a `Meter`.
 
     Works on fake and on real tensors.  Views share their storage and count once.
 
@@ -172,8 +173,8 @@ class StorageTracker(TorchDispatchMode):
     def _settle(self) -> None:
         """Give the sum of two gradients memory of its own, unless the first was then dead.
 
-        If so, and it is no view, autograd adds in place (torch/csrc/autograd/input_buffer.cpp); but never within a
-        dispatch mode such as this, where it would appear to need a tensor more.
+        If so, and it is no view, autograd adds in place (torch/csrc/autograd/input_buffer.cpp); but
+        never within a dispatch mode such as this, where it would appear to need a tensor more.
         """
         if self._sum:
             found = self._live[self._sum.result]
@@ -182,7 +183,7 @@ class StorageTracker(TorchDispatchMode):
 
 
 def _autograd_accumulates() -> bool:
-    """Whether autograd's engine itself is at work, not Python code that it has called, and may add in place."""
+    """Tell whether autograd's engine adds, not Python code that it has called."""
     node = torch._C._current_autograd_node()
     return (
         node is not None and not isinstance(node, BackwardCFunction) and not torch.is_grad_enabled()

@@ -1,1 +1,1 @@
-"""A sweep: points in folders of their own, each run in a process of its own, resumed by what its result depends on."""
+"""Sweeps: points in folders and processes of their own, resumed by what a result depends on."""

@@ -1,4 +1,4 @@
-"""Hydra's grid sweeper, with what it lacks: resuming, a record of every point, one sweep a folder, an exit code."""
+"""Sweeps that resume: Hydra's grid, with a record of every point and an exit code."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GridSweep:
         self.how = RunOptions(**{f.name: config[f.name] for f in dataclasses.fields(RunOptions)})
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Run what is due; the sweep's exit code is that of its worst point. Raises `ConfigError` for bad input."""
+        """Run what is due; the exit code is that of the worst point. Raises `ConfigError`."""
         if self.config.output is not None:
             raise ConfigError(
                 "output",
@@ -129,7 +129,7 @@ class GridSweep:
         return kept
 
     def _due(self, ledger: Ledger) -> Iterator[tuple[Point, str]]:
-        """The points to run, and why."""
+        """Yield the points to run, and why."""
         for point in ledger.points:
             why = why_run(
                 ledger.state(point), retry_failed=self.how.retry_failed, rerun=self.how.rerun
@@ -155,7 +155,7 @@ class GridSweep:
         run.ended(2 if any(isinstance(point.config, ConfigError) for point in ledger.points) else 0)
 
     def _begin(self, ledger: Ledger) -> tuple[list[Point], int]:
-        """The points to run, and how many of them at one time; sweep.json is written first, to fail early.
+        """Return the points to run, and how many of them at one time; write sweep.json.
 
         Raises `ConfigError` where points at one time would disturb what they measure.
         """
@@ -222,7 +222,7 @@ class GridSweep:
             _tell_error(error)
 
     def _tell(self, ledger: Ledger) -> None:
-        """Where every point stands; the sweep's exit code is the worst of theirs."""
+        """Tell the state of every point; the sweep's exit code is the worst of theirs."""
         for line in ledger.lines():
             print(line)
         run.ended(ledger.exit_code)
@@ -230,7 +230,7 @@ class GridSweep:
 
 
 def _report(folder: Path, points: Sequence[Point]) -> str:
-    """Write the report of this grid's points; one that cannot be written says so, and takes no result along."""
+    """Write the report of this grid's points, and say where it is or that it failed."""
     try:
         places = [folder / point.name / "results.json" for point in points]
         written = report.write(folder, results=[place for place in places if place.exists()])
@@ -262,7 +262,7 @@ def _values(override: Override) -> list[str]:
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the sweep as Ctrl-C does: its job is ended, and sweep.json written."""
+    """Have SIGTERM end the sweep as Ctrl-C does: its job is ended, and sweep.json written."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""sweep.json and what a sweep tells its user: where every point stands, read from the points' folders."""
+"""sweep.json, and what a sweep tells its user: the state of every point, read from its folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Ledger:
             self.texts[point.name] = dumps(point.tree["data"]), str(data.get("fingerprint"))
 
     def state(self, point: Point) -> State:
-        """Where the point stands; `not comparable` if it used another text than most points that asked for the same.
+        """Return the state of a point.
+
+        It is `not comparable` if it used another text than most points that asked for the same.
 
         With data=auto the text depends on what could be had at the time.
         """
@@ -61,12 +63,12 @@ class Ledger:
 
     @property
     def exit_code(self) -> int:
-        """The worst of the points': 0 passed, 1 a gate failed, 2 not measured."""
+        """Return the worst of the points': 0 passed, 1 a gate failed, 2 not measured."""
         codes = [self.state(point).exit_code for point in self.points]
         return max((2 if code is None else code for code in codes), default=0)
 
     def others(self) -> list[str]:
-        """Folders of points that are not of this grid, from an earlier sweep into this folder."""
+        """List folders of points that are not of this grid, from an earlier sweep into this one."""
         names = {point.name for point in self.points}
         found = (file.parent.name for file in self.folder.glob("*/results.json"))
         return sorted(name for name in found if name not in names)
@@ -94,7 +96,7 @@ class Ledger:
         }
 
     def lines(self) -> Iterator[str]:
-        """A line a point, for people, and one that counts them."""
+        """Yield a line a point, for people, and one that counts them."""
         for point in self.points:
             found = self.state(point)
             verdict = {0: "passed", 1: "a gate failed", 2: "not measured", None: ""}[
@@ -107,9 +109,10 @@ class Ledger:
             f"{n} {status}" for status, n in counts.items()
         )
         if others := self.others():
-            yield f"not of this grid, left as they are: {len(others)} earlier points in {self.folder}"
+            places = f"{len(others)} earlier points in {self.folder}"
+            yield f"not of this grid, left as they are: {places}"
 
 
 def title(point: Point) -> str:
-    """The swept values, as one would type them."""
+    """Write the swept values as one would type them."""
     return shlex.join(point.swept) or "the only point"

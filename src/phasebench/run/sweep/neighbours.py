@@ -1,4 +1,4 @@
-"""How many jobs of a sweep a launcher runs at one time on this machine, and what cannot be measured beside another."""
+"""Jobs that run side by side on one machine: how many, and what cannot be measured so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from phasebench.run.sweep.point import Point
 
 
 def side_by_side(launcher: Mapping[str, Any], jobs: int) -> int:
-    """Jobs that run at one time on one machine, at most. A launcher that phasebench does not know may run all of them.
+    """Return how many jobs a launcher runs at one time on one machine, at most.
+
+    One that phasebench does not know may run all of them.
 
     `launcher` is the group hydra.launcher of the composed configuration.
 
@@ -31,7 +33,7 @@ def side_by_side(launcher: Mapping[str, Any], jobs: int) -> int:
 
 
 def check(points: Sequence[Point], beside: int, *, gpu: bool) -> None:
-    """Raise `ConfigError` where jobs that would run beside each other measure time, or memory on a GPU.
+    """Raise `ConfigError` where jobs side by side measure time, or memory on a GPU.
 
     `gpu`: whether this machine has one that torch can use.
     """

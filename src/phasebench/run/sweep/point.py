@@ -1,4 +1,4 @@
-"""A point of a sweep: its configuration, its folder's name, and the hashes of all that its result depends on."""
+"""A point of a sweep: configuration, folder, and hashes of what its result depends on."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NAME = 80  # characters of a folder's name before the hash
 class Point:
     """One job of a sweep, as the command composed it.
 
-    `tree` is the resolved configuration as plain values, `overrides` are those of the whole command for this point, and
-    `swept` those among them that differ between the points.
+    `tree` is the resolved configuration as plain values, `overrides` are those of the whole command
+    for this point, and `swept` those among them that differ between the points.
     """
 
     tree: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Point:
 
     @cached_property
     def config(self) -> Config | ConfigError:
-        """The checked configuration, or why there is none."""
+        """Return the checked configuration, or why there is none."""
         try:
             return to_config(self.tree)
         except ConfigError as error:
@@ -51,7 +51,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """The folder's name: the swept values, for people, and 8 digits of the configuration's hash.
+        """Return the folder's name: the swept values and 8 digits of the configuration's hash.
 
         >>> Point({"bench": {}}, (), ("model.ode.steps=5", "bench.energy.dt=0.1")).name[:-8]
         'steps-5_dt-0.1_'
@@ -67,7 +67,7 @@ class Point:
 
     @property
     def may_share(self) -> bool:
-        """Whether other points may run in its process before and after it: none measures memory, nor other times."""
+        """Tell whether other points may run in its process: it measures no memory or time."""
         config = self.config
         return (
             isinstance(config, Config)
@@ -78,12 +78,12 @@ class Point:
 
     @property
     def digits(self) -> str:
-        """8 hexadecimal digits of the configuration's hash."""
+        """Return 8 hexadecimal digits of the configuration's hash."""
         return self._config_hash[:8]
 
     @property
     def identity(self) -> dict[str, str | None]:
-        """Hashes and versions of what the result depends on: two results of the same identity are interchangeable."""
+        """Hash what the result depends on: results of one identity are interchangeable."""
         found: dict[str, str | None] = {
             "configuration": self._config_hash,
             "code": code_hash(but=_NOT_MEASURING),
@@ -97,7 +97,7 @@ class Point:
     @property
     def _config_hash(self) -> str:
         tree = self.config.recorded() if isinstance(self.config, Config) else dict(self.tree)
-        # where files go changes nothing, and the sizes of a scale count only where a key has taken them
+        # where files go changes nothing; sizes of a scale count where a key has taken them
         return config_hash(
             {
                 key: value
@@ -107,7 +107,7 @@ class Point:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What results.json says of the point."""
+        """Return what results.json says of the point."""
         return {"name": self.name, "identity": self.identity, "side_by_side": self.side_by_side}
 
     def save(self, folder: Path) -> None:
@@ -120,7 +120,7 @@ class Point:
 
     @classmethod
     def load(cls, folder: Path) -> Point:
-        """The point that `save` left in a folder. Raises OSError, or ValueError for a file that is not whole."""
+        """Read what `save` left in a folder. Raises OSError, or ValueError for a broken file."""
         found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
         found |= {"overrides": tuple(found["overrides"]), "swept": tuple(found["swept"])}
         return cls(**found)
@@ -140,7 +140,7 @@ def _files(tree: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
 
 
 def distinct(points: Sequence[Point], folder: Path) -> list[Point]:
-    """The points of different configurations, each with the name that its folder in a sweep's folder has already."""
+    """Keep one point a configuration, under the name that its folder has already, if any."""
     first: dict[str, Point] = {}
     for point in points:
         first.setdefault(point.digits, point)

@@ -33,7 +33,9 @@ class State:
 
 
 def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
-    """`missing` unless the folder's results.json is whole, ended, and of this very configuration, code and data.
+    """Read a point's state from the results.json of its folder.
+
+    It is `missing` unless that is whole, ended, and of this configuration, code and data.
 
     Where `gpus` names any, a result that was measured on another is missing too.
     """
@@ -60,7 +62,7 @@ def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
 
 
 def _changed(results: Mapping[str, Any], point: Point, gpus: Set[str]) -> list[str]:
-    """What the result depends on and is not as it was."""
+    """Name what the result depends on and is not as it was."""
     then, now = results["point"]["identity"], point.identity
     changed = [key for key in {**now, **then} if then.get(key) != now.get(key)]
     gpu = (results["environment"].get("gpu") or {}).get("name")
@@ -68,7 +70,7 @@ def _changed(results: Mapping[str, Any], point: Point, gpus: Set[str]) -> list[s
 
 
 def ended(results: Mapping[str, Any]) -> State:
-    """The state that the content of a results.json tells. Raises KeyError, TypeError or AttributeError if it is odd."""
+    """Read the state from a results.json. Raises KeyError, TypeError, AttributeError."""
     if results["status"] == "running":
         return State("missing", "did not end")
     code = exit_code(results)
@@ -86,7 +88,7 @@ def ended(results: Mapping[str, Any]) -> State:
 
 
 def _missed(results: Mapping[str, Any]) -> str | None:
-    """The gates that failed, or could not be judged."""
+    """Name the gates that failed, or could not be judged."""
     gates = [
         (f"{name} {gate['name']}", gate["passed"])
         for name, b in results["benches"].items()
@@ -108,7 +110,7 @@ def _ending(error: Mapping[str, Any]) -> Status:
 
 
 def why_run(found: State, *, retry_failed: bool, rerun: bool) -> str:
-    """Why a point in that state is to be run, or an empty string: it is left as it is."""
+    """Say why a point in that state is to be run; an empty string leaves it as it is."""
     if found.status == "missing":
         return found.reason or "missing"
     if rerun:
