@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from phasebench.config import Decay, TrainConfig
-from phasebench.training.loop import History, train
+from phasebench.training.checkpoint import History
+from phasebench.training.loop import Training
 
 CPU = torch.device("cpu")
 VOCAB = 11
@@ -101,7 +102,7 @@ def train_tiny(
         "device": CPU,
         "identity": IDENTITY,
     }
-    return train(model, recipe=recipe(**(changes or {})), path=path, **(values | options))
+    return Training(model, recipe=recipe(**(changes or {})), path=path, **(values | options)).run()
 
 
 def train_slowly(path: str) -> None:

@@ -16,7 +16,8 @@ from phasebench.config import (
 )
 from phasebench.data import Corpus, load_corpus, training_batch
 from phasebench.models import LanguageModel, build_model
-from phasebench.training.loop import History, train
+from phasebench.training.checkpoint import History
+from phasebench.training.loop import Training
 from variants import VARIANTS, variant
 
 RECIPE = TrainConfig(steps=20, batch=4, seq=32, lr=0.01, warmup=2, precision="fp32", loss_chunk=64)
@@ -28,9 +29,8 @@ def trained(corpus: Corpus, model: LanguageModel, path: Path) -> History:
             corpus.splits["train"].tokens, step, batch=RECIPE.batch, seq=RECIPE.seq, seed=0
         )
 
-    return train(
-        model, batches, None, RECIPE, seed=0, device=torch.device("cpu"), path=path, identity={}
-    )
+    training = Training(model, batches, None, RECIPE, 0, torch.device("cpu"), path, {})
+    return training.run()
 
 
 @pytest.mark.parametrize("name", VARIANTS)

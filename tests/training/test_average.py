@@ -50,7 +50,7 @@ def test_a_tail_average_is_the_mean_of_the_weights_after_its_start(
     )
     assert_close(model, mean_of(live[first:]))
     assert history.average == f"tail from step {first + 1}"
-    stored, _ = load(tmp_path / "w.safetensors")
+    stored = load(tmp_path / "w.safetensors").tensors
     assert sorted(stored) == sorted(weights(model))
     assert all(torch.equal(stored[name], w) for name, w in weights(model).items())
 
@@ -150,4 +150,4 @@ def test_off_does_nothing() -> None:
     average.update(10)
     with average.applied():
         assert all(torch.equal(w, before[name]) for name, w in weights(model).items())
-    assert (average.state(), average.describe()) == ({}, "")
+    assert (average.means, average.describe()) == ({}, "")

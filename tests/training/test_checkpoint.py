@@ -1,59 +1,68 @@
+"""Files of weights: written whole, checked at every load, refused with one reason."""
+
 from __future__ import annotations
 
 import json
-import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from phasebench.config import ConfigError
 from phasebench.training.checkpoint import (
     BadCheckpoint,
+    Checkpoint,
+    checksum,
     copy_weights,
     load,
     load_weights,
-    save,
     weights,
 )
 from tiny import IDENTITY, TinyModel, tiny_model
-
-KEY = "model.checkpoint"
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "weights.safetensors"
-    save(path, weights(tiny_model(seed=3)), {"identity": json.dumps(IDENTITY)})
+    Checkpoint(weights(tiny_model(seed=3)), IDENTITY, 40).save(path, {"tokenizer": "{}"})
     return path
 
 
 def refusal(model: nn.Module, path: Path, expected: dict[str, str] = IDENTITY) -> str:
-    """The message with which a checkpoint is refused; the model must come out of it unchanged."""
+    """Return why a file is refused; the model must come out of it unchanged."""
     before = {name: tensor.clone() for name, tensor in weights(model).items()}
-    with pytest.raises(ConfigError) as caught:
-        load_weights(model, path, expected=expected, key=KEY)
+    with pytest.raises(BadCheckpoint) as caught:
+        load_weights(model, path, expected)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
-    message = str(caught.value)
-    assert message.startswith(f"{KEY}={path}: ")
-    assert f"{KEY}=null" in message
-    return message
+    return str(caught.value)
+
+
+def rewritten(path: Path, checked: bool, **changes: Any) -> None:
+    """Change a file's metadata, with a checksum that fits or with the old one."""
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {n: file.get_tensor(n) for n in file.keys()}, file.metadata()  # noqa: SIM118
+    old = metadata.pop("checksum")
+    metadata |= changes
+    metadata["checksum"] = checksum(tensors, metadata) if checked else old
+    save_file(tensors, path, metadata)
 
 
 def test_weights_survive_the_round_trip_bit_for_bit(saved: Path) -> None:
     model = tiny_model(seed=4)
-    metadata = load_weights(model, saved, expected=IDENTITY, key=KEY)
-    assert json.loads(metadata["identity"]) == IDENTITY
+    file = load_weights(model, saved, IDENTITY)
+    assert (file.identity, file.step, file.scaler) == (IDENTITY, 40, None)
     for name, tensor in weights(tiny_model(seed=3)).items():
         assert torch.equal(tensor, weights(model)[name])
     assert model.head.weight is model.embedding.weight
 
 
 def test_tied_weights_are_saved_once(saved: Path) -> None:
-    tensors, _ = load(saved)
-    assert sorted(tensors) == ["embedding.weight", "head.bias", "hidden.bias", "hidden.weight"]
+    names = ["embedding.weight", "head.bias", "hidden.bias", "hidden.weight"]
+    assert sorted(load(saved).tensors) == names
 
 
 def test_buffers_are_saved_too() -> None:
@@ -61,13 +70,33 @@ def test_buffers_are_saved_too() -> None:
     assert "running_mean" in weights(model)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64, torch.float64])
+def test_every_dtype_has_a_checksum(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = {"a": torch.arange(6).view(2, 3).to(dtype), "b": torch.tensor(3).to(dtype)}
+    Checkpoint(tensors, {}).save(tmp_path / "w", {})
+    found = load(tmp_path / "w").tensors
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
 def test_a_failed_write_leaves_the_old_file(saved: Path) -> None:
     before = saved.read_bytes()
     shared = torch.ones(4)
     with pytest.raises(RuntimeError, match="share memory"):
-        save(saved, {"a": shared, "b": shared}, {"identity": "{}"})
+        Checkpoint({"a": shared, "b": shared}, {}).save(saved, {})
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_kind_14_files_are_as_readable_as_the_umask_says(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        Checkpoint({}, {}).save(tmp_path / "w", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w").stat().st_mode & 0o777 == mode
 
 
 def test_missing_and_folder(tmp_path: Path) -> None:
@@ -81,13 +110,6 @@ def test_truncated(saved: Path, keep: int) -> None:
     assert "truncated" in refusal(tiny_model(), saved)
 
 
-def test_the_fix_can_be_given(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cache_dir=.*\n  fix: delete the file$"):
-        load_weights(
-            tiny_model(), tmp_path / "w", expected={}, key="cache_dir", fix="delete the file"
-        )
-
-
 def test_not_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(tiny_model().state_dict(), path)
@@ -99,6 +121,40 @@ def test_safetensors_of_others(tmp_path: Path, metadata: dict[str, str] | None) 
     path = tmp_path / "model.safetensors"
     save_file({"w": torch.ones(2)}, path, metadata)
     assert "not one that phasebench wrote" in refusal(tiny_model(), path)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.99])
+def test_kind_2_a_flipped_bit_is_refused(saved: Path, place: float) -> None:
+    content = bytearray(saved.read_bytes())
+    first = 8 + int.from_bytes(content[:8], "little")  # of the tensors
+    content[first + int(place * (len(content) - first))] ^= 1
+    saved.write_bytes(content)
+    assert "is damaged" in refusal(tiny_model(), saved)
+
+
+def test_kind_2_an_edited_identity_is_refused(saved: Path) -> None:
+    rewritten(saved, checked=False, identity=json.dumps(IDENTITY | {"model.dim": "9"}))
+    assert "is damaged" in refusal(tiny_model(), saved, IDENTITY | {"model.dim": "9"})
+
+
+def test_kind_2_a_file_without_a_checksum_is_refused(saved: Path) -> None:
+    save_file(weights(tiny_model()), saved, {"phasebench": "0", "identity": json.dumps(IDENTITY)})
+    assert "records no checksum" in refusal(tiny_model(), saved)
+
+
+@pytest.mark.parametrize("key", ["identity", "step", "history", "scaler"])
+@pytest.mark.parametrize(
+    "value", ["", "{", "[3]", "null", '"x"', '{"steps": 3}', '{"validations": [{}]}', "[" * 9999]
+)
+def test_kind_8_metadata_that_cannot_be_read_is_one_reason(
+    saved: Path, key: str, value: str
+) -> None:
+    rewritten(saved, checked=True, **{key: value})
+    if key in ("identity", "scaler") and value.startswith("{") and len(value) > 1:
+        load(saved)  # any entries; which ones is for check_identity and check_state to say
+    else:
+        with pytest.raises(BadCheckpoint, match="its metadata cannot be read"):
+            load(saved)
 
 
 def test_other_vocabulary_is_named(saved: Path) -> None:
@@ -115,7 +171,7 @@ def test_other_architecture_is_named(saved: Path) -> None:
             self.second = nn.Linear(8, 8, bias=False)
 
     assert "no second.weight" in refusal(Deeper(), saved)
-    save(saved, weights(Deeper()), {"identity": json.dumps(IDENTITY)})
+    Checkpoint(weights(Deeper()), IDENTITY).save(saved, {})
     assert "second.weight is not in the model" in refusal(tiny_model(), saved)
 
 
@@ -129,14 +185,10 @@ def test_many_differences_are_counted() -> None:
         copy_weights(tiny_model(), {})
 
 
-def test_unfinished_training_loads_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_weights_of_an_unfinished_training_can_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "weights.partial.safetensors"
     extra = {"optimizer/hidden.weight/exp_avg": torch.zeros(8, 8)}
-    save(path, weights(tiny_model(seed=3)) | extra, {"identity": json.dumps(IDENTITY)})
+    Checkpoint(weights(tiny_model(seed=3)) | extra, IDENTITY, 7, scaler={}).save(path, {})
     model = tiny_model()
-    with caplog.at_level(logging.WARNING):
-        load_weights(model, path, expected=IDENTITY, key=KEY)
-    assert "did not finish" in caplog.text
+    assert load_weights(model, path, IDENTITY).scaler == {}
     assert torch.equal(model.hidden.weight, tiny_model(seed=3).hidden.weight)

@@ -7,7 +7,7 @@ import torch
 
 from phasebench.config import ConfigError, DropoutConfig, ModelConfig, OdeConfig, TrainConfig
 from phasebench.models import build_model
-from phasebench.training.step import Updater
+from phasebench.training.step import TrainStep
 
 RECIPE = {"batch": 4, "seq": 16, "steps": 12, "warmup": 2, "precision": "bf16"}
 RATES = DropoutConfig(embedding=0.1, input=0.2, block=0.2, output=0.2)
@@ -24,7 +24,7 @@ def test_replayed_steps_are_the_steps(name: str) -> None:
     for graph in (False, True):
         torch.manual_seed(0)
         made = build_model(model, 50).cuda()
-        update = Updater(made, TrainConfig(**RECIPE, graph=graph), 0, torch.device("cuda"))
+        update = TrainStep(made, TrainConfig(**RECIPE, graph=graph), 0, torch.device("cuda"))
         losses.append([float(update(i, (x[:, :-1], x[:, 1:]))[0]) for i, x in enumerate(tokens)])
         ends.append(torch.cat([p.detach().flatten() for p in made.parameters()]))
         assert update.first_bad_step() == 0
@@ -36,7 +36,7 @@ def test_replayed_steps_are_the_steps(name: str) -> None:
 @pytest.mark.gpu
 def test_a_diverged_replayed_step_has_its_number() -> None:
     made = build_model(ModelConfig(name="stage1", dim=32, blocks=1, heads=4, hidden=64), 50).cuda()
-    update = Updater(made, TrainConfig(**RECIPE, graph=True), 0, torch.device("cuda"))
+    update = TrainStep(made, TrainConfig(**RECIPE, graph=True), 0, torch.device("cuda"))
     tokens = torch.randint(0, 50, (4, 17))
     for step in range(8):
         if step == 6:

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,23 @@ import torch
 from torch import Tensor
 
 from phasebench.config import ConfigError
-from phasebench.training.checkpoint import copy_weights, load, load_weights, save, weights
-from phasebench.training.loop import History, TrainingDiverged, partial_path
-from phasebench.training.optimizer import adamw, learning_rate
+from phasebench.training.checkpoint import (
+    History,
+    copy_weights,
+    load,
+    load_weights,
+    weights,
+)
+from phasebench.training.loop import TrainingDiverged, partial_path
+from phasebench.training.optimizer import (
+    adamw,
+    learning_rate,
+    restore_state,
+    state_tensors,
+)
 from phasebench.training.progress import StepReport
 from phasebench.training.scoring import NotFinite
-from phasebench.training.step import Updater, step_seed
+from phasebench.training.step import TrainStep, step_seed
 from tiny import CPU, IDENTITY, TinyModel, pattern, recipe, tiny_model, train_tiny
 
 torch.set_num_threads(1)
@@ -76,7 +87,7 @@ def assert_equal_weights(one: TinyModel, other: TinyModel) -> None:
 
 
 def one_update(model: TinyModel, **changes: Any) -> tuple[Tensor, Tensor]:
-    return Updater(model, recipe(**changes), seed=0, device=CPU)(0, pattern(0))
+    return TrainStep(model, recipe(**changes), seed=0, device=CPU)(0, pattern(0))
 
 
 # learning
@@ -96,7 +107,7 @@ def test_loss_falls_on_a_learnable_pattern(tmp_path: Path, precision: str) -> No
 def test_history_and_file(tmp_path: Path) -> None:
     path, model, seen = tmp_path / "new" / "w.safetensors", tiny_model(), Recorder()
     random = torch.get_rng_state()
-    history = train_tiny(model, path, {"steps": 25}, observer=seen)
+    history = train_tiny(model, path, {"steps": 25}, observers=[seen])
     assert [record["step"] for record in history.steps] == [1, 10, 20, 25]
     assert [record["step"] for record in history.validations] == [10, 20, 25]
     assert [report.step for report in seen.reports] == [1, 10, 20, 25]
@@ -106,11 +117,9 @@ def test_history_and_file(tmp_path: Path) -> None:
         history.steps[-1]["lr"] == learning_rate(24, recipe(steps=25)) == pytest.approx(0.02 * 0.1)
     )
     assert history.best_step == min(history.validations, key=lambda v: v["nats_per_token"])["step"]
-    metadata = load_weights(tiny_model(), path, expected=IDENTITY, key="model.checkpoint")
-    assert History.of(metadata) == history
-    assert metadata["step"] == "25"
-    assert json.loads(metadata["identity"]) == IDENTITY
-    assert sorted(load(path)[0]) == sorted(weights(model))
+    file = load_weights(tiny_model(), path, IDENTITY)
+    assert (file.history, file.step, file.identity) == (history, 25, IDENTITY)
+    assert sorted(load(path).tensors) == sorted(weights(model))
     assert os.listdir(path.parent) == [path.name]
     assert torch.equal(torch.get_rng_state(), random)  # the caller's random numbers are its own
 
@@ -135,8 +144,8 @@ def test_accumulated_gradient_equals_that_of_the_whole_batch(parts: int) -> None
         return inputs, targets
 
     whole, split = tiny_model(dropout=0.0).double(), tiny_model(dropout=0.0).double()
-    one = Updater(whole, recipe(clip=1e9), seed=0, device=CPU)(0, uneven(0))
-    other = Updater(split, recipe(clip=1e9, accumulate=parts), seed=0, device=CPU)(0, uneven(0))
+    one = TrainStep(whole, recipe(clip=1e9), seed=0, device=CPU)(0, uneven(0))
+    other = TrainStep(split, recipe(clip=1e9, accumulate=parts), seed=0, device=CPU)(0, uneven(0))
     torch.testing.assert_close(other, one, rtol=1e-13, atol=0.0)
     for p, q in zip(split.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-12, atol=1e-15)
@@ -169,37 +178,38 @@ def test_clipping_leaves_small_gradients_alone() -> None:
 def test_fp16_scaler_skips_infinite_gradients_without_calling_it_divergence() -> None:
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in weights(model).items()}
-    update = Updater(model, recipe(precision="fp16"), seed=0, device=CPU)
+    update = TrainStep(model, recipe(precision="fp16"), seed=0, device=CPU)
     update.scaler.load_state_dict({**update.scaler.state_dict(), "scale": 2.0**127})
     _, norm = update(0, pattern(0))
     assert not torch.isfinite(norm)
     assert update.first_bad_step() == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(model).items())
-    assert update.state()[1]["scale"] == 2.0**126
+    assert update.scaler.state_dict()["scale"] == 2.0**126
 
 
-def test_the_state_of_an_updater_decides_its_next_steps() -> None:
+def test_the_state_of_optimizer_and_scaler_decides_its_next_steps() -> None:
     one, other = tiny_model(), tiny_model(seed=1)
     changes = recipe(precision="fp16")
-    update = Updater(one, changes, seed=0, device=CPU)
+    update = TrainStep(one, changes, seed=0, device=CPU)
     update.scaler.load_state_dict({**update.scaler.state_dict(), "scale": 2.0**127})
     for step in range(3):
         update(step, pattern(step))
-    tensors, scaler = update.state()
-    again = Updater(other, changes, seed=0, device=CPU)
-    again.restore(tensors, scaler)
+    tensors, scaler = state_tensors(update.optimizer), update.scaler.state_dict()
+    again = TrainStep(other, changes, seed=0, device=CPU)
+    restore_state(again.optimizer, tensors)
+    again.scaler.load_state_dict(scaler)
     copy_weights(other, weights(one))
-    assert again.state()[1] == scaler
+    assert again.scaler.state_dict() == scaler
     assert scaler["scale"] == 2.0**124
     for step in range(3, 6):
         assert float(update(step, pattern(step))[0]) == float(again(step, pattern(step))[0])
     assert_equal_weights(one, other)
-    assert again.state()[1] == update.state()[1]
+    assert again.scaler.state_dict() == update.scaler.state_dict()
 
 
 def test_weight_decay_is_for_matrices_only() -> None:
     model = tiny_model(tied=False)
-    optimizer = adamw(model.named_parameters(), recipe(weight_decay=0.3), model.decay)
+    optimizer = adamw(model, recipe(weight_decay=0.3))
     decay = {
         name: group["weight_decay"]
         for group in optimizer.param_groups
@@ -216,9 +226,7 @@ def test_weight_decay_is_for_matrices_only() -> None:
 
 def test_tables_have_a_weight_decay_of_their_own() -> None:
     model = tiny_model(tied=False)
-    optimizer = adamw(
-        model.named_parameters(), recipe(weight_decay=0.3, embedding_decay=0.02), model.decay
-    )
+    optimizer = adamw(model, recipe(weight_decay=0.3, embedding_decay=0.02))
     decay = {
         name: group["weight_decay"]
         for group in optimizer.param_groups
@@ -236,7 +244,7 @@ def test_tables_have_a_weight_decay_of_their_own() -> None:
 def test_decay_shrinks_what_it_is_for() -> None:
     model = tiny_model(tied=False)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = adamw(model.named_parameters(), recipe(lr=0.1, weight_decay=0.5), model.decay)
+    optimizer = adamw(model, recipe(lr=0.1, weight_decay=0.5))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -294,7 +302,7 @@ def test_killed_twice(tmp_path: Path) -> None:
     for step in (9, 30):
         with pytest.raises(Killed):
             train_tiny(tiny_model(), path, batches=killing(step))
-        seconds.append(History.of(load(partial_path(path))[1]).seconds)
+        seconds.append(load(partial_path(path)).history.seconds)
     fresh = tiny_model()
     history = train_tiny(fresh, path)
     assert history.resumed_from == 28
@@ -331,41 +339,75 @@ def test_a_process_killed_by_the_system_resumes(tmp_path: Path) -> None:
     assert_equal_weights(resumed, whole)
 
 
-def foreign_partials() -> dict[str, Any]:
-    def other_identity(path: Path) -> None:
-        with pytest.raises(Killed):
-            train_tiny(
-                tiny_model(),
-                path,
-                {"lr": 0.5},
-                identity=IDENTITY | {"train.lr": "0.5"},
-                batches=killing(20),
-            )
+def partial(changes: dict[str, Any] | None = None) -> Callable[[Path], None]:
+    """A training that was killed, and whose file then changed, with a checksum that fits."""
 
-    def truncated(path: Path) -> None:
+    def make(path: Path) -> None:
         with pytest.raises(Killed):
             train_tiny(tiny_model(), path, batches=killing(20))
-        partial_path(path).write_bytes(partial_path(path).read_bytes()[:-9])
+        found = load(partial_path(path))
+        dataclasses.replace(found, **(changes or {})).save(partial_path(path), {})
 
-    def finished(path: Path) -> None:
-        save(partial_path(path), weights(tiny_model(seed=7)), {"identity": json.dumps(IDENTITY)})
-
-    def other_model(path: Path) -> None:
-        tensors = weights(tiny_model(dim=4))
-        save(partial_path(path), tensors, {"identity": json.dumps(IDENTITY), "scaler": "{}"})
-
-    return {
-        function.__name__: function
-        for function in (other_identity, truncated, finished, other_model)
-    }
+    return make
 
 
-@pytest.mark.parametrize("kind", foreign_partials())
-def test_what_is_not_this_training_is_set_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+def other_identity(path: Path) -> None:
+    identity = IDENTITY | {"train.lr": "0.5"}
+    with pytest.raises(Killed):
+        train_tiny(tiny_model(), path, {"lr": 0.5}, identity=identity, batches=killing(20))
+
+
+def truncated(path: Path) -> None:
+    partial()(path)
+    partial_path(path).write_bytes(partial_path(path).read_bytes()[:-9])
+
+
+def a_bit(path: Path) -> None:
+    partial()(path)
+    content = bytearray(partial_path(path).read_bytes())
+    content[-100] ^= 8
+    partial_path(path).write_bytes(content)
+
+
+def an_optimizer_of_another_shape(path: Path) -> None:
+    partial()(path)
+    found = load(partial_path(path))
+    moment = "optimizer/hidden.weight/exp_avg"
+    tensors = found.tensors | {moment: found.tensors[moment][:4]}
+    dataclasses.replace(found, tensors=tensors).save(partial_path(path), {})
+
+
+def half_an_optimizer(path: Path) -> None:
+    partial()(path)
+    found = load(partial_path(path))
+    tensors = {name: t for name, t in found.tensors.items() if not name.endswith("/exp_avg_sq")}
+    dataclasses.replace(found, tensors=tensors).save(partial_path(path), {})
+
+
+UNUSABLE: dict[str, Callable[[Path], None]] = {
+    "other identity": other_identity,
+    "other entries": partial({"identity": {"a": "b"}}),
+    "truncated": truncated,
+    "a bit": a_bit,
+    "finished": partial({"scaler": None}),
+    "other model": partial({"tensors": weights(tiny_model(dim=4))}),
+    "step": partial({"step": "no number"}),
+    "too many steps": partial({"step": 41}),
+    "no steps": partial({"step": -1}),
+    "scaler": partial({"scaler": {"scale": 1.0}}),
+    "history": partial({"history": History(validations=[{"step": 7}])}),
+    "best step": partial({"history": History(best_step="x")}),  # type: ignore[arg-type]
+    "optimizer": an_optimizer_of_another_shape,
+    "half an optimizer": half_an_optimizer,
+}
+
+
+@pytest.mark.parametrize("damage", UNUSABLE)
+def test_kind_8_what_is_not_this_training_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     path = tmp_path / "w.safetensors"
-    foreign_partials()[kind](path)
+    UNUSABLE[damage](path)
     before = partial_path(path).read_bytes()
     model, whole = tiny_model(), tiny_model()
     history = train_tiny(model, path)
@@ -424,8 +466,8 @@ def test_divergence_stops_with_its_step_and_keeps_the_last_good_checkpoint(
     assert caught.value.checkpoint == partial_path(path)
     assert str(partial_path(path)) in str(caught.value)
     model = tiny_model()
-    metadata = load_weights(model, partial_path(path), expected=IDENTITY, key="model.checkpoint")
-    assert metadata["step"] == str(good)
+    file = load_weights(model, partial_path(path), IDENTITY)
+    assert str(file.step) == str(good)
     assert all(torch.isfinite(tensor).all() for tensor in weights(model).values())
 
 
@@ -466,7 +508,7 @@ def test_early_stop_keeps_the_best_weights(tmp_path: Path) -> None:
     )
     assert [record["step"] for record in history.validations] == [10, 20, 30, 40, 50]
     assert not torch.equal(snapshots[1]["hidden.weight"], snapshots[4]["hidden.weight"])
-    stored, _ = load(path)
+    stored = load(path).tensors
     for name, tensor in weights(model).items():
         assert torch.equal(tensor, snapshots[1][name])
         assert torch.equal(stored[name], snapshots[1][name])

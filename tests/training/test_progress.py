@@ -12,41 +12,20 @@ from rich.console import Console
 from phasebench.config import ConfigError
 from phasebench.training.progress import (
     Clock,
-    Observers,
-    ProgressBar,
-    ProgressLines,
+    ConsoleObserver,
     StepReport,
     TensorBoardObserver,
-    console_observer,
 )
-
-
-class Recorder:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.reports: list[StepReport] = []
-        self.validations: list[tuple[int, float]] = []
-        self.closed = False
-
-    def on_step(self, report: StepReport) -> None:
-        self.reports.append(report)
-
-    def on_validation(self, step: int, perplexity: float) -> None:
-        self.validations.append((step, perplexity))
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def report(step: int) -> StepReport:
     return StepReport(step, 100, 2.5, 1e-3, 0.7, 1234.0, 61.0)
 
 
-def test_lines_come_at_intervals_and_at_the_end() -> None:
+def test_lines_come_every_ten_seconds_at_most_and_at_the_end() -> None:
     now, out = [0.0], io.StringIO()
-    lines = ProgressLines("stage2", Console(file=out, width=200), clock=lambda: now[0])
-    for step in range(1, 46):
+    lines = ConsoleObserver("stage2", Console(file=out, width=200), clock=lambda: now[0])
+    for step in range(1, 36):
         now[0] = float(step)
         lines.on_step(report(step))
         if step == 20:
@@ -55,51 +34,25 @@ def test_lines_come_at_intervals_and_at_the_end() -> None:
     lines.close()
     assert [line.split(",")[0] for line in out.getvalue().splitlines()] == [
         "stage2: step 1/100",
-        "stage2: step 16/100",
+        "stage2: step 11/100",
+        "stage2: step 21/100",
         "stage2: step 31/100",
-        "stage2: step 45/100",
+        "stage2: step 35/100",
     ]
-    assert "loss 2.500, 1,234 tokens/s, 1:01 left" in out.getvalue()
-    assert out.getvalue().count("valid ppl 12.3") == 2
+    assert "loss 2.500, 1,234 tokens/s, 0:01:01 left" in out.getvalue()
+    assert out.getvalue().count("valid ppl 12.3") == 3
 
 
-def test_bar_on_a_terminal() -> None:
+@pytest.mark.parametrize(("width", "bar"), [(160, True), (80, False)])
+def test_a_terminal_shows_all_of_it_and_a_bar_where_there_is_room(width: int, bar: bool) -> None:
     out = io.StringIO()
-    bar = console_observer("stage1", Console(file=out, force_terminal=True, width=160))
-    assert isinstance(bar, ProgressBar)
-    with closing(bar):
-        bar.on_validation(10, 33.25)
-        bar.on_step(report(50))
-    assert "stage1" in out.getvalue()
-    assert "loss 2.500, 1,234 tokens/s, 1:01 left, valid ppl 33.25" in out.getvalue()
-
-
-def test_a_narrow_terminal_shows_all_of_it() -> None:
-    out = io.StringIO()
-    with closing(
-        console_observer("stage2", Console(file=out, force_terminal=True, width=60))
-    ) as bar:
-        bar.on_validation(10, 2.9681)
-        bar.on_step(report(50))
-    assert "stage2 50/100 loss 2.500 1234 tok/s 1:01 ppl 2.9681" in out.getvalue()
-
-
-def test_lines_where_there_is_no_terminal() -> None:
-    assert isinstance(console_observer("stage1", Console(file=io.StringIO())), ProgressLines)
-
-
-def test_several_observers_in_one() -> None:
-    seen = [Recorder(), Recorder()]
-    both = Observers(*seen)
-    both.on_step(report(1))
-    both.on_validation(1, 2.0)
-    both.close()
-    for recorder in seen:
-        assert (recorder.reports, recorder.validations, recorder.closed) == (
-            [report(1)],
-            [(1, 2.0)],
-            True,
-        )
+    console = Console(file=out, force_terminal=True, width=width)
+    with closing(ConsoleObserver("stage1", console)) as observer:
+        observer.on_validation(10, 33.25)
+        observer.on_step(report(50))
+    text = "stage1 50/100 loss 2.500 1,234 tokens/s 0:01:01 left valid ppl 33.25"
+    assert text in out.getvalue()
+    assert ("━" in out.getvalue()) is bar
 
 
 def test_tensorboard_scalars(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from phasebench.training.checkpoint import weights
-from phasebench.training.loop import History
+from phasebench.training.checkpoint import History, weights
 from phasebench.training.optimizer import decay_start, learning_rate
 from phasebench.training.trunk import Trunk
 from tiny import TinyModel, pattern, recipe, tiny_model, train_tiny

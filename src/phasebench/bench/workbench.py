@@ -9,16 +9,16 @@ from typing import Any
 from rich.console import Console
 
 from phasebench.config import Config, ConfigError, ModelConfig
+from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, training_batch
 from phasebench.models import require
-from phasebench.training.device import resolve_device
 from phasebench.training.progress import (
+    ConsoleObserver,
     Observer,
-    Observers,
     TensorBoardObserver,
-    console_observer,
     summary_writer,
 )
+from phasebench.training.scoring import resolve_device
 from phasebench.training.weights import Trained, WeightSource
 
 
@@ -34,7 +34,7 @@ class Workbench:
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
         self.device = resolve_device(config.device)
-        self.cache = Path(config.cache_dir).expanduser()
+        self.cache = user_path(config.cache_dir, "cache_dir")
         self.say = partial(_print, console)
 
     @cached_property
@@ -50,9 +50,9 @@ class Workbench:
             self.config.train,
             seed=self.config.seed,
             device=self.device,
-            folder=self.cache / "weights",
+            cache=self.cache,
             say=self.say,
-            observer=self._observer,
+            observers=self._observers,
         )
 
     def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
@@ -140,11 +140,11 @@ class Workbench:
                 f"{longest}={config.positions}, or more of both",
             )
 
-    def _observer(self, name: str) -> Observer:
-        console = console_observer(name, self.console)
-        if not self.config.train.tensorboard:
-            return console
-        return Observers(console, TensorBoardObserver(self.out / "tensorboard" / name))
+    def _observers(self, name: str) -> list[Observer]:
+        observers: list[Observer] = [ConsoleObserver(name, self.console)]
+        if self.config.train.tensorboard:
+            observers.append(TensorBoardObserver(self.out / "tensorboard" / name))
+        return observers
 
 
 def _print(console: Console, text: str, style: str = "") -> None:

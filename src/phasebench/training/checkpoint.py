@@ -1,42 +1,183 @@
-"""Weights and training states on disk: safetensors files, written all or nothing, checked when read.
+"""Weights and states of training on disk: safetensors files, all or nothing, checked when read.
 
-Tensors keep their names in the model.  An unfinished training adds what it needs to go on, under names with a slash
-(``optimizer/...``, ``best/...``), which no parameter of a module has.
+Tensors keep their names in the model. An unfinished training adds what it needs to go on, under
+names with a slash (``optimizer/weight/moment``, ``average/weight``, ``best/weight``), which no
+parameter of a module has. The metadata records the identity of the weights, the model's
+configuration and tokenizer, the training's history, and a checksum over all of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-import os
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from phasebench import __version__
-from phasebench.config import ConfigError
+from phasebench.results.jsonfile import write_atomic
 
-log = logging.getLogger(__name__)
+MOMENTS = {"exp_avg", "exp_avg_sq", "step"}  # that AdamW keeps of a weight
 
 
 class BadCheckpoint(ValueError):
-    """A file that is missing, truncated, not a checkpoint of phasebench, or of something else."""
+    """A file that is missing, damaged, not a checkpoint of phasebench, or of something else."""
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """What a checkpoint needs of a model, which is a `torch.nn.Module`."""
+@dataclass
+class History:
+    """What happened in a training.
 
-    def state_dict(self, *, keep_vars: bool) -> dict[str, Any]: ...
+    Attributes:
+        steps: step, loss, lr, tokens_per_s and grad_norm, every 10 steps.
+        validations: step, nats_per_token, perplexity, and what the probe measured.
+        stopped: "budget", or "early stop at step ...".
+        weights: which were kept: "final", or "best" (of the validations).
+        average: over which steps the weights were averaged; empty: not at all.
+        best_step: of the best validation.
+        seconds: over all sittings.
+        resumed_from: step.
+    """
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+    weights: str = "final"
+    average: str = ""
+    best_step: int | None = None
+    seconds: float = 0.0
+    resumed_from: int | None = None
 
 
-def weights(model: Stateful) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name, the live ones, each once: of tied ones the first name counts."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds; `scaler` is that of an unfinished training, else None."""
+
+    tensors: dict[str, Tensor]
+    identity: dict[str, str]
+    step: int = 0
+    history: History = field(default_factory=History)
+    scaler: dict[str, float] | None = None
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Return the model's tensors, without those of an unfinished training."""
+        return {name: tensor for name, tensor in self.tensors.items() if "/" not in name}
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return copies of the tensors whose name begins with a prefix, without it."""
+        return {
+            name.removeprefix(prefix): tensor.clone()
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+    def save(self, path: Path, about: Mapping[str, str]) -> None:
+        """Write a file; a crash at any moment leaves the old one or the new one, never a part.
+
+        `about` is further metadata. Raises `OSError` where the folder cannot be written.
+        """
+        tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in self.tensors.items()}
+        metadata = {
+            **about,
+            "phasebench": __version__,
+            "identity": json.dumps(self.identity, sort_keys=True),
+            "step": str(self.step),
+            "history": json.dumps(asdict(self.history)),
+        }
+        if self.scaler is not None:
+            metadata["scaler"] = json.dumps(self.scaler)
+        metadata["checksum"] = checksum(tensors, metadata)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, safetensors.torch.save(tensors, metadata))
+
+    def check_identity(self, expected: Mapping[str, str], *, exact: bool = False) -> None:
+        """Raise `BadCheckpoint` naming every expected entry that the identity contradicts.
+
+        exact: also every entry of the identity that is not expected.
+        """
+        wrong = [
+            f"{name} is {self.identity.get(name, 'not recorded')} in the file, "
+            f"{expected.get(name, 'not given')} here"
+            for name in ({**expected, **self.identity} if exact else expected)
+            if self.identity.get(name) != expected.get(name)
+        ]
+        if wrong:
+            raise BadCheckpoint("was trained under other conditions: " + "; ".join(wrong))
+
+    def check_state(self, model: nn.Module, scaler: Mapping[str, float]) -> None:
+        """Raise `BadCheckpoint` unless a training of the model with such a scaler can go on."""
+        if self.scaler is None:
+            raise BadCheckpoint("is not an unfinished training")
+        check_weights(model, self.weights)
+        shapes = {name: weight.shape for name, weight in weights(model).items()}
+        moments: dict[str, set[str]] = {}
+        for name in self.tensors.keys() - shapes.keys():
+            _, weight, *moment = name.split("/")
+            shape = torch.Size() if moment == ["step"] else shapes.get(weight)
+            if self.tensors[name].shape != shape:
+                raise BadCheckpoint(f"has {name}, which is no state of this model")
+            if moment:
+                moments.setdefault(weight, set()).update(moment)
+        incomplete = [weight for weight, names in moments.items() if names != MOMENTS]
+        numbers = all(isinstance(value, int | float) for value in self.scaler.values())
+        if incomplete or self.scaler.keys() != scaler.keys() or not numbers:
+            raise BadCheckpoint("has an incomplete state of the optimizer or of the scaler")
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint, onto the CPU; every load of a file goes through here.
+
+    Raises `BadCheckpoint` saying what is wrong with the file, `OSError` where it cannot be opened.
+    """
+    if not path.is_file():
+        raise BadCheckpoint("is not a file" if path.exists() else "no such file")
+    path.open("rb").close()  # the error of a file that may not be read is not that of a damaged one
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, OSError) as error:
+        problem = f"cannot be read: truncated, or not a safetensors file ({error})"
+        raise BadCheckpoint(problem) from error
+    if "phasebench" not in metadata or "identity" not in metadata:
+        raise BadCheckpoint("is a safetensors file, but not one that phasebench wrote")
+    recorded = metadata.pop("checksum", None)
+    if recorded is None:
+        raise BadCheckpoint("records no checksum: an older phasebench wrote it")
+    if recorded != checksum(tensors, metadata):
+        raise BadCheckpoint("is damaged: its content has not the checksum that it records")
+    try:
+        identity = {str(k): str(v) for k, v in json.loads(metadata["identity"]).items()}
+        history = History(**json.loads(metadata["history"]))
+        # what a training that goes on computes with
+        float(history.seconds), int(history.best_step or 0), list(history.steps)
+        for record in history.validations:
+            int(record["step"]), float(record["nats_per_token"])
+        scaler = dict(json.loads(metadata["scaler"])) if "scaler" in metadata else None
+        return Checkpoint(tensors, identity, int(metadata["step"]), history, scaler)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        problem = f"its metadata cannot be read ({type(error).__name__}: {error})"
+        raise BadCheckpoint(problem) from error
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 (hex) of tensors and metadata, in the order of their names."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the live parameters and persistent buffers by name, tied ones by their first name."""
     first: dict[int, str] = {}
     state = model.state_dict(keep_vars=True)
     for name, tensor in state.items():
@@ -44,103 +185,41 @@ def weights(model: Stateful) -> dict[str, Tensor]:
     return {name: state[name] for name in first.values()}
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a checkpoint; a crash at any moment leaves the old file or the new one, never a part.
-
-    One writer a path at a time: the temporary file beside it has a fixed name.
-    Raises `OSError` or `SafetensorError` where the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            {"phasebench": __version__, **metadata},
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors (on the CPU) and metadata of a checkpoint. Raises `BadCheckpoint` saying what is wrong with the file."""
-    if not path.is_file():
-        raise BadCheckpoint("is not a file" if path.exists() else "no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-    except (SafetensorError, OSError) as error:
-        raise BadCheckpoint(
-            f"cannot be read: truncated, or not a safetensors file ({error})"
-        ) from error
-    if "phasebench" not in metadata or "identity" not in metadata:
-        raise BadCheckpoint("is a safetensors file, but not one that phasebench wrote")
-    return tensors, metadata
-
-
-def copy_weights(model: Stateful, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into the model's weights of the same names.
-
-    Raises `BadCheckpoint` naming what is missing, unexpected or of another shape; the model is then untouched.
-    """
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `BadCheckpoint` naming what is missing, unexpected or of another shape."""
     targets = weights(model)
-    problem = _difference(targets, tensors)
-    if problem:
-        raise BadCheckpoint(problem)
-    with torch.no_grad():
-        for name, target in targets.items():
-            target.copy_(tensors[name])
-
-
-def load_weights(
-    model: Stateful, path: Path, *, expected: Mapping[str, str], key: str, fix: str | None = None
-) -> dict[str, str]:
-    """Fill the model from a checkpoint of weights, and return its metadata.
-
-    expected is what the identity in the checkpoint must say, entry by entry (dotted configuration key -> value).
-    Raises `ConfigError` for `key` with the path, what is wrong and the fix, which by default is another file or
-    ``key=null``; the model is then untouched.
-    """
-    try:
-        tensors, metadata = load(path)
-        check_identity(metadata, expected)
-        copy_weights(model, {name: tensor for name, tensor in tensors.items() if "/" not in name})
-    except BadCheckpoint as error:
-        fix = fix or f"give the weights of this model and data, or {key}=null to train them"
-        raise ConfigError(key, path, str(error), fix) from error
-    if any("/" in name for name in tensors):
-        log.warning("%s is a training that did not finish", path)
-    return metadata
-
-
-def check_identity(
-    metadata: Mapping[str, str], expected: Mapping[str, str], *, exact: bool = False
-) -> None:
-    """Raise `BadCheckpoint` naming every entry of expected that the checkpoint's identity contradicts.
-
-    exact: also every entry of the identity that is not expected.
-    """
-    found: dict[str, str] = json.loads(metadata["identity"])
-    wrong = [
-        f"{name} is {found.get(name, 'not recorded')} in the file, {expected.get(name, 'not given')} here"
-        for name in ({**expected, **found} if exact else expected)
-        if found.get(name) != expected.get(name)
-    ]
-    if wrong:
-        raise BadCheckpoint("was trained under other conditions: " + "; ".join(wrong))
-
-
-def _difference(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """What keeps the tensors from being the targets' values, or an empty string."""
-    shapes = [
-        f"{name} has shape {list(tensors[name].shape)} in the file, {list(target.shape)} in the model"
+    problems = [
+        f"{name} has shape {list(tensors[name].shape)} in the file, "
+        f"{list(target.shape)} in the model"
         for name, target in targets.items()
         if name in tensors and tensors[name].shape != target.shape
     ]
-    missing = [f"no {name}" for name in targets if name not in tensors]
-    extra = [f"{name} is not in the model" for name in tensors if name not in targets]
-    found = shapes + missing + extra
-    rest = f"; and {len(found) - 3} more differences" if len(found) > 3 else ""
-    return "holds the weights of another model: " + "; ".join(found[:3]) + rest if found else ""
+    problems += [f"no {name}" for name in targets if name not in tensors]
+    problems += [f"{name} is not in the model" for name in tensors if name not in targets]
+    if problems:
+        rest = f"; and {len(problems) - 3} more differences" if len(problems) > 3 else ""
+        raise BadCheckpoint(f"holds the weights of another model: {'; '.join(problems[:3])}{rest}")
+
+
+def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the model's weights of the same names.
+
+    Raises `BadCheckpoint` where they are not the model's; it is then untouched.
+    """
+    check_weights(model, tensors)
+    with torch.no_grad():
+        for name, target in weights(model).items():
+            target.copy_(tensors[name])
+
+
+def load_weights(model: nn.Module, path: Path, expected: Mapping[str, str]) -> Checkpoint:
+    """Fill the model from a file, and return what the file holds.
+
+    expected is what the recorded identity must say, entry by entry (dotted key -> value). Raises
+    what `load` does, and `BadCheckpoint` where the file is of other weights; the model is then
+    untouched.
+    """
+    checkpoint = load(path)
+    checkpoint.check_identity(expected)
+    copy_weights(model, checkpoint.weights)
+    return checkpoint

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import AdamW
 
-from phasebench.config import Decay, TrainConfig
-
-PREFIX = "optimizer/"
+from phasebench.config import TrainConfig
+from phasebench.models import LanguageModel
 
 
 def learning_rate(step: int, recipe: TrainConfig) -> float:
@@ -44,27 +43,17 @@ def decay_start(recipe: TrainConfig) -> int:
     return recipe.warmup
 
 
-def adamw(
-    named: Iterable[tuple[str, Parameter]],
-    recipe: TrainConfig,
-    decay: Callable[[str, Parameter], Decay | None],
-    *,
-    recorded: bool = False,
-) -> AdamW:
-    """AdamW in torch's fused kernels; if recorded, as a CUDA graph, its learning rate is a tensor on the GPU.
+def adamw(model: LanguageModel, recipe: TrainConfig, *, recorded: bool = False) -> AdamW:
+    """Make AdamW in torch's fused kernels, with the model's weight decay of each parameter.
 
-    decay(name, parameter) is the recipe's key with the parameter's weight decay; None: it has none.
+    recorded: as a CUDA graph, for which its learning rate is a tensor on the GPU.
     """
     groups: dict[float, list[tuple[str, Parameter]]] = {}
-    for name, parameter in named:
-        key = decay(name, parameter)
-        weight_decay = 0.0 if key is None else getattr(recipe, key)
-        groups.setdefault(weight_decay, []).append((name, parameter))
+    for name, parameter in model.named_parameters():
+        key = model.decay(name, parameter)
+        groups.setdefault(getattr(recipe, key) if key else 0.0, []).append((name, parameter))
     return AdamW(
-        [
-            {"params": parameters, "weight_decay": weight_decay}
-            for weight_decay, parameters in groups.items()
-        ],
+        [{"params": named, "weight_decay": decay} for decay, named in groups.items()],
         lr=torch.tensor(recipe.lr, device="cuda") if recorded else recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True,
@@ -73,7 +62,7 @@ def adamw(
 
 
 def set_learning_rate(optimizer: AdamW, rate: float) -> None:
-    """A rate that is a tensor, which a recording may read, stays that tensor."""
+    """Set the rate; one that is a tensor, which a recording may read, stays that tensor."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -82,26 +71,21 @@ def set_learning_rate(optimizer: AdamW, rate: float) -> None:
 
 
 def state_tensors(optimizer: AdamW) -> dict[str, Tensor]:
-    """The moments and step counts, as ``optimizer/<parameter>/<moment>``."""
-    state = optimizer.state_dict()
+    """Return the moments and step counts, as ``<parameter>/<moment>``."""
     return {
-        f"{PREFIX}{name}/{key}": tensor
-        for index, name in enumerate(_names(optimizer))
-        for key, tensor in state["state"].get(index, {}).items()
+        f"{name}/{moment}": tensor
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+        for moment, tensor in optimizer.state[parameter].items()
     }
 
 
 def restore_state(optimizer: AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `state_tensors` gave, from among tensors."""
-    index = {name: i for i, name in enumerate(_names(optimizer))}
+    """Put back what `state_tensors` gave."""
+    # torch numbers the states in this order
+    names = [name for group in optimizer.param_groups for name in group["param_names"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith(PREFIX):
-            parameter, key = name.removeprefix(PREFIX).rsplit("/", 1)
-            state.setdefault(index[parameter], {})[key] = tensor.clone()
+        parameter, moment = name.rsplit("/", 1)
+        state.setdefault(names.index(parameter), {})[moment] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _names(optimizer: AdamW) -> list[str]:
-    """Parameter names in the order in which torch numbers their states."""
-    return [name for group in optimizer.param_groups for name in group["param_names"]]

@@ -1,4 +1,7 @@
-"""Scoring: the sum of a model's cross-entropy over batches, in nats, and the precision it is computed in."""
+"""Scoring: the sum of a model's cross-entropy over batches, in nats.
+
+Also the device and the precision that models compute in.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,24 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
+from torch import Tensor, nn
 
+from phasebench.config import ConfigError
 from phasebench.dynamics import settle
 from phasebench.dynamics.precision import float32_products
+from phasebench.models import LanguageModel
 
-Batch = tuple[
-    Int[Tensor, "_ _"], Int[Tensor, "_ _"]
-]  # inputs (B, T); targets (B, T), -100 where nothing is scored
+# inputs (B, T); targets (B, T), -100 where nothing is scored
+Batch = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NotFinite(ArithmeticError):
     """A loss is NaN or infinite."""
-
-
-@runtime_checkable
-class Scorable(Protocol):
-    """What scoring needs of a model, which is a `torch.nn.Module`."""
-
-    training: bool
-
-    def train(self, mode: bool = True) -> Any: ...
-
-    def loss(
-        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int, /
-    ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-        """Summed nats of the scored targets, and their number."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,12 +44,12 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Of a token."""
+        """Return the perplexity of a token."""
         return perplexity(self.nats_per_token)
 
 
 def perplexity(nats: float) -> float:
-    """exp(nats); infinite where float64 ends, at 709 nats.
+    """Compute exp(nats); infinite where float64 ends, at 709 nats.
 
     >>> round(perplexity(math.log(50257)))
     50257
@@ -70,7 +58,7 @@ def perplexity(nats: float) -> float:
 
 
 def score(
-    model: Scorable,
+    model: LanguageModel,
     batches: Iterable[Batch],
     *,
     device: torch.device,
@@ -81,10 +69,10 @@ def score(
 ) -> Score:
     """Sum the cross-entropy of every batch, or of the first max_batches.
 
-    model is on `device`; it is put in evaluation mode, and back afterwards.  loss_chunk is the number of tokens whose
-    logits exist at one time.  on_batch is called with the number of batches done after each.
-    Raises `NotFinite` at the first batch whose sum is NaN or infinite, `ValueError` where no token is scored;
-    running out of memory propagates.  No batch is ever skipped.
+    model is on `device`; it is put in evaluation mode, and back afterwards. loss_chunk is the
+    number of tokens whose logits exist at one time. on_batch is called with the number of batches
+    done after each. Raises `NotFinite` at the first batch whose sum is NaN or infinite,
+    `ValueError` where no token is scored; running out of memory propagates. No batch is skipped.
     """
     nats, tokens, done, complete = 0.0, 0, 0, True
     with mode(model, training=False), torch.no_grad():
@@ -107,7 +95,7 @@ def score(
 
 
 @contextmanager
-def mode(model: Scorable, *, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Put a model in training or evaluation mode, and back on leaving."""
     before = model.training
     model.train(training)
@@ -119,10 +107,11 @@ def mode(model: Scorable, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute in fp32 (TF32 off), tf32 (float32 products of CUDA in TF32), or with bf16 or fp16 autocast.
+    """Compute in fp32 (TF32 off), tf32 (CUDA's float32 products in TF32), or bf16 or fp16 autocast.
 
-    Leave it before the backward pass: autograd remembers the dtypes, but products of float32 tensors follow
-    `matmul_precision`, so keep that around both.  Global settings are put back on leaving.
+    Leave it before the backward pass: autograd remembers the dtypes, but products of float32
+    tensors follow `matmul_precision`, so keep that around both. Global settings are put back on
+    leaving.
     """
     dtype = AUTOCAST_DTYPES.get(precision)
     with (
@@ -135,3 +124,23 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 def matmul_precision(precision: str) -> AbstractContextManager[None]:
     """Let float32 products use TF32 where precision is tf32, and only there; put back on leaving."""
     return float32_products("high" if precision == "tf32" else "highest")
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that a name means; `auto` is cuda where there is one, else cpu.
+
+    Raises `ConfigError` for a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        choices = "device=auto, cpu, cuda or cuda:N"
+        raise ConfigError("device", name, "not a device", choices) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = f"{torch.cuda.device_count()} found by torch {torch.__version__}"
+        problem = f"no such GPU ({there}); choices: auto, cpu, cuda, cuda:N"
+        fix = "device=cpu, or install a CUDA build of torch"
+        raise ConfigError("device", name, problem, fix)
+    return device

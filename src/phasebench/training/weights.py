@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import json
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,19 @@ import torch
 from filelock import FileLock, Timeout
 
 from phasebench.config import ConfigError, EnergyConfig, ModelConfig, OdeConfig, TrainConfig
+from phasebench.config.files import os_errors, user_path
 from phasebench.data import Corpus, scoring_batches, steps_of, training_batch
 from phasebench.dynamics.energy import energies, flow_starts
 from phasebench.models import LanguageModel, build_model
-from phasebench.training import checkpoint
-from phasebench.training.identity import shape, weights_hash
-from phasebench.training.loop import History, train
+from phasebench.results.jsonfile import remove_leftovers
+from phasebench.training.checkpoint import BadCheckpoint, History, load_weights
+from phasebench.training.identity import architecture, weights_hash
+from phasebench.training.loop import Training, set_aside
 from phasebench.training.progress import Observer
 from phasebench.training.scoring import autocast, mode, score
 from phasebench.training.trunk import Trunk
+
+log = logging.getLogger(__name__)
 
 CURVE_POINTS = 120  # steps of a training's history that results.json keeps
 PROBE_TOKENS = 256  # on which the drift is tracked through a training
@@ -36,32 +42,29 @@ class Trained:
     notices: list[str] = field(default_factory=list)  # what a reader of the results must know
 
 
+@dataclass
 class WeightSource:
     """Gives trained models: loads a given file, else a cached one, else trains and caches.
 
-    Args:
+    Attributes:
         corpus: the text that models are trained on.
         recipe: how; a model may have its own learning rate and weight decay.
         seed: of weights, batches and dropout, where a call names none.
         device: on which models are trained and returned.
-        folder: of the cached weights.
+        cache: folder below which weights are kept.
         say: shows the user a line.
-        observer: makes the observer of a training, given the model's name.
+        observers: makes those of a training, given the model's name.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        recipe: TrainConfig,
-        *,
-        seed: int,
-        device: torch.device,
-        folder: Path,
-        say: Callable[[str], None],
-        observer: Callable[[str], Observer],
-    ) -> None:
-        self.corpus, self.recipe, self.seed, self.device = corpus, recipe, seed, device
-        self.folder, self.say, self.observer = folder, say, observer
+    corpus: Corpus
+    recipe: TrainConfig
+    seed: int
+    device: torch.device
+    cache: Path
+    say: Callable[[str], None]
+    observers: Callable[[str], list[Observer]]
+
+    def __post_init__(self) -> None:
         self._loaded: dict[tuple[str, str], Trained] = {}
 
     def recipe_of(self, config: ModelConfig) -> TrainConfig:
@@ -71,15 +74,15 @@ class WeightSource:
         if common.epochs is not None:
             steps = steps_of(common.epochs, tokens, batch=common.batch, seq=common.seq)
         decay = common.weight_decay if config.weight_decay is None else config.weight_decay
-        return dataclasses.replace(
-            common, steps=steps, lr=config.lr or common.lr, weight_decay=decay
-        )
+        lr = config.lr or common.lr
+        return dataclasses.replace(common, steps=steps, lr=lr, weight_decay=decay)
 
     def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
         """Return the model of config with trained weights: given, cached, or newly trained.
 
-        `key` is the dotted name of config, for messages. Raises `ConfigError` for a file that
-        cannot be used, and what `train` raises.
+        `key` is the dotted name of config, for messages. A cached file that is damaged, or of other
+        weights than its name says, is set aside with a notice, and trained again. Raises
+        `ConfigError` for a given file that cannot be used, and what `Training.run` raises.
         """
         seed = self.seed if seed is None else seed
         name = weights_hash(config, self.recipe_of(config), self.corpus, seed, self.device)
@@ -97,87 +100,106 @@ class WeightSource:
             torch.cuda.empty_cache()
 
     def _given(self, config: ModelConfig, key: str) -> Trained:
-        model = self._fresh(config, self.seed)
-        path = Path(str(config.checkpoint)).expanduser()
-        ode = (
-            f", {key}.trained_ode (steps, dt, integrator) as they were trained"
-            if config.name == "stage2"
-            else ""
-        )
-        fix = (
-            f"give the weights of this model and data{ode}, or {key}.checkpoint=null to train them"
-        )
-        metadata = checkpoint.load_weights(
-            model,
-            path,
-            expected=shape(config, self.corpus),
-            key=f"{key}.checkpoint",
-            fix=fix,
-        )
-        done, wanted = int(metadata.get("step", 0)), self.recipe_of(config).steps
-        unfinished = (
-            [f"{path.name} is of an unfinished training: {done} steps"]
-            if "scaler" in metadata
-            else []
-        )
+        key = f"{key}.checkpoint"
+        model, path = self._fresh(config, self.seed), user_path(str(config.checkpoint), key)
+        fix = "give the weights of this model and data"
+        if config.name == "stage2":
+            ode = key.replace("checkpoint", "trained_ode")
+            fix += f", {ode} (steps, dt, integrator) as they were trained"
+        fix += f", or {key}=null to train them"
+        try:
+            with os_errors(key, path, fix):
+                file = load_weights(model, path, architecture(config, self.corpus))
+        except BadCheckpoint as error:
+            raise ConfigError(key, path, str(error), fix) from error
         origin = {
             "origin": "given",
             "file": path.name,
-            "steps_done": done,
-            "steps_of_recipe": wanted,
+            "steps_done": file.step,
+            "steps_of_recipe": self.recipe_of(config).steps,
         }
-        return Trained(model.eval(), origin, unfinished)
+        notices = []
+        if file.scaler is not None:
+            notices = [f"{path.name} is of an unfinished training: {file.step} steps"]
+            log.warning("%s is a training that did not finish", path)
+        return Trained(model.eval(), origin, notices)
 
     def _cached(self, config: ModelConfig, name: str, seed: int) -> Trained:
-        path = self.folder / f"{config.name}-{name[:16]}.safetensors"
-        if path.exists():
-            return self._stored(config, path)
+        path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
+        identity = {"weights": name, **architecture(config, self.corpus)}
+        stored = self._stored(config, path, identity)  # without the lock: reading needs no write
+        if stored:
+            return stored
         with self._lock(path):  # two runs that need the same weights train them once
-            if path.exists():
-                return self._stored(config, path)
-            trained = self._train(config.as_trained(), path, name, seed)
+            stored = self._stored(config, path, identity, locked=True)
+            if stored:
+                return stored
+            trained = self._train(config.as_trained(), path, identity, seed)
             if config.ode == config.as_trained().ode:
                 return trained
-            return dataclasses.replace(trained, model=self._stored(config, path).model)
+            model = self._fresh(config, self.seed)
+            load_weights(model, path, identity)
+            return dataclasses.replace(trained, model=model.eval())
 
-    def _stored(self, config: ModelConfig, path: Path) -> Trained:
-        model, fix = self._fresh(config, self.seed), f"delete {path}: it is then trained again"
-        metadata = checkpoint.load_weights(
-            model, path, expected=shape(config, self.corpus), key="cache_dir", fix=fix
-        )
-        self.say(f"{config.name}: reusing trained weights {path.name}")
-        return _with_history(model, "cache", path, History.of(metadata))
+    def _stored(
+        self, config: ModelConfig, path: Path, identity: dict[str, str], *, locked: bool = False
+    ) -> Trained | None:
+        """Load a cached file; None where there is none that can be used.
 
-    @contextlib.contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
+        Under the lock a file that cannot be used is set aside.
+        """
+        if not path.exists():
+            return None
+        model = self._fresh(config, self.seed)
         try:
+            with os_errors("cache_dir", self.cache, "cache_dir=FOLDER that you may read"):
+                history = load_weights(model, path, identity).history
+        except BadCheckpoint as problem:
+            if locked:
+                with os_errors("cache_dir", self.cache, f"delete {path}"):
+                    aside = set_aside(path)
+                self.say(f"{config.name}: {path} {problem}; it is now {aside.name}")
+            return None
+        self.say(f"{config.name}: reusing trained weights {path.name}")
+        return _with_history(model, "cache", path, history)
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        with os_errors("cache_dir", self.cache, "cache_dir=FOLDER that you may write to"):
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
             lock = FileLock(path.with_suffix(".lock"))
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 self.say(f"waiting for another run, which trains {path.name}")
                 lock.acquire()
-        except OSError as error:
-            raise ConfigError(
-                "cache_dir",
-                self.folder.parent,
-                f"cannot be written: {error.strerror}",
-                "cache_dir=FOLDER that you may write to",
-            ) from error
         try:
             yield
         finally:
             lock.release()
 
-    def _train(self, config: ModelConfig, path: Path, name: str, seed: int) -> Trained:
+    def _train(
+        self, config: ModelConfig, path: Path, identity: dict[str, str], seed: int
+    ) -> Trained:
         recipe, tokens = self.recipe_of(config), self.corpus.splits["train"].tokens
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
         self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))
+        configuration = {
+            "model": dataclasses.asdict(config),
+            "train": dataclasses.asdict(recipe),
+            "data": self.corpus.name,
+            "seed": seed,
+        }
+        tokenizer = self.corpus.tokenizer_json
+        about = {"configuration": json.dumps(configuration), "tokenizer": tokenizer}
         tracked = recipe.track_energy and config.name == "stage2"
-        with contextlib.closing(self.observer(config.name)) as observer:
-            history = train(
+        with ExitStack() as stack:
+            observers = self.observers(config.name)
+            for observer in observers:
+                stack.callback(observer.close)
+            history = Training(
                 model,
                 lambda step: training_batch(
                     tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed
@@ -187,11 +209,12 @@ class WeightSource:
                 seed=seed,
                 device=self.device,
                 path=path,
-                identity={"weights": name, **shape(config, self.corpus)},
-                observer=observer,
+                identity=identity,
+                about=about,
+                observers=observers,
                 probe=(lambda: self._drift(model)) if tracked else None,
                 trunk=self._trunk(config, recipe, seed),
-            )
+            ).run()
         return _with_history(model, "trained", path, history)
 
     def _trunk(self, config: ModelConfig, recipe: TrainConfig, seed: int) -> Trunk | None:
@@ -200,19 +223,17 @@ class WeightSource:
             return None
         any_budget = dataclasses.replace(recipe, steps=1, decay=1.0, final_lr=1.0)
         name = weights_hash(config, any_budget, self.corpus, seed, self.device)
-        return Trunk(self.folder, name)
+        return Trunk(self.cache / "weights", name)
 
     def _validation_loss(self, model: LanguageModel, recipe: TrainConfig) -> float:
         tokens = self.corpus.splits["validation"].tokens[: recipe.validate_tokens]
+        seq, chunk = recipe.seq, recipe.loss_chunk
         batches = scoring_batches(
-            tokens, eos=self.corpus.eos, batch=recipe.batch, seq=recipe.seq, stride=recipe.seq
+            tokens, eos=self.corpus.eos, batch=recipe.batch, seq=seq, stride=seq
         )
+        precision = recipe.precision
         return score(
-            model,
-            batches,
-            device=self.device,
-            precision=recipe.precision,
-            loss_chunk=recipe.loss_chunk,
+            model, batches, device=self.device, precision=precision, loss_chunk=chunk
         ).nats_per_token
 
     def _drift(self, model: LanguageModel) -> dict[str, Any]:
@@ -240,10 +261,9 @@ def _labelled(trained: Trained, config: ModelConfig) -> Trained:
         f"the weights were trained with {_in_words(then)}; "
         f"here their flow is run by {_in_words(now)}"
     )
-    origin = {key: getattr(then, key) for key in ("steps", "dt", "integrator")}
-    return dataclasses.replace(
-        trained, origin=trained.origin | {"trained_ode": origin}, notices=[*trained.notices, notice]
-    )
+    ode = {key: getattr(then, key) for key in ("steps", "dt", "integrator")}
+    origin, notices = trained.origin | {"trained_ode": ode}, [*trained.notices, notice]
+    return dataclasses.replace(trained, origin=origin, notices=notices)
 
 
 def _in_words(ode: OdeConfig) -> str:

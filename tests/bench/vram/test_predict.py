@@ -75,7 +75,7 @@ def counted_peak(
     runs.
     """
     made, tokens = make(vocab, 2, 256, model)
-    optimizer = adamw(made.named_parameters(), TrainConfig(), made.decay)
+    optimizer = adamw(made, TrainConfig())
     loss(made, tokens, precision, chunk).backward()
     if update:
         optimizer.step()

@@ -20,7 +20,7 @@ from phasebench.config import ModelConfig, SpeedConfig, TrainConfig
 from phasebench.dynamics import release
 from phasebench.models import build_flow, build_model
 from phasebench.training import scoring as evaluation
-from phasebench.training.step import Updater
+from phasebench.training.step import TrainStep
 
 Step = Callable[[], object]
 
@@ -91,7 +91,7 @@ def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> A
     def maker(found: ModelConfig) -> Callable[[], Step]:
         def make() -> Step:
             torch.manual_seed(0)
-            update = Updater(build_model(found, config.vocab).to(device), recipe, 0, device)
+            update = TrainStep(build_model(found, config.vocab).to(device), recipe, 0, device)
 
             def step() -> None:
                 with evaluation.matmul_precision(precision):

@@ -130,11 +130,7 @@ def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, 
 
 
 def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
-    return (
-        adamw(model.named_parameters(), TrainConfig(), model.decay)
-        if request.optimizer == "adamw"
-        else None
-    )
+    return adamw(model, TrainConfig()) if request.optimizer == "adamw" else None
 
 
 def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:

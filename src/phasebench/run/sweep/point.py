@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.config import Config, ConfigError, to_config
-from phasebench.config.files import code_hash, content_hash
+from phasebench.config.files import code_hash, content_hash, user_path
 from phasebench.results.file import config_hash
 from phasebench.results.jsonfile import dumps, write_atomic
 
@@ -91,7 +91,7 @@ class Point:
             "python": platform.python_version(),
         }
         return found | {
-            key: content_hash(Path(path).expanduser()) for key, path in _files(self.tree, "")
+            key: content_hash(user_path(path, key)) for key, path in _files(self.tree, "")
         }
 
     @property
