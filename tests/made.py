@@ -1,4 +1,6 @@
-"""Results files for the tests of reports: a kept run of the H100, changed as a test needs and consistent again."""
+"""Results files for the tests of reports: a kept run of the H100, changed as a test needs and
+consistent again.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,6 @@ def test_keys_that_move_together_are_one_axis_named_as_on_the_command_line(tmp_p
     ]
     (axis,) = swept(points(tmp_path, *contents))
     assert axis.key == "scale.name"
-    assert set(axis.moves) == {"model.dim", "scale.model.dim"}
     contents = [found | {"overrides": []} for found in contents]
     (axis,) = swept(points(tmp_path / "b", *contents))
     assert axis.key == "model.dim"  # scale only hands its values on

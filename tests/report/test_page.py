@@ -18,7 +18,10 @@ from phasebench.report.page import html_text
 from phasebench.report.plots.style import Picture
 from phasebench.report.table import table
 
-HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> \" ' &amp; {{ 7*7 }}"
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+    " \" ' &amp; {{ 7*7 }}"
+)
 PICTURE = Picture("drift", f"caption {HOSTILE}", {"png": b"\x89PNG\r\n\x1a\n", "pdf": b""})
 
 
@@ -163,9 +166,11 @@ def test_an_empty_report() -> None:
     assert "No run told of one." in text
 
 
-WRAPPER = """<!doctype html><title>wait</title><iframe id=f width=400 height=900 src="report.html"></iframe><script>
+WRAPPER = """<!doctype html><title>wait</title>
+<iframe id=f width=400 height=900 src="report.html"></iframe><script>
 function tried(inner) {
-  const column = (n) => [...inner.querySelectorAll("tbody tr")].map(row => row.cells[n].textContent.trim());
+  const rows = () => [...inner.querySelectorAll("tbody tr")];
+  const column = (n) => rows().map(row => row.cells[n].textContent.trim());
   const heads = [...inner.querySelectorAll("thead th")];
   const at = heads.findIndex(head => head.textContent.trim() === "dt");
   const found = {title: inner.title, before: column(at), wide: inner.documentElement.scrollWidth};
@@ -190,7 +195,9 @@ document.getElementById("f").onload = () => {
 
 
 def test_in_a_browser(hostile: Collection, tmp_path: Path) -> None:
-    """Opened from a file in headless Chromium at 400 px: sorts, unfolds, is no wider, and runs nobody else's script."""
+    """Opened from a file in headless Chromium at 400 px: sorts, unfolds, is no wider, and runs
+    nobody else's script.
+    """
     browser = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )

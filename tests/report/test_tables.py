@@ -236,7 +236,7 @@ def test_latex_compiles(swept_table: Table, tmp_path: Path) -> None:
     compiler = shutil.which("pdflatex") or shutil.which("tectonic")
     if compiler is None:
         pytest.skip(
-            "neither pdflatex nor tectonic is installed; test_latex_is_booktabs checks the structure"
+            "neither pdflatex nor tectonic is installed; test_latex_is_booktabs checks the form"
         )
     (tmp_path / "table.tex").write_text(
         latex_text(swept_table) + latex_text(hostile_table()), encoding="utf-8"

@@ -24,8 +24,8 @@ examples:
   python -m phasebench.report outputs/2026-11-22 outputs/2026-11-23 --output outputs/both
   phasebench-report outputs/reference/h100 --print          (the same command, by its short name)
 
-exit code: 0 the report was written (files that cannot be used are listed in it), 2 there is nothing to report, or
-no file of all can be used
+exit code: 0 the report was written (files that cannot be used are listed in it),
+2 there is nothing to report, or no file of all can be used
 """
 
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m phasebench.report",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EXAMPLES,
-        description="One table, plots and one self-contained report.html, of every results.json below some folders.",
+        description="Make one table, plots and a report.html of every results.json below folders.",
     )
     places = "a sweep's or a run's folder, or a results.json"
     parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help=places)

@@ -22,7 +22,6 @@ class Axis:
 
     key: str
     values: tuple[Any, ...]
-    moves: tuple[str, ...] = ()  # other keys whose values change with this one's, and only there
 
     @property
     def numeric(self) -> bool:
@@ -38,8 +37,8 @@ def concerns(key: str, bench: str) -> bool:
     """Tell whether a bench's numbers can depend on a dotted key.
 
     Example:
-        >>> concerns("bench.energy.dt", "ppl"), concerns("model.dim", "vram"), concerns("train.lr", "vram")
-        (False, True, False)
+        >>> concerns("bench.energy.dt", "ppl"), concerns("model.dim", "vram")
+        (False, True)
     """
     group, _, rest = key.partition(".")
     if group == "bench":
@@ -50,8 +49,9 @@ def concerns(key: str, bench: str) -> bool:
 def swept(points: Sequence[Point]) -> list[Axis]:
     """Find the keys whose values differ between the points that have them.
 
-    Keys that always change together are one axis, named by the one that was given on the command line, if any. Keys that
-    were given come first, in the order in which they were given, and the random seed last.
+    Keys that always change together are one axis, named by the one that was given on the command
+    line, if any. Keys that were given come first, in the order in which they were given, and the
+    random seed last.
     """
     known = [settings(point) for point in points]
     words = [text.partition("=")[0].lstrip("+~") for point in points for text in point.overrides]
@@ -60,26 +60,20 @@ def swept(points: Sequence[Point]) -> list[Axis]:
     def given(key: str) -> float:
         return order.get(key, order.get(key.removesuffix(".name"), math.inf))
 
-    groups: dict[tuple[int, ...], list[tuple[str, tuple[Any, ...]]]] = {}
+    groups: dict[tuple[int, ...], list[Axis]] = {}
     for key in dict.fromkeys(key for values in known for key in values):
         column = tuple(values.get(key) for values in known)
         told = [json.dumps(float(v) if is_number(v) else v) for v in column]
         if len({text for text, value in zip(told, column, strict=True) if value is not None}) > 1:
             first = {text: i for i, text in reversed(list(enumerate(told)))}
-            groups.setdefault(tuple(first[text] for text in told), []).append((key, column))
-    axes = []
-    for together in groups.values():
-        together.sort(
-            key=lambda item: (
-                math.isinf(given(item[0])),
-                item[0].startswith("scale."),
-                " " in item[0],
-                item[0].count("."),
-                item[0],
-            )
-        )
-        (key, column), *others = together
-        axes.append(Axis(key, column, tuple(other for other, _ in others)))
+            groups.setdefault(tuple(first[text] for text in told), []).append(Axis(key, column))
+
+    def rank(axis: Axis) -> tuple[Any, ...]:
+        key = axis.key
+        apart = key.startswith("scale."), " " in key  # scale only hands its values on
+        return (math.isinf(given(key)), *apart, key.count("."), key)
+
+    axes = [min(together, key=rank) for together in groups.values()]
     return sorted(axes, key=lambda axis: (axis.key == SEED, given(axis.key), axis.key))
 
 

@@ -1,4 +1,4 @@
-"""Collect what folders hold: every results.json below them, and the points that a sweep.json lists beside them."""
+"""Collect what folders hold: every results.json below them, and the points of every sweep.json."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Point:
     Attributes:
         name: its folder, relative to the folder asked for.
         run: None where there is no results.json, or one that cannot be used.
-        status: pass, fail, not measured; or how it ended: failed, killed, timeout, oom, missing, broken, ...
+        status: pass, fail, not measured; or how it ended: failed, killed, timeout, oom, missing,
+            broken, ...
         reason: why nothing, or not everything, was measured.
     """
 
@@ -63,7 +64,7 @@ class Point:
 
 @dataclass
 class Collection:
-    """The points of one or more folders, the files that cannot be used, and what else the reader should know."""
+    """The points of folders, the files that cannot be used, and what else should be known."""
 
     points: list[Point] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
@@ -71,9 +72,10 @@ class Collection:
 
 
 def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Collection:
-    """Read every results.json below the places (folders, or files), or just `results`, and every sweep.json.
+    """Read every results.json below the places (or just `results`), and every sweep.json.
 
-    A file that is named twice, or is a copy of another, counts once. Names are relative to the first folder.
+    A file that is named twice, or is a copy of another, counts once. Names are relative to the
+    first folder.
     """
     collection = Collection()
     root = os.path.realpath(places[0] if places[0].is_dir() else places[0].parent)
@@ -114,7 +116,7 @@ def _distinct(paths: Iterable[Path]) -> Iterable[Path]:
 
 
 def _below(places: Sequence[Path], name: str) -> Iterable[Path]:
-    """Find files of that name, in the order of their folders' numbers; links to folders are not followed."""
+    """Find files of that name in the order of their folders' numbers; links are not followed."""
 
     def walk() -> Iterator[Path]:
         for place in places:
@@ -153,7 +155,7 @@ def _sweep_schema() -> Any:
 
 
 def _swept(name: str, entry: dict[str, Any], run: Run | None, broken: str | None) -> Point:
-    """Say how a point of a sweep.json ended, from its entry there and its results.json, if it has one."""
+    """Say how a point of a sweep.json ended, from its entry there and its results.json."""
     status, reason, code = entry["status"], entry.get("reason"), entry.get("exit_code")
     if reason is None and code not in (None, 0, 1, 2):
         reason = f"exit code {code}"

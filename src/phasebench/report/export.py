@@ -44,8 +44,8 @@ _WIDE = 14  # characters of a line of a heading
 def csv_text(table: Table) -> str:
     """Write comma-separated text: every metric, nothing rounded; what was not measured is empty.
 
-    Gates become columns `<bench>.<gate>.passed`; which values of a row are predictions, and which lower bounds, stands
-    in the columns `predicted` and `at_least`.
+    Gates become columns `<bench>.<gate>.passed`; which values of a row are predictions, and which
+    lower bounds, stands in the columns `predicted` and `at_least`.
     """
     stacks = {column.key: [row[i] for row in table.rows] for i, column in enumerate(table.columns)}
     columns = {key: [_plain(cell.value) for cell in cells] for key, cells in stacks.items()}
@@ -68,7 +68,7 @@ def csv_text(table: Table) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Write a value so that it is read back exactly, and no spreadsheet takes text for a formula."""
+    """Write a value so that it is read back exactly, and no text is taken for a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -129,7 +129,7 @@ def latex_text(table: Table) -> str:
 
 
 def latex(text: str) -> str:
-    """Escape text so that LaTeX sets it as it is; what is not ASCII, by its code point, since most fonts lack it.
+    """Escape text for LaTeX; what is not ASCII becomes its code point, since most fonts lack it.
 
     Example:
         >>> print(latex("50% of a_b"), latex("\\u4e2d"))

@@ -1,4 +1,4 @@
-"""Render report.html: one file that opens offline. The template engine escapes whatever users wrote, everywhere."""
+"""Render report.html, which opens offline; the template engine escapes whatever users wrote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from phasebench.report.text import VERDICTS, clean, is_number, number
 
 
 def html_text(title: str, collection: Collection, table: Table, drawn: Sequence[Picture]) -> str:
-    """Render the page: broken files, the sortable table, the pictures, environments, each point's configuration."""
+    """Render broken files, the sortable table, pictures, environments and configurations."""
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

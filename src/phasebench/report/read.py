@@ -1,7 +1,7 @@
 """Read one results.json as report and comparison use it: checked, typed, without its raw samples.
 
-What a file says is not believed: the schema decides about its form, and what phasebench writes in two places must agree.
-Each gate's verdict is made anew from its value, comparison and target.
+What a file says is not believed: the schema decides about its form, and what phasebench writes in
+two places must agree. Each gate's verdict is made anew from its value, comparison and target.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ def read(path: Path) -> Run:
 
 
 def content(path: Path) -> tuple[dict[str, Any], str]:
-    """Read all of a results.json, raw samples too: its valid content, and the file's digest. Raises `Broken`."""
+    """Read all of a results.json, raw samples too: its valid content, and the file's digest. Raises
+    `Broken`.
+    """
     raw = read_bytes(path)
     try:
         results = parse(raw, path)
@@ -136,7 +138,9 @@ def content(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a regular file of at most `LARGEST` bytes. Raises `Broken`; a pipe would be waited for without end."""
+    """Read a regular file of at most `LARGEST` bytes. Raises `Broken`; a pipe would be waited for
+    without end.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -149,7 +153,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def validate(value: Any, schema: Any, path: Path) -> None:
-    """Check JSON against a schema (a validator of jsonschema). Raises `Broken` with the place of the gravest error."""
+    """Check JSON against a schema (a validator of jsonschema). Raises `Broken` with the place of
+    the gravest error.
+    """
     from jsonschema.exceptions import best_match
 
     error = best_match(schema.iter_errors(value))
@@ -202,7 +208,9 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
 
 
 def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[str]:
-    """Tell which gates of a bench are missing, judge another value than the metric's, or judge it wrongly."""
+    """Tell which gates of a bench are missing, judge another value than the metric's, or judge it
+    wrongly.
+    """
     for gate in bench.gates.values():
         metric = bench.metrics.get(gate.name)
         if metric is not None and gate.value != metric.value:
@@ -217,11 +225,12 @@ def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[s
 
 
 def judged(gate: Gate) -> bool | None:
-    """Judge a gate's value anew by its comparison and target; None where there is no value or no target.
+    """Judge a gate's value anew by its comparison and target; None where there is no value or no
+    target.
 
     Example:
-        >>> judged(Gate("ppl_ratio", True, 1.5, "<= 1.02")), judged(Gate("leak", True, 0.0, "0, bitwise"))
-        (False, True)
+        >>> judged(Gate("ppl_ratio", True, 1.5, "<= 1.02"))
+        False
     """
     words, target = _TARGET.match(gate.target), limit(gate)
     if gate.value is None or words is None or target is None:
@@ -240,10 +249,10 @@ def derived(
 ) -> Iterator[tuple[str, Metric]]:
     """Name the figures that a bench's entry in results.json implies.
 
-    Wall time, unless a training is part of it (the first point of a sweep would seem slow); a model's perplexity under
-    the seed's key; the time of each arm; and
+    Wall time, unless a training is part of it (the first point of a sweep would seem slow); a
+    model's perplexity under the seed's key; the time of each arm; and
 
-        evaluations_per_time = force evaluations / (steps dt)      what a unit of H's time costs a layer
+        evaluations_per_time = force evaluations / (steps dt)      a layer and unit of H's time
 
     so that a small dt is not free: the energy bench takes a fixed number of steps.
     """
@@ -281,7 +290,8 @@ def _includes_training(details: Mapping[str, Any]) -> str | None:
 
 
 def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """List the weights that benches name with their training history; those of one model's seeds are one set.
+    """List the weights that benches name with their training history; those of one model's seeds
+    are one set.
 
     A bench that uses some of another's weights adds no set.
     """
@@ -292,12 +302,9 @@ def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
             rows = [row for row in holder.get("seeds") or () if isinstance(row, dict)]
             named = [one.get("weights") for one in rows or [holder]]
             sets.append([w for w in named if isinstance(w, dict) and w.get("steps")])
-    files = [{weights["file"] for weights in own} for own in sets]
-    return [
-        own
-        for i, own in enumerate(sets)
-        if own
-        and not any(
-            files[i] < other or (files[i] == other and j < i) for j, other in enumerate(files)
-        )
-    ]
+    kept: dict[frozenset[str], list[dict[str, Any]]] = {}
+    for own in sorted(sets, key=len, reverse=True):
+        files = frozenset(weights["file"] for weights in own)
+        if not any(files <= other for other in kept):
+            kept[files] = own
+    return [own for own in kept.values() if own]

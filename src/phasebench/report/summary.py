@@ -1,4 +1,6 @@
-"""Print the summary at the end of a run: gates, what else was recorded, conditions, notices, errors, verdict."""
+"""Print the summary at the end of a run: gates, what else was recorded, conditions, notices,
+errors, verdict.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from rich.text import Text
 
 from phasebench.report.terminal import Stack, fitting, sheet
 from phasebench.report.text import clean, number
-from phasebench.results.gate import SEED_KEYS, entry, exit_code
+from phasebench.results.gate import SEED_KEYS, exit_code
 
 _VERDICTS = {
     True: ("PASS", "bold green"),
@@ -32,14 +34,14 @@ def render(
     *,
     brief: bool = False,
 ) -> None:
-    """Print the summary of a results.json's content, at the console's width; `path`, if given, as where it is.
+    """Print the summary of a results.json's content, at the console's width; `path`, if given, as
+    where it is.
 
-    `brief`, for one of many: gates a line a bench, and why something was not measured; the sweep's report has the rest.
+    `brief`, for one of many: gates a line a bench, and why something was not measured; the sweep's
+    report has the rest.
     """
     console = console or Console(highlight=False)
-    benches = {
-        name: _complete(bench or {}) for name, bench in (results.get("benches") or {}).items()
-    }
+    benches = results["benches"]
     texts = _in_short(benches) if brief else _in_full(results, benches, console.width)
     for text in (*texts, *_remarks(benches, notices=not brief)):
         console.print(text)
@@ -51,13 +53,6 @@ def render(
 def line(heading: str, text: str, style: str = "") -> Text:
     """Write a line with a bold heading; words are broken only where no line holds them."""
     return Text.assemble((heading, "bold"), (clean(text), style), overflow="fold")
-
-
-def _complete(bench: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the keys that a results.json of this version has, so that an older or partial one is shown too."""
-    whole = entry("unknown") | {key: value for key, value in bench.items() if value is not None}
-    gate = dict.fromkeys(("name", "passed", "value", "target", "reason", "kind"))
-    return whole | {"gates": [gate | given for given in whole["gates"]]}
 
 
 def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterator[RenderableType]:
@@ -81,7 +76,7 @@ def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterat
         predicted = any(gate["kind"] == "predicted" for gate in bench["gates"])
         values = []
         for key in SEED_KEYS.get(name, ()):
-            if key not in judged and results.get(key) is not None:
+            if key not in judged and results[key] is not None:
                 # without a metric of that name: a bench that predicted anything predicted it
                 kind = "predicted" if predicted else "measured"
                 metric = bench["metrics"].get(key) or {"value": results[key], "kind": kind}
@@ -135,7 +130,7 @@ def _in_short(benches: Benches) -> Iterator[Text]:
 
 
 def _label(item: Mapping[str, Any]) -> str:
-    predicted = item.get("kind") == "predicted" and item.get("value") is not None
+    predicted = item["kind"] == "predicted" and item["value"] is not None
     return " (predicted)" if predicted else ""
 
 
@@ -149,7 +144,7 @@ def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:
         for notice in bench["notices"] if notices else ():
             yield line(f"{heading}: notice: ", str(notice), "yellow")
         if error := bench["error"]:
-            yield line(f"{heading}: ", f"{error.get('type')}: {error.get('message')}", "bold red")
+            yield line(f"{heading}: ", f"{error['type']}: {error['message']}", "bold red")
 
 
 def _verdict(benches: Benches) -> Text:

@@ -44,7 +44,7 @@ class Cell:
     reason: str | None = None  # why there is no value
 
     def text(self, column: Column) -> str:
-        """Write it for people, with a label where it is predicted and the heading does not say so."""
+        """Write it for people, labelled where it is predicted and the heading does not say so."""
         labelled = self.predicted and not column.predicted and self.value is not None
         bound = "\N{GREATER-THAN OR EQUAL TO} " if self.at_least else ""
         return bound + clean(number(self.value)) + (" (predicted)" if labelled else "")
@@ -72,7 +72,9 @@ class Table:
 
 
 def table(points: Sequence[Point], axes: Sequence[Axis], *, everything: bool = False) -> Table:
-    """Tabulate the swept keys, the main metrics and gates (or all of them), and how each point ended."""
+    """Tabulate the swept keys, the main metrics and gates (or all of them), and how each point
+    ended.
+    """
     names = short(axis.key for axis in axes)
     columns = [Column("point", "point", role="point")]
     columns += [Column(axis.key, names[axis.key], role="axis") for axis in axes]

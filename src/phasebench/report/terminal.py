@@ -41,7 +41,9 @@ class Stack:
 
 
 def sheet(stacks: Sequence[Stack], total: int) -> RichTable:
-    """Lay columns beside each other, each at least as wide as its longest word; what is spare goes to the least needy."""
+    """Lay columns beside each other, each at least as wide as its longest word; what is spare goes
+    to the least needy.
+    """
     table = RichTable(
         box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False
     )
@@ -70,7 +72,9 @@ def fitting(stacks: Sequence[Stack], total: int) -> list[Stack]:
 
 
 def show(table: Table, console: Console, *, elsewhere: str = "") -> None:
-    """Print a report's table in pieces that fit the console; `elsewhere` says where the other rows are."""
+    """Print a report's table in pieces that fit the console; `elsewhere` says where the other rows
+    are.
+    """
     narrow = table.narrow()
     rows = narrow.rows[:ROWS]
     heads, rest = [], []
@@ -101,7 +105,9 @@ def show(table: Table, console: Console, *, elsewhere: str = "") -> None:
 
 
 def _pieces(heads: list[Stack], rest: list[Stack], total: int) -> Iterator[list[Stack]]:
-    """Split columns: the swept keys in the first piece and, if half of the width is enough for them, in all."""
+    """Split columns: the swept keys in the first piece and, if half of the width is enough for
+    them, in all.
+    """
 
     def width(stacks: Sequence[Stack]) -> int:
         return sum(max(s.word(total), min(s.natural(), _WIDEST)) + _GAP for s in stacks)

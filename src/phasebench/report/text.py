@@ -1,4 +1,6 @@
-"""Write values and foreign text for people: rounded numbers, no codes that move a terminal's cursor."""
+"""Write values and foreign text for people: rounded numbers, no codes that move a terminal's
+cursor.
+"""
 
 from __future__ import annotations
 

@@ -13,21 +13,25 @@ from phasebench.results.jsonfile import destination, write_atomic
 def write(
     folder: PathLike[str] | str, *, results: Sequence[PathLike[str] | str] | None = None
 ) -> list[Path]:
-    """Write report.html, table.csv, table.md, table.tex and plots/ of every results.json below a folder into it.
+    """Write report.html, table.csv, table.md, table.tex and plots/ of every results.json below a
+    folder into it.
 
     Args:
-        folder: where the runs are and the report goes; a sweep.json in it adds the points without results.
+        folder: where the runs are and the report goes; a sweep.json in it adds the points without
+            results.
         results: the results.json files to take instead of those below the folder.
 
-    Returns the files written. A results.json that cannot be used is listed in the report, with the reason.
-    Raises `ConfigError` if the folder cannot be written.
+    Returns the files written. A results.json that cannot be used is listed in the report, with the
+    reason. Raises `ConfigError` if the folder cannot be written.
     """
     place = Path(folder)
     return write_report(collect([place], results and [Path(path) for path in results]), place)
 
 
 def write_report(collection: Collection, folder: Path) -> list[Path]:
-    """Write everything into `folder`; returns the files. Raises `ConfigError` if the folder cannot be written."""
+    """Write everything into `folder`; returns the files. Raises `ConfigError` if the folder cannot
+    be written.
+    """
     # pandas and matplotlib, which whoever prints a table, or reads --help, does not wait for
     from phasebench.report.axes import swept
     from phasebench.report.export import csv_text, latex_text, markdown_text

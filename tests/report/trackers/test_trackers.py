@@ -1,4 +1,4 @@
-"""Trackers log what results.json says, without a network; those that are not installed are skipped."""
+"""Trackers log what results.json says, without a network; those not installed are skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from phasebench.run import job
 
 @pytest.fixture
 def results(tmp_path: Path) -> dict[str, Any]:
-    """The results of a run in the folder tmp_path/run, with a measured, a predicted and an unmeasured value."""
+    """The results of a run in the folder tmp_path/run, with a measured, a predicted and an
+    unmeasured value.
+    """
     file = ResultsFile(
         tmp_path / "run" / "results.json",
         benchmark_name="study",
@@ -113,7 +115,7 @@ def test_tensorboard(results: dict[str, Any], tmp_path: Path) -> None:
 def logged(name: str, folder: Path) -> str:
     """Log in a process of its own, since the packages leave threads, and settings, behind."""
     code = (
-        "import json, sys; from pathlib import Path; from phasebench.report import trackers as track;"
+        "import json; from pathlib import Path; from phasebench.report import trackers as track;"
         f"print(track.log(json.loads(Path('run/results.json').read_text()), Path('run'), {name!r}))"
     )
     done = subprocess.run(
@@ -131,7 +133,8 @@ def test_mlflow(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     code = (
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///outputs/mlflow.db');"
         "run, = mlflow.search_runs(experiment_names=['phasebench'], output_format='list');"
-        "print(json.dumps([run.info.run_name, run.data.params, run.data.metrics, run.data.tags['group']]))"
+        "data = run.data;"
+        "print(json.dumps([run.info.run_name, data.params, data.metrics, data.tags['group']]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -1,1 +1,1 @@
-"""Two sets of results, point by point: what changed, and whether by more than repeats do. Never imports torch."""
+"""Compare two sets of results point by point: what changed by more than repeats do. No torch."""

@@ -20,13 +20,14 @@ ALLOWED = ("data", "device", "broken")
 _EXAMPLES = """\
 examples:
   phasebench-compare last_week/results.json outputs/2026-11-22/20-17-07.387407
-  phasebench-compare outputs/sweeps/base outputs/sweeps/new --fail ppl_ratio:+2% --fail max_drift:+10%
+  phasebench-compare outputs/sweeps/base outputs/sweeps/new --fail max_drift:+10%
   phasebench-compare base new --fail vram_reduction_pct:-1 --allow device --json
   python -m phasebench.report.compare outputs/sweeps/base outputs/sweeps/new     (the same command)
 
-A limit is METRIC:+2% (fails if NEW is more than 2 % above BASE), METRIC:-5% (more than 5 % below) or METRIC:+0.1 (above
-by more than 0.1). Points are matched by configuration; runs that differ in their seed only, or in nothing, are repeats.
-Where both sides have repeats, a difference must also be beyond their spread: Welch's t-test, p below --alpha.
+A limit is METRIC:+2% (fails if NEW is more than 2 % above BASE), METRIC:-5% (more than 5 % below)
+or METRIC:+0.1 (above by more than 0.1). Points are matched by configuration; runs that differ in
+their seed only, or in nothing, are repeats. Where both sides have repeats, a difference must also
+be beyond their spread: Welch's t-test, p below --alpha.
 
 exit code: 0 no limit is broken, 1 one is, 2 the comparison is not valid
 """
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="phasebench-compare",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EXAMPLES,
-        description="Compare two sets of results point by point; a gate for continuous integration.",
+        description="Compare two sets of results point by point: a gate for CI.",
     )
     add = parser.add_argument
     one = "a results.json, or a folder with some below it"

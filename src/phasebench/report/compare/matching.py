@@ -1,4 +1,4 @@
-"""Match the points of two sets of results: the same bench with the same configuration, random seeds apart."""
+"""Match the points of two sets of results: the same bench and configuration, seeds apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from phasebench.report.axes import READ_TEXT, concerns, flatten, short
 from phasebench.report.collect import Collection
 from phasebench.report.read import Bench, Run
 
-# Nothing measured depends on these, or (device, data.path) something else says it: the device's name, the text's
+# Nothing measured depends on these, or something else says it: the device's name, the text's
 # fingerprint. `scale` only hands its values to the other groups.
 IGNORED = (
     "seed",
@@ -64,7 +64,7 @@ class Place:
 
 
 def places(collection: Collection, ignore: Sequence[str] = ()) -> dict[str, Place]:
-    """Collect the benches of all runs, by key: runs that differ in the seed only, or in nothing, are repeats."""
+    """Collect the benches of all runs by key; runs that differ in their seed only are repeats."""
     ignored = (*IGNORED, *ignore)
 
     @functools.cache
@@ -83,7 +83,7 @@ def places(collection: Collection, ignore: Sequence[str] = ()) -> dict[str, Plac
 
 
 def check_alike(pairs: Sequence[tuple[Place, Place]], allowed: Sequence[str]) -> list[str]:
-    """Say what differs in data or device between the sides of a point, or within one, and was allowed to.
+    """Say what differs in data or device between or within the sides of a point, and may.
 
     Raises `ConfigError` for what was not allowed.
     """
@@ -102,7 +102,7 @@ def check_alike(pairs: Sequence[tuple[Place, Place]], allowed: Sequence[str]) ->
 
 
 def closest(old: Iterable[Place], now: Iterable[Place]) -> str:
-    """Say how the configurations of a bench that both sides have differ, where they differ least."""
+    """Say how the configurations of a bench on both sides differ, where they differ least."""
     first = next(iter(old))
     differences = []
     for place in now:
@@ -119,7 +119,7 @@ def closest(old: Iterable[Place], now: Iterable[Place]) -> str:
 
 
 def place_names(known: Iterable[Place]) -> dict[str, str]:
-    """Name each point by its bench and the settings in which it differs from the bench's other points."""
+    """Name each point by its bench and the settings in which the bench's points differ."""
     benches: dict[str, list[Place]] = {}
     for place in known:
         benches.setdefault(place.bench, []).append(place)

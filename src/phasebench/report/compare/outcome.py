@@ -34,7 +34,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 fine, 1 a limit is broken (or a point gone, if that counts), 2 a limit could not be judged."""
+        """0 fine; 1 a limit is broken, or a point gone where that counts; 2 one was not judged."""
         results = [comparison.result for comparison in self.comparisons]
         if "not judged" in results:
             return 2
@@ -79,8 +79,9 @@ def outcome(
 ) -> Outcome:
     """Read both sides, match their points and judge every number.
 
-    Raises `ConfigError` for what makes the comparison invalid: no results, broken ones (unless allowed), no point in
-    common, other data or another device (unless allowed), a limit on what no shared point has.
+    Raises `ConfigError` for what makes the comparison invalid: no results, broken ones (unless
+    allowed), no point in common, other data or another device (unless allowed), a limit on what no
+    shared point has.
     """
     sides = [_read(base, "BASE", allow), _read(new, "NEW", allow)]
     old, now = (places(side, ignore) for side in sides)
@@ -91,12 +92,9 @@ def outcome(
         raise ConfigError("", "", f"BASE and NEW have no point in common{told}", fix)
     notes = []
     for side in sides:
+        without = (point for point in side.points if not point.run)
         notes += [*(f"left out: {broken}" for broken in side.broken), *side.notes]
-        notes += [
-            f"{point.name}: {point.status}: {point.reason or 'no results.json'}"
-            for point in side.points
-            if not point.run
-        ]
+        notes += [f"{p.name}: {p.status}: {p.reason or 'no results.json'}" for p in without]
     notes += check_alike(shared, allow)
     comparisons = [one for pair in shared for one in compare(*pair, limits, alpha)]
     _check_limits(limits, comparisons)

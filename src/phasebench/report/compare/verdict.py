@@ -1,8 +1,8 @@
 """Judge a metric at one point, BASE against NEW: means, difference, test, and what the limits say.
 
-A limit is ``METRIC:+2%``, ``METRIC:-5%`` or ``METRIC:+0.1``. It is broken where the means differ by more than it allows
-and, if both sides have repeats that vary, Welch's test does not explain the difference by them (p < alpha). Without a
-test the limit alone decides.
+A limit is ``METRIC:+2%``, ``METRIC:-5%`` or ``METRIC:+0.1``. It is broken where the means differ by
+more than it allows and, if both sides have repeats that vary, Welch's test does not explain the
+difference by them (p < alpha). Without a test the limit alone decides.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Limit:
         return self.metric in (metric, f"{bench}.{metric}")
 
     def exceeded(self, base: float, new: float) -> bool | None:
-        """Tell whether NEW lies too far from BASE in the limit's direction; None for a percentage of a BASE of 0.
+        """Tell whether NEW lies too far from BASE; None for a percentage of a BASE of 0.
 
         Example:
             >>> Limit.parse("x:+2%").exceeded(1.0, 1.02), Limit.parse("x:-5%").exceeded(100.0, 94.0)
@@ -78,7 +78,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Side:
-    """The repeats of one side, in the order of the runs; `reason` says why there are none, or none usable."""
+    """The repeats of one side, in the order of the runs; `reason` says why none can be used."""
 
     values: tuple[float, ...]
     unit: str = ""

@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Fit:
-    """The power of x with which y grows; `error` is None for two points, through which a line always goes."""
+    """The power of x with which y grows; `error` is None for two points, as a line fits both."""
 
     order: float
     error: float | None
@@ -71,10 +71,11 @@ class Fit:
 
 
 def lines(values: Sequence[Value]) -> list[Line]:
-    """Make a line of each series at each setting; a series that no setting changes is one line without a setting.
+    """Make a line of each series at each setting, or one line where no setting changes it.
 
     Example:
-        >>> [line.label for line in lines([("baseline", f"steps {n}", False, 0.1, 3.0, False) for n in (2, 5)])]
+        >>> values = [("baseline", f"steps {n}", False, 0.1, 3.0, False) for n in (2, 5)]
+        >>> [line.label for line in lines(values)]
         ['baseline']
     """
     keys = ["series", "setting", "predicted"]
@@ -96,7 +97,7 @@ def lines(values: Sequence[Value]) -> list[Line]:
 
 
 def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
-    """Fit a power law through the dots whose y is above a limit; None for fewer than two different x.
+    """Fit a power law through the dots whose y is above a limit; None for fewer than two x.
 
     Example:
         >>> square = [Dot(x, 3 * x**2, 0, 0) for x in (0.1, 0.2, 0.4)]

@@ -12,7 +12,7 @@ _TITLES = {"steps": "over integrator steps", "seq": "over sequence length"}
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
-    """Write memory.png into the folder, of a results.json's content; None where its run predicted no curve."""
+    """Write memory.png, of a results.json's content; None where its run predicted no curve."""
     details = (results.get("benches") or {}).get("vram", {}).get("details") or {}
     curves = details.get("curves")
     if not curves:

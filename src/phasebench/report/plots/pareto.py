@@ -1,4 +1,4 @@
-"""Draw perplexity against drift against force evaluations: the front of points that no other beats in all three."""
+"""Draw perplexity, drift and force evaluations: the front of points that no other beats in all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from phasebench.report.axes import Axis, setting_names
 from phasebench.report.collect import Collection, Point
@@ -52,14 +51,14 @@ class ParetoPoint:
 
 
 def pareto(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
-    """Draw the front, if at least two points have what it needs; without perplexities, drift over evaluations."""
+    """Draw the front of at least two points; without perplexities, drift over evaluations."""
     found = pareto_points(points, axes)
     if len(found) >= 2 and all(point.drift > 0 for point in found):
         yield _picture("pareto", found)
 
 
 def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> list[ParetoPoint]:
-    """List the points with drift and force evaluations; where any has a perplexity too, those with all three."""
+    """List the points that have drift and evaluations and, if any has one, a perplexity too."""
     names = setting_names(points, axes)
     found = []
     for point in points:
@@ -68,10 +67,8 @@ def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> list[ParetoP
             point.metric("energy", "max_drift"),
             point.metric("energy", PER_TIME),
         )
-        perplexity, drift, evaluations = (
-            float(metric.value) if metric and is_number(metric.value) else None  # type: ignore[arg-type]
-            for metric in metrics
-        )
+        values: list[Any] = [m.value if m and is_number(m.value) else None for m in metrics]
+        perplexity, drift, evaluations = values
         if drift is not None and evaluations is not None:
             found.append(ParetoPoint(names[point.name], perplexity, drift, evaluations))
     return [point for point in found if point.perplexity is not None] or found
@@ -94,7 +91,8 @@ def front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
 def compared_integrators(collection: Collection) -> Iterator[Picture]:
     """Draw what bench.energy compared in the first run with a comparison, in its highest precision.
 
-    Two pictures: drift over step size with the order, and drift over force evaluations with the front.
+    Two pictures: drift over step size with the order, and drift over force evaluations with the
+    front.
     """
     for point in collection.points:
         if point.run is None or "energy" not in point.run.benches:
@@ -163,12 +161,10 @@ def _space(made: Figure, panel: Axes, kept: list[ParetoPoint], rest: list[Pareto
     panel.scatter(*np.array(places).reshape(-1, 2).T, edgecolors=shades[len(kept) :], **_OTHER)
     for i, point in enumerate(kept):
         _named(panel, point.drift, point.perplexity or 0.0, point.name, i, shades[i])
-    ticks = sorted(set(evaluations))
-    if len(ticks) > 1:
-        bar = made.colorbar(colours, ax=panel, label=_EVALUATIONS)
-        bar.ax.yaxis.set_minor_locator(NullLocator())
-        bar.ax.yaxis.set_major_locator(FixedLocator(spread(ticks, log=True)))
-        bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+    if len(set(evaluations)) > 1:
+        ticks = spread(sorted(set(evaluations)), log=True)
+        bar = made.colorbar(colours, ax=panel, label=_EVALUATIONS, ticks=ticks, format="%.3g")
+        bar.minorticks_off()
     panel.set(xscale="log", xlabel=DRIFT.title, ylabel="perplexity per token")
 
 
@@ -185,7 +181,7 @@ def _plane(panel: Axes, kept: list[ParetoPoint], rest: list[ParetoPoint]) -> Non
 
 
 def _named(panel: Axes, x: float, y: float, name: str, i: int, colour: object) -> None:
-    """Draw a point of the front; the first few with a marker of their own and a line in the legend."""
+    """Draw a point of the front; the first few have a marker and a line in the legend."""
     words = label(name) if i < NAMED else None
     marker, size = (MARKERS[i], 34) if i < NAMED else (".", 20)
     panel.scatter(x, y, marker=marker, color=[colour], s=size, label=words, zorder=3)

@@ -95,7 +95,7 @@ QUANTITIES = (
 
 
 def over_axes(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
-    """Draw each quantity over each numeric axis that it can depend on and along which it was measured."""
+    """Draw each quantity over each numeric axis that it depends on, where it was measured."""
     of_energy = [p.run.config["bench"]["energy"] for p in points if p.bench("energy") and p.run]
     exact = bool(of_energy) and all(config.get("precision") == "fp64" for config in of_energy)
     floor = FLOORS["fp64" if exact else "fp32"]
@@ -115,7 +115,7 @@ def disturbed(point: Point) -> bool:
 def values(
     quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x: Axis
 ) -> list[Value]:
-    """Collect a quantity's values; random seeds are repeats, other axes that concern the bench are settings."""
+    """Collect a quantity's values; seeds are repeats, other axes of the bench are settings."""
     others = [
         axis
         for axis in axes
@@ -173,25 +173,38 @@ def drawn(
     panel.set_xlabel(label(key) + (" (units of H's time)" if last == "dt" else ""))
     panel.set_ylabel(quantity.title)
     legend(made, panel)
+    file = "".join(c if c.isascii() and c.isalnum() else "_" for c in key)[:60]
+    caption = _caption(quantity, key, shown, len(measured), floor, word if any(fits) else "")
+    caption = f"{caption} {note}".rstrip()
+    return picture(f"{name or quantity.name}_over_{file}", caption, made)
+
+
+def _caption(
+    quantity: Quantity,
+    key: str,
+    shown: Sequence[Line],
+    count: int,
+    floor: tuple[str, float],
+    word: str,
+) -> str:
+    """Say what the picture shows; count: of all lines; word: of the fitted power, if any."""
     parts = [f"{quantity.title[0].upper()}{quantity.title[1:]} over {key}."]
-    if len(shown) < len(measured):
-        parts.append(f"{len(shown)} of {len(measured)} lines are shown.")
+    if len(shown) < count:
+        parts.append(f"{len(shown)} of {count} lines are shown.")
     if any(dot.high > dot.low for line in shown for dot in line.dots):
         parts.append("Bars reach from the smallest to the largest of repeats.")
     if any(line.predicted for line in shown):
         parts.append("Dashed: predicted, not measured.")
     if any(dot.at_least for line in shown for dot in line.dots):
         parts.append("Open triangles: only a lower bound is known.")
-    if any(fits):
+    if word:
         parts.append(
             f"The {word} is that of log drift over log {key} with its standard error, of the dots"
             f" above {floor[1]:g}; below (grey), rounding to {floor[0]} decides."
         )
     if quantity.metrics == DURATION:
         parts.append("Of points whose weights were not trained in that run.")
-    file = "".join(c if c.isascii() and c.isalnum() else "_" for c in key)[:60]
-    caption = " ".join(filter(None, (*parts, note)))
-    return picture(f"{name or quantity.name}_over_{file}", caption, made)
+    return " ".join(parts)
 
 
 def _line(panel: Axes, line: Line, index: int, fitted: Fit | None, word: str) -> None:
@@ -217,7 +230,7 @@ def _line(panel: Axes, line: Line, index: int, fitted: Fit | None, word: str) ->
 
 
 def _selected(measured: Sequence[Line]) -> Sequence[Line]:
-    """Choose lines of at most `SHOWN` looks: every series (an arm, say) at as many settings as there is room for."""
+    """Choose lines of at most `SHOWN` looks: every series at as many settings as have room."""
     if len({line.place for line in measured}) <= SHOWN:
         return measured
     settings = list(dict.fromkeys(line.setting for line in measured))

@@ -1,6 +1,7 @@
-"""Set how all pictures look: paper width, colours that the colour-blind tell apart, text that no user can break.
+"""Set how all pictures look: paper width, colours for the colour-blind, text no user can break.
 
-Colours: Okabe & Ito, Color Universal Design (2008); the yellow is left out, which is too faint on white.
+Colours: Okabe & Ito, Color Universal Design (2008); the yellow is left out, which is too faint on
+white.
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ def figure(
 
 
 def label(text: str, longest: int = _LONGEST) -> str:
-    """Cut text for a picture, without mathematics and with only those characters that its font has."""
+    """Cut text for a picture, without mathematics and characters that its font lacks."""
     shown = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return shown.replace("$", r"\$")
 
 
 def look(index: int) -> dict[str, Any]:
-    """Choose colour and marker of a line; the markers shrink, so that equal lines are seen as several."""
+    """Choose colour and marker of a line; markers shrink, so that equal lines look like several."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "marker": MARKERS[index % len(MARKERS)],
@@ -97,7 +98,7 @@ def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
 
 
 def x_scale(panel: Axes, values: Iterable[float]) -> None:
-    """Set ticks at the values themselves, as far as their labels do not touch; logarithmic where they span much."""
+    """Set ticks at values whose labels do not touch; logarithmic where they span much."""
     distinct = sorted(set(values))
     log = distinct[0] > 0 and distinct[-1] / distinct[0] >= 4
     if log:
@@ -119,7 +120,7 @@ def gate_line(panel: Axes, points: Sequence[Point], bench: str, gate: str) -> No
 
 
 def spread(values: Sequence[float], log: bool) -> list[float]:
-    """Choose those of the values, from the first on, that lie far enough apart on the axis for their labels.
+    """Choose those of the values that lie far enough apart on the axis for their labels.
 
     Example:
         >>> spread([1, 2, 3, 100], log=False)

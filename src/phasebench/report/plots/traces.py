@@ -1,4 +1,4 @@
-"""Draw energy along the flow of every layer, for a few points: the largest drift of a token, and the batch mean."""
+"""Draw energy along the flow of every layer: the largest drift of a token, and the batch mean."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Trace:
 
 
 def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
-    """Draw at most `SHOWN` points, from the smallest to the largest drift: a panel each, a line a layer."""
+    """Draw some points, from the smallest to the largest drift: a panel each, a line a layer."""
     drifts = []
     for point in collection.points:
         metric = point.metric("energy", "max_drift")

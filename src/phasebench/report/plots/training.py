@@ -1,4 +1,6 @@
-"""Draw how the weights were trained: loss over steps, and drift where it was tracked; the seeds of a model look alike."""
+"""Draw how the weights were trained: loss over steps, and drift where it was tracked; the seeds of
+a model look alike.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Curves:
 
 
 def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
-    """Draw training and validation loss, and drift, of the first few sets of weights with a history."""
+    """Draw training and validation loss, and drift, of the first few sets of weights with a
+    history.
+    """
     users: dict[str, list[int]] = {}
     runs: dict[str, Run] = {}  # the first with those weights
     for i, point in enumerate(collection.points):
@@ -89,7 +93,7 @@ def _losses(shown: dict[str, list[Curves]], more: str) -> Picture:
 
 
 def _cut(curves: list[Curves]) -> float | None:
-    """Find a limit above all losses but the earliest; None where those do not tower over the rest."""
+    """Find a limit above all losses but the earliest; None where those are not much larger."""
     late = [y for one in curves for x, y in one.losses if x >= _EARLY * one.losses[-1][0]]
     late += [y for one in curves for _, y in one.checked]
     low, high, highest = min(late), max(late), max(y for one in curves for _, y in one.losses)

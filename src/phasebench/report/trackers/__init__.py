@@ -1,4 +1,6 @@
-"""Trackers: the results of a run, logged once more where teams look for them; off unless `track` names them."""
+"""Trackers: the results of a run, logged once more where teams look for them; off unless `track`
+names them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Tracker(Protocol):
     """A module of this package."""
 
     def log(self, facts: Facts, folder: Path) -> str:
-        """Log the facts of a run whose folder this is; returns where they went. Raises what the package raises."""
+        """Log the facts of a run whose folder this is; returns where they went. Raises what the
+        package raises.
+        """
         ...
 
 
@@ -43,6 +47,8 @@ def check(names: Sequence[str]) -> None:
 
 
 def log(results: Mapping[str, Any], folder: Path, name: str) -> str:
-    """Log the content of a results.json with one tracker; returns where it went. Raises what its package raises."""
+    """Log the content of a results.json with one tracker; returns where it went. Raises what its
+    package raises.
+    """
     module = cast(Tracker, importlib.import_module(f"phasebench.report.trackers.{name}"))
     return module.log(facts(results, folder), folder)

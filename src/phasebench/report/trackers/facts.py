@@ -1,4 +1,6 @@
-"""Collect what trackers log of a results.json: parameters, metrics and gates, as flat names and scalars."""
+"""Collect what trackers log of a results.json: parameters, metrics and gates, as flat names and
+scalars.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ def facts(results: Mapping[str, Any], folder: Path) -> Facts:
     """Collect the facts of a results.json's content.
 
     >>> bench = {"metrics": {"ppl": {"value": 65.7, "kind": "measured"}}, "gates": []}
-    >>> found = {"config": {"model": {"dim": 8}}, "benches": {"ppl": bench}, "status": "ok", "device": "cpu",
-    ...          "environment": {}, "data": None, "benchmark_name": "x", "all_pass": True}
-    >>> facts(found, Path("outputs/here")).metrics
+    >>> results = {"config": {"model": {"dim": 8}}, "benches": {"ppl": bench}, "status": "ok",
+    ...            "device": "cpu", "environment": {}, "data": None, "benchmark_name": "x",
+    ...            "all_pass": True}
+    >>> facts(results, Path("outputs/here")).metrics
     {'ppl.ppl': 65.7}
     """
     metrics: dict[str, float] = {}

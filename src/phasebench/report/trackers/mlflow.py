@@ -1,4 +1,6 @@
-"""MLflow: a run in the experiment `phasebench`, in a local file unless MLFLOW_TRACKING_URI names a server."""
+"""MLflow: a run in the experiment `phasebench`, in a local file unless MLFLOW_TRACKING_URI names a
+server.
+"""
 
 from __future__ import annotations
 

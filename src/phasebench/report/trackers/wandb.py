@@ -1,4 +1,4 @@
-"""Weights & Biases: a run of the project `phasebench`, on disk only unless WANDB_MODE says online."""
+"""Weights & Biases: a run of the project `phasebench`, on disk unless WANDB_MODE says online."""
 
 from __future__ import annotations
 
