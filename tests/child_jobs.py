@@ -46,16 +46,17 @@ def prints() -> str:
     return " ".join(os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in range(3))
 
 
-def planned(request: Any) -> Any:
-    """Stand for an arm's process: do what PLAN says for the request's gradient method."""
+def action(request: Any) -> Any:
+    """What PLAN says for the request's gradient method: a result, or how to end without one."""
     plan = json.loads(os.environ["PLAN"])
-    action = plan[request.model.ode.gradient]
     if request.limit_bytes is not None:
-        action = plan["limited"][str(request.seq)]
-    if action == "kill":
+        return plan["limited"][str(request.seq)]
+    return plan[request.model.ode.gradient]
+
+
+def ends(how: str) -> None:
+    if how == "kill":
         kill()
-    if action == "hang":
+    if how == "hang":
         time.sleep(60)
-    if action == "raise":
-        raise ValueError("broken arm")
-    return action
+    raise ValueError("broken arm")
