@@ -44,9 +44,11 @@ def content(
     for name in set(found["benches"]) - set(benches):
         del found["benches"][name], found["config"]["bench"][name]
     for key, value in (metrics or {}).items():
-        _measure(found, *key.split("."), value)
+        bench, _, name = key.partition(".")
+        _measure(found, bench, name, value)
     for key, value in (passed or {}).items():
-        _judge(found, *key.split("."), value)
+        bench, _, name = key.partition(".")
+        _judge(found, bench, name, value)
     return consistent(found)
 
 

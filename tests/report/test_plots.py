@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -299,8 +300,8 @@ def test_thinned_series_of_several_seeds(tmp_path: Path, figures: Drawn) -> None
     assert all(caption.endswith("the first one's.") for caption in captions)
     drift, mean = (figures[name].axes[0].lines for name in ("energy_traces", "energy_mean_traces"))
     # the first seed's layers; dt is 0.1; and the gate
-    assert [list(line.get_xdata()) for line in drift] == [[5, 10], [5, 10], [0, 1]]
-    assert list(mean[0].get_xdata()) == [0, 5, 10]
+    assert [np.asarray(line.get_xdata()).tolist() for line in drift] == [[5, 10], [5, 10], [0, 1]]
+    assert np.asarray(mean[0].get_xdata()).tolist() == [0, 5, 10]
 
 
 def test_one_point_has_its_traces_only(tmp_path: Path) -> None:
@@ -508,7 +509,7 @@ def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(
     assert len({line.get_color() for line in losses.lines}) == 2
     assert losses.get_ylim()[1] < 6
     assert legend(figures["training_drift"]) == ["stage2, 3 seeds"]
-    assert [list(line.get_ydata()) for line in drifts.lines] == [[1e-6, 1e-6]] * 3
+    assert [np.asarray(line.get_ydata()).tolist() for line in drifts.lines] == [[1e-6, 1e-6]] * 3
     assert (
         drifts.lines[0].get_color() == losses.lines[-1].get_color()
     )  # a model looks alike in both
@@ -520,7 +521,9 @@ def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, figures: 
     made.write(tmp_path, trained(candidate=ours))
     collection = collect([tmp_path])
     list(training.training_curves(collection, []))
-    assert [list(line.get_xdata()) for line in figures["training_drift"].axes[0].lines] == [
+    assert [
+        np.asarray(line.get_xdata()).tolist() for line in figures["training_drift"].axes[0].lines
+    ] == [
         [100],
         [50, 100],
     ]

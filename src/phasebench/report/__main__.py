@@ -69,11 +69,10 @@ def _report(places: list[Path], output: Path | None, *, printed: bool) -> int:
     show(table(collection.points, swept(collection.points)), console, elsewhere=elsewhere)
     for broken in collection.broken:
         console.print(Text(clean(f"cannot be used: {broken}"), "bold red", overflow="fold"))
-    if not printed:
-        written = write_report(collection, folder)
+    written = [] if printed else write_report(collection, folder)
     for note in collection.notes:
         console.print(Text(clean(f"note: {note}"), overflow="fold"))
-    if not printed:
+    if written:
         text = f"report: {written[0]} ({len(written)} files: tables, plots)"
         console.print(Text(clean(text), "bold", overflow="fold"))
     return 0 if collection.points else 2

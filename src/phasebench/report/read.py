@@ -191,7 +191,7 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
         yield "config_hash is not the hash of config"
     for name, bench in benches.items():
         for key, item in (*bench.metrics.items(), *bench.gates.items()):
-            if is_number(item.value) and not abs(item.value) <= GREATEST:
+            if is_number(item.value) and not -GREATEST <= item.value <= GREATEST:
                 yield f"benches.{name}: {key} is larger than {GREATEST:g}: no measurement"
         for key in SEED_KEYS.get(name, ()):
             metric = results["benches"][name]["metrics"].get(key)

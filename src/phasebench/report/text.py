@@ -5,7 +5,7 @@ cursor.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 VERDICTS = {True: "pass", False: "FAIL", None: "not measured"}
 # ECMA-48: a control sequence (CSI), an operating system command (OSC), or another escape
@@ -36,6 +36,6 @@ def clean(text: str) -> str:
     )
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Tell whether a value can be plotted and compared; true and false cannot."""
     return isinstance(value, int | float) and not isinstance(value, bool)

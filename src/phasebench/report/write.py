@@ -25,7 +25,8 @@ def write(
     reason. Raises `ConfigError` if the folder cannot be written.
     """
     place = Path(folder)
-    return write_report(collect([place], results and [Path(path) for path in results]), place)
+    files = None if results is None else [Path(path) for path in results]
+    return write_report(collect([place], files), place)
 
 
 def write_report(collection: Collection, folder: Path) -> list[Path]:

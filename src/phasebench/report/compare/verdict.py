@@ -100,7 +100,7 @@ class Side:
         elif not numbers:
             reasons = [metric.reason for metric in metrics] + [bench.error for bench in benches]
             reason = next(filter(None, reasons), "was not reported")
-        values = tuple(float(metric.value) for metric in numbers)  # type: ignore[arg-type]
+        values = tuple(float(metric.value) for metric in numbers if is_number(metric.value))
         unit = metrics[0].plain_unit if metrics else ""
         return cls(values, unit, kinds.pop() if kinds else "measured", reason)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,8 @@ def lines(values: Sequence[Value]) -> list[Line]:
     keys = ["series", "setting", "predicted"]
     frame = pd.DataFrame(values, columns=[*keys, "x", "y", "at_least"])
     whole = []
-    for (series, setting, predicted), group in frame.groupby(keys, sort=False):
+    for key, group in frame.groupby(keys, sort=False):
+        series, setting, predicted = cast(tuple[str, str, bool], key)
         at = group.groupby("x")
         low, high = at.y.min(), at.y.max()
         # rounding puts the mean of equal numbers beside them
@@ -107,6 +109,8 @@ def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
     used = tuple(dot for dot in dots if dot.x > 0 and dot.y > above and not dot.at_least)
     if len({dot.x for dot in used}) < 2:
         return None
-    line = stats.linregress([math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used])
+    line: Any = stats.linregress(
+        [math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used]
+    )
     error = float(np.nan_to_num(line.stderr)) if len(used) > 2 else None  # NaN: y does not vary
     return Fit(float(line.slope), error, used, float(line.intercept))

@@ -136,7 +136,7 @@ def values(
             if match and is_number(metric.value) and not hidden:
                 series = match[match.lastindex] if match.lastindex else ""
                 series = "model" if series == "candidate" else series
-                y = float(metric.value)  # type: ignore[arg-type]
+                y = float(metric.value)
                 values.append((series, setting, predicted, float(x.values[i]), y, metric.is_bound))
     return values
 

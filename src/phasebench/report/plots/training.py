@@ -31,7 +31,7 @@ class Curves:
     def of(cls, history: dict[str, Any]) -> Curves:
         """Take the curves from a history in results.json."""
         checks = history.get("validations", ())
-        drifts = [(v["step"], v.get("max_drift") or [None]) for v in checks]
+        drifts = [(v["step"], v["max_drift"]) for v in checks if v.get("max_drift")]
         return cls(
             [(s["step"], s["loss"]) for s in history["steps"] if s["loss"] is not None],
             [(v["step"], v["nats_per_token"]) for v in checks if v["nats_per_token"] is not None],
@@ -46,9 +46,10 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
     users: dict[str, list[int]] = {}
     runs: dict[str, Run] = {}  # the first with those weights
     for i, point in enumerate(collection.points):
-        for name in point.run.weights if point.run else ():
-            users.setdefault(name, []).append(i)
-            runs.setdefault(name, point.run)  # type: ignore[arg-type]
+        if run := point.run:
+            for name in run.weights:
+                users.setdefault(name, []).append(i)
+                runs.setdefault(name, run)
     names = sorted(users)
     models = [name.partition("-")[0] for name in names]
     shown: dict[str, list[Curves]] = {}
