@@ -34,7 +34,7 @@ def reason(found: Collection) -> str:
         (b'{"schema_version": NaN}', "NaN is not JSON"),
         (b'{"a": 1}', "no schema_version"),
         (b"[1, 2]", "no schema_version"),
-        (b'{"schema_version": 2}', "schema_version is 2; this phasebench reads 1"),
+        (b'{"schema_version": 3}', "schema_version is 3; this phasebench reads 1"),
         (b'{"schema_version": 1}', "missing status"),
     ],
 )

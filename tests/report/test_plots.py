@@ -11,7 +11,6 @@ import pytest
 from matplotlib.figure import Figure
 
 import made
-from phasebench.bench.energy.trend import NOISE
 from phasebench.report.axes import Axis, swept
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.plots import pictures, quantities, traces, training
@@ -19,6 +18,7 @@ from phasebench.report.plots.pareto import pareto
 from phasebench.report.plots.quantities import QUANTITIES, over_axes
 from phasebench.report.plots.style import Picture, figure, label, picture, spread
 from phasebench.report.read import histories
+from phasebench.results.stats import NOISE
 
 Drawn = dict[str, Figure]
 ARMS = ("autograd", "backprop", "checkpoint", "adjoint")

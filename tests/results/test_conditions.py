@@ -12,14 +12,14 @@ SPEC = {"bench": {"ppl": {}, "energy": {}, "vram": {}}}  # the defaults are the 
 
 
 def by_name(tree: dict[str, Any], *args: Any) -> dict[str, dict[str, Any]]:
-    return {c["name"]: c for c in check(to_config(tree), *args)}
+    return {c.name: dataclasses.asdict(c) for c in check(to_config(tree), *args)}
 
 
 def test_the_defaults_meet_every_condition_of_the_specification() -> None:
     found = check(to_config(SPEC), "wikitext2", 50257)
-    assert len(found) == len(CONDITIONS) == 15
-    assert all(condition["met"] for condition in found), [c for c in found if not c["met"]]
-    assert all(condition["used"] == condition["seed"] for condition in found)
+    assert len(found) == sum(map(len, CONDITIONS.values())) == 15
+    assert [c for c in found if not c.met] == []
+    assert all(condition.used == condition.seed for condition in found)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_each_value_that_differs_is_reported_alone(name: str, value: Any) -> Non
     for group in groups:
         inner = inner.setdefault(group, {})
     inner[key] = value
-    unmet = [c for c in check(to_config(tree), "wikitext2", 50257) if not c["met"]]
-    assert [(c["name"], c["used"]) for c in unmet] == [(name, value)]
+    unmet = [c for c in check(to_config(tree), "wikitext2", 50257) if not c.met]
+    assert [(c.name, c.used) for c in unmet] == [(name, value)]
 
 
 def test_the_text_in_use_counts_not_the_one_asked_for() -> None:
@@ -120,8 +120,8 @@ def test_a_model_without_a_flow_uses_no_steps() -> None:
 
 def test_every_condition_names_a_key_of_the_configuration() -> None:
     tree = dataclasses.asdict(to_config(SPEC))
-    for condition in CONDITIONS:
+    for name, wanted in {k: v for part in CONDITIONS.values() for k, v in part.items()}.items():
         found: Any = tree
-        for part in condition.name.split("."):
+        for part in name.split("."):
             found = found[part]
-        assert type(found) is type(condition.wanted)
+        assert type(found) is type(wanted)

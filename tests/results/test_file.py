@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from phasebench.config import ConfigError
 from phasebench.results import file as results
-from phasebench.results.file import BenchResult, Gate, Metric, ResultsFile
+from phasebench.results.file import ResultsFile
+from phasebench.results.gate import BenchResult, Gate, Metric, Need
 from phasebench.results.jsonfile import dumps, plain, write_atomic
 
 BENCHES = ["ppl", "energy", "vram"]
@@ -43,8 +44,8 @@ def stored(file: ResultsFile) -> dict[str, Any]:
     return found
 
 
-def outcome(*gates: Gate, **top: Any) -> BenchResult:
-    return BenchResult(gates=list(gates), top=top)
+def outcome(*gates: Gate) -> BenchResult:
+    return BenchResult(gates=list(gates))
 
 
 def test_the_file_is_valid_after_each_event(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_file_is_valid_after_each_event(tmp_path: Path) -> None:
     }
     file.finish(
         "ppl",
-        BenchResult(metrics, [PASSED], {"samples": [1, 2]}, {"stage2_ppl": 98.0}, ["notice"]),
+        BenchResult(metrics, [PASSED], {"samples": [1, 2]}, ["notice"]),
         1.5,
     )
     found = stored(file)
@@ -98,15 +99,15 @@ def test_a_run_whose_gates_all_pass(tmp_path: Path) -> None:
         ([FAILED, OPEN], 2, False),
         ([], 2, None),
         ([Gate("x", True, 0.5, "< 1", kind="predicted")], 0, True),
-        ([Gate("x", True, math.nan, "< 1")], 2, None),
-        ([Gate("x", False, math.inf, "< 1")], 2, None),
+        ([Gate.check("x", Metric(math.nan, "1"), "<", 1)], 2, None),
+        ([Gate.check("x", Metric(math.inf, "1"), "<", 1)], 2, None),
     ],
 )
 def test_exit_code_and_verdict(
     tmp_path: Path, gates: list[Gate], code: int, ppl_pass: bool | None
 ) -> None:
     file = make(tmp_path, ["ppl"])
-    file.finish("ppl", outcome(*gates, ppl_pass=True), 1.0)  # what the bench claims does not count
+    file.finish("ppl", outcome(*gates), 1.0)
     found = file.close()
     assert (file.exit_code, found["ppl_pass"], found["all_pass"]) == (code, ppl_pass, code == 0)
     assert results.exit_code(stored(file)) == code
@@ -133,6 +134,13 @@ def test_a_bench_without_a_verdict_needs_no_gate(tmp_path: Path) -> None:
     assert file.close()["all_pass"] is True
 
 
+def test_a_run_without_any_gate_is_not_passed(tmp_path: Path) -> None:
+    file = make(tmp_path, ["speed"])
+    file.finish("speed", outcome(), 1.0)
+    assert file.close()["all_pass"] is False
+    assert file.exit_code == 2
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.sampled_from([PASSED, FAILED, OPEN]), max_size=4),
@@ -153,11 +161,11 @@ def test_all_pass_needs_every_gate(
 
 def test_values_that_are_not_finite_become_null_with_a_reason(tmp_path: Path) -> None:
     file = make(tmp_path, ["energy"], config={"x": math.inf}, environment={"t": [1.0, math.nan]})
-    metrics = {"max_drift": Metric(math.inf, "1")}
+    metrics = {"max_drift": Metric(math.inf, "1"), "mean_drift": Metric(math.nan, "1")}
     details = {"layers": [{"drift": [0.0, math.nan]}, -math.inf]}
     file.finish(
         "energy",
-        BenchResult(metrics, [OPEN], details, {"max_drift": math.inf, "mean_drift": math.nan}),
+        BenchResult(metrics, [OPEN], details),
         1.0,
     )
     found = stored(file)
@@ -195,7 +203,7 @@ def test_numpy_torch_and_paths_become_plain() -> None:
         "e": True,
         "f": [0.5, None],
         "g": [1, 2],
-        "4": {"value": 1, "unit": "GB", "kind": "measured", "reason": None},
+        "4": {"value": 1, "unit": "GB", "kind": "measured", "reason": None, "bound": None},
     }
     assert type(found["e"]) is bool
     assert lost == {"f[1]": "not finite: nan"}
@@ -274,10 +282,8 @@ def test_a_written_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_a_seed_key_of_another_bench_is_refused(tmp_path: Path) -> None:
+def test_a_bench_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
     file = make(tmp_path)
-    with pytest.raises(ValueError, match="bench ppl fills max_drift"):
-        file.finish("ppl", outcome(PASSED, max_drift=1.0), 1.0)
     with pytest.raises(ValueError, match="bench speed was not asked for"):
         file.start("speed")
 
@@ -372,7 +378,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
         (b"[" * 100_000, "not valid JSON"),
         (b"[1, 2]", "no schema_version"),
         (b'{"ppl": 3}', "no schema_version"),
-        (b'{"schema_version": 99}', "schema_version is 99; this phasebench reads 1"),
+        (b'{"schema_version": 99}', "schema_version is 99; this phasebench reads 1 and 2"),
         (b'{"schema_version": 1}', "missing status, benchmark_name"),
     ],
 )
@@ -399,6 +405,8 @@ def test_null_values_need_a_reason() -> None:
         Metric(1.0, "GB", kind="guessed")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="choices: measured, predicted"):
         Gate("x", True, 1.0, "< 2", kind="counted")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not finite"):
+        Gate("x", True, math.nan, "< 2")
 
 
 @pytest.mark.parametrize(
@@ -437,3 +445,87 @@ def test_conditions_can_be_told_later(tmp_path: Path) -> None:
         [{"name": "data.name", "seed": "wikitext2", "used": "synthetic", "met": False}]
     )
     assert stored(file)["conditions"][0]["used"] == "synthetic"
+
+
+# gates
+
+
+@pytest.mark.parametrize(
+    ("value", "comparison", "passed"),
+    [
+        (1.0, "<", False),
+        (1.0, "<=", True),
+        (1.0, ">", False),
+        (1.0, ">=", True),
+        (1.0, "==", True),
+        (2.0, "<=", False),
+        (2.0, ">", True),
+        (0.5, "<", True),
+        (True, "==", True),
+    ],
+)
+def test_a_gate_compares_a_metric_with_its_limit(value: Any, comparison: Any, passed: bool) -> None:
+    gate = Gate.check("x", Metric(value, "GB"), comparison, 1, unit="GB")
+    assert (gate.passed, gate.value, gate.reason) == (passed, value, None)
+    assert (gate.target, gate.comparison, gate.limit) == (f"{comparison} 1 GB", comparison, 1.0)
+
+
+def test_a_null_or_a_value_that_is_not_finite_is_not_judged() -> None:
+    null = Gate.check("x", Metric(None, "1", reason="no GPU"), "<", 1)
+    assert (null.passed, null.value, null.reason, null.limit) == (None, None, "no GPU", 1.0)
+    nan = Gate.check("x", Metric(math.nan, "1"), "<", 1)
+    assert (nan.passed, nan.value, nan.reason) == (None, None, "not finite: nan")
+
+
+def test_too_little_evidence_is_no_verdict_but_its_value_stays(tmp_path: Path) -> None:
+    lacking, there = Need("tokens scored", 2, 100), Need("rounds", 5, 2)
+    gate = Gate.check("ppl_ratio", Metric(0.5, "1"), "<=", 1.02, [there, lacking])
+    assert (gate.passed, gate.value) == (None, 0.5)
+    assert gate.reason == "tokens scored: 2, needed 100"
+    file = make(tmp_path, ["ppl"])
+    file.finish("ppl", BenchResult({"ppl_ratio": Metric(0.5, "1")}, [gate]), 1.0)
+    (recorded,) = file.close()["benches"]["ppl"]["gates"]
+    assert recorded["needs"][1] == {"what": "tokens scored", "value": 2, "least": 100}
+    assert (stored(file)["ppl_target"], file.exit_code) == (1.02, 2)
+    assert Gate.check("x", Metric(0.5, "1"), "<", 1, [Need("n", math.nan, 1)]).passed is None
+
+
+@pytest.mark.parametrize(
+    ("comparison", "limit", "passed"),
+    [("<", 1, False), ("<", 3, None), (">=", 1, True), (">=", 3, None)],
+)
+def test_a_lower_bound_decides_only_what_every_larger_value_does(
+    comparison: Any, limit: float, passed: bool | None
+) -> None:
+    gate = Gate.check("x", Metric(2.0, "GB", bound="out of memory"), comparison, limit)
+    assert (gate.passed, gate.value) == (passed, 2.0)
+    assert (gate.reason or "only a lower bound, 2 GB").startswith("only a lower bound, 2 GB")
+
+
+# version 1
+
+
+def test_a_file_of_version_1_is_brought_to_the_present_form(tmp_path: Path) -> None:
+    file = make(tmp_path, ["vram"])
+    metrics = {
+        "vram_reduction_ratio": Metric(4.0, "full backprop / adjoint"),
+        "peak": Metric(3.0, "GB, at least: out of memory"),
+    }
+    file.finish("vram", BenchResult(metrics, [OPEN]), 1.0)
+    old = file.close() | {"schema_version": 1}
+    (tmp_path / "old.json").write_text(dumps(old))
+    new = results.load(tmp_path / "old.json")
+    SCHEMA.validate(new)
+    assert new["vram_reduction_ratio"] == 0.25
+    found = new["benches"]["vram"]["metrics"]
+    assert (found["vram_reduction_ratio"]["value"], found["peak"]["unit"]) == (0.25, "GB")
+    assert (found["peak"]["bound"], new["schema_version"]) == ("out of memory", 2)
+
+
+def test_what_breaks_the_schema_is_refused_with_its_place(tmp_path: Path) -> None:
+    found = make(tmp_path, ["ppl"]).close()
+    found["benches"]["ppl"]["status"] = "fine"
+    (tmp_path / "x.json").write_text(dumps(found))
+    with pytest.raises(ValueError, match=r"edited by hand\?\): benches.ppl") as caught:
+        results.load(tmp_path / "x.json")
+    assert "\n" not in str(caught.value)

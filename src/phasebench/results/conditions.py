@@ -1,82 +1,75 @@
-"""The specification's conditions: the sizes at which its three benchmarks were stated, and whether a run meets them."""
+"""The specification's conditions: the sizes at which its three benchmarks were stated; are they met?"""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from phasebench.config import Config
 
 GPT2_VOCAB = 50257  # entries of GPT-2's tokenizer
+# benches -> dotted key of the configuration -> the specification's value
+CONDITIONS: dict[tuple[str, ...], dict[str, Any]] = {
+    ("ppl", "energy"): {"data.name": "wikitext2", "data.vocab_size": GPT2_VOCAB},
+    ("ppl", "energy", "vram"): {"model.dim": 512, "model.blocks": 6},
+    ("ppl",): {
+        "model.ode.steps": 10,
+        "bench.ppl.batch": 4,
+        "bench.ppl.seq": 1024,
+        "bench.ppl.precision": "fp16",
+    },
+    ("energy",): {
+        "bench.energy.batch": 4,
+        "bench.energy.seq": 512,
+        "bench.energy.dt": 0.1,
+        "bench.energy.steps": 100,
+    },
+    ("vram",): {"bench.vram.vocab": GPT2_VOCAB, "bench.vram.batch": 2, "bench.vram.seq": 2048},
+}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A dotted key of the configuration, the specification's value, and the benchmarks that it is a condition of."""
+    """A condition as results.json records it; `seed` is the specification's value."""
 
     name: str
-    wanted: Any
-    benches: tuple[str, ...]
-
-
-CONDITIONS = (
-    Condition("data.name", "wikitext2", ("ppl", "energy")),
-    Condition("data.vocab_size", GPT2_VOCAB, ("ppl", "energy")),
-    Condition("model.dim", 512, ("ppl", "energy", "vram")),
-    Condition("model.blocks", 6, ("ppl", "energy", "vram")),
-    Condition("model.ode.steps", 10, ("ppl",)),
-    Condition("bench.ppl.batch", 4, ("ppl",)),
-    Condition("bench.ppl.seq", 1024, ("ppl",)),
-    Condition("bench.ppl.precision", "fp16", ("ppl",)),
-    Condition("bench.energy.batch", 4, ("energy",)),
-    Condition("bench.energy.seq", 512, ("energy",)),
-    Condition("bench.energy.dt", 0.1, ("energy",)),
-    Condition("bench.energy.steps", 100, ("energy",)),
-    Condition("bench.vram.vocab", GPT2_VOCAB, ("vram",)),
-    Condition("bench.vram.batch", 2, ("vram",)),
-    Condition("bench.vram.seq", 2048, ("vram",)),
-)
+    seed: Any
+    used: Any  # None where nothing tells it
+    met: bool
 
 
 def check(
     config: Config, corpus_name: str | None = None, vocab_size: int | None = None
-) -> list[dict[str, Any]]:
-    """Each of the specification's conditions on this run's benchmarks: its ``name``, ``seed`` value, value ``used``, ``met``.
+) -> list[Condition]:
+    """Compare a run with the specification's conditions on its benchmarks.
 
-    `corpus_name` is the text in use, which ``data.name=auto`` does not say, and `vocab_size` the number of its
-    tokenizer's types, which a word-level vocabulary takes from the text; ``used`` is None where nothing tells it.
+    `corpus_name` is the text in use, which ``data.name=auto`` does not say, and `vocab_size` the
+    number of its tokenizer's types, which a word-level vocabulary takes from the text.
     """
-    found = []
-    for condition in CONDITIONS:
-        if any(bench in config.bench for bench in condition.benches):
-            used = _used(config, condition.name, corpus_name, vocab_size)
-            found.append(
-                {
-                    "name": condition.name,
-                    "seed": condition.wanted,
-                    "used": used,
-                    "met": used == condition.wanted,
-                }
-            )
-    return found
+    conditions = []
+    for benches, wanted in CONDITIONS.items():
+        for name, value in wanted.items() if set(benches) & set(config.bench) else ():
+            used = _used(config, name, corpus_name, vocab_size)
+            conditions.append(Condition(name, value, used, used == value))
+    return conditions
 
 
 def _used(config: Config, name: str, corpus_name: str | None, vocab_size: int | None) -> Any:
+    data = config.data
     if name == "data.name":
-        return corpus_name or (None if config.data.name == "auto" else config.data.name)
+        return corpus_name or (None if data.name == "auto" else data.name)
     if name == "data.vocab_size":
-        return _vocabulary(config, corpus_name) if vocab_size is None else vocab_size
+        if vocab_size is not None:
+            return vocab_size
+        is_synthetic = (corpus_name or data.name) == "synthetic"
+        automatic = "wordlevel" if is_synthetic else "bpe"
+        tokenizer = automatic if data.tokenizer == "auto" else data.tokenizer
+        return {"bpe": data.vocab_size, "gpt2": GPT2_VOCAB}.get(tokenizer)
     if name.startswith("model.ode.") and config.model.name != "stage2":
         return None
-    found: Any = config
-    for part in name.split("."):
-        found = found[part] if isinstance(found, dict) else getattr(found, part)
-    return found
-
-
-def _vocabulary(config: Config, corpus_name: str | None) -> int | None:
-    """The size that the configuration gives: what bpe is trained to, or GPT-2's; None for that of a text's words."""
-    kind = config.data.tokenizer
-    if kind == "auto":
-        kind = "wordlevel" if (corpus_name or config.data.name) == "synthetic" else "bpe"
-    return {"bpe": config.data.vocab_size, "gpt2": GPT2_VOCAB}.get(kind)
+    return functools.reduce(
+        lambda group, key: group[key] if isinstance(group, dict) else getattr(group, key),
+        name.split("."),
+        config,
+    )

@@ -1,4 +1,4 @@
-"""Student's t: probabilities, quantiles, and the interval of a mean or a ratio from a few paired values; no torch."""
+"""Statistics of a few values: intervals, a line with its error, Welch's test. scipy is loaded when first needed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phasebench.results.beta import incomplete_beta
-
 CONFIDENCE = 0.95
+ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of itself in 100 steps
+# mean drifts below these are rounding, at least in part, and have no order
+NOISE = {"fp32": 2 * ROUNDING, "fp64": 1e-13}
 
 
 @dataclass(frozen=True)
@@ -23,41 +24,28 @@ class Interval:
     n: int
 
 
-def within(t: float, df: float) -> float:
-    """P(|T| <= t) of Student's t with df degrees of freedom: I_x(1/2, df/2) at x = t^2 / (df + t^2) (DLMF 8.17).
+@dataclass(frozen=True)
+class Line:
+    """y = intercept + slope x by least squares; error is the slope's standard error, 0 for two points."""
 
-    >>> round(within(4.303, 2), 4), round(within(1.96, 1000), 3)
-    (0.95, 0.95)
-    """
-    return incomplete_beta(0.5, df / 2, t * t / (df + t * t))
-
-
-def beyond(t: float, df: float) -> float:
-    """P(|T| > |t|), the two-sided p-value: 1 - `within`, without its rounding where little is beyond.
-
-    >>> round(beyond(4.303, 2), 4), beyond(1e6, 10) < 1e-50
-    (0.05, True)
-    """
-    return incomplete_beta(df / 2, 0.5, df / (df + t * t))
+    slope: float
+    intercept: float
+    error: float
 
 
 def quantile(df: float, confidence: float = CONFIDENCE) -> float:
-    """The t beyond which, on both sides together, 1 - confidence lies; by bisection.
+    """The t of Student's t with df degrees of freedom beyond which, on both sides, 1 - confidence lies.
 
     >>> round(quantile(2), 3), round(quantile(18), 3)
     (4.303, 2.101)
     """
-    low, high = 0.0, 1.0
-    while within(high, df) < confidence:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if within(middle, df) < confidence else (low, middle)
-    return high
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + confidence) / 2))
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Of the mean of independent normal values: mean +- t s / sqrt(n), n - 1 degrees of freedom; None for one value."""
+    """The interval of the mean of n independent normal values, mean +- t s / sqrt(n); None for one value."""
     n = len(values)
     if n < 2:
         return None
@@ -67,10 +55,10 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
 
 
 def ratio_interval(logs: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Of a ratio, from the logarithm of the ratio of each pair: `interval` of the logarithms, exponentiated.
+    """The interval of a ratio from the logarithm of each pair's ratio: `interval`, exponentiated.
 
-    The mean is geometric.  Pairs share what they were made from, such as a seed, so that its effect cancels in each
-    ratio (a paired t interval; Student 1908, "The Probable Error of a Mean").
+    The mean is geometric.  Pairs share what they were made from, such as a seed, so that its effect
+    cancels in each ratio (a paired t interval; Student 1908, "The Probable Error of a Mean").
 
     >>> found = ratio_interval([math.log(0.90), math.log(0.91), math.log(0.89)])
     >>> round(found.low, 3), round(found.mean, 3), round(found.high, 3)
@@ -79,6 +67,39 @@ def ratio_interval(logs: Sequence[float], confidence: float = CONFIDENCE) -> Int
     found = interval(logs, confidence)
     if found is None:
         return None
-    return Interval(
-        math.exp(found.mean), math.exp(found.low), math.exp(found.high), confidence, found.n
-    )
+    mean, low, high = (math.exp(x) for x in (found.mean, found.low, found.high))
+    return Interval(mean, low, high, confidence, found.n)
+
+
+def linear_regression(x: Sequence[float], y: Sequence[float]) -> Line:
+    """Fit a line to at least two points of different x; raises ValueError where there is none.
+
+    >>> found = linear_regression([0, 1, 2, 3], [0, 1, 1, 2])
+    >>> round(found.slope, 3), round(found.intercept, 3), round(found.error, 4)
+    (0.6, 0.1, 0.1414)
+    """
+    from scipy.stats import linregress
+
+    line = linregress(x, y)
+    error = 0.0 if min(y) == max(y) else float(line.stderr)  # scipy's is NaN for a level line
+    return Line(float(line.slope), float(line.intercept), error)
+
+
+def welch_p(base: Sequence[float], new: Sequence[float]) -> float | None:
+    """Test whether two means differ: the two-sided p-value of Welch's t-test (Biometrika 34 (1947) 28).
+
+    None where there is no test: fewer than two values on a side, or no spread at all.
+
+    >>> round(welch_p([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]), 3)
+    0.288
+    """
+    if min(len(base), len(new)) < 2:
+        return None
+    # the p-value does not depend on the unit; squares of tiny or huge values would leave the floats
+    unit = max(statistics.stdev(base), statistics.stdev(new))
+    if not unit or not math.isfinite(unit):
+        return None
+    from scipy.stats import ttest_ind
+
+    sides = ([(x - base[0]) / unit for x in side] for side in (base, new))
+    return float(ttest_ind(*sides, equal_var=False).pvalue)

@@ -82,6 +82,12 @@ def number(result: BenchResult, key: str) -> float:
     return found
 
 
+@pytest.fixture(autouse=True)
+def trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models here are as they were drawn."""
+    monkeypatch.setattr(energy, "weight_change", lambda *_: 1.0)
+
+
 # layers
 
 
@@ -224,6 +230,19 @@ def test_the_worst_of_all_seeds_is_judged() -> None:
 def test_the_gate_on_secular_change(target: float, passed: bool) -> None:
     (found,) = (g for g in measured(secular_target=target).gates if g.name == "secular_change")
     assert found.passed is passed
+
+
+def test_gate_without_evidence_nothing_moves() -> None:
+    result = measured(dt=1e-30, secular_target=1.0)
+    assert number(result, "max_drift") == 0
+    for gate in result.gates:
+        assert gate.passed is None
+        assert "motion of the states, relative" in (gate.reason or "")
+
+
+def test_gate_without_evidence_untrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "weight_change", lambda *_: 0.0)
+    assert {gate.passed for gate in measured().gates} == {None}
 
 
 def test_the_comparison_is_in_the_details() -> None:

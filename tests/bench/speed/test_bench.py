@@ -91,6 +91,11 @@ def test_there_are_gates_only_where_limits_are_given(result: BenchResult) -> Non
     }
 
 
+def test_gate_without_evidence_one_timed_round() -> None:
+    found = measured(dataclasses.replace(SMALL, methods=["adjoint_exact"], repeats=1, max_ms=1e9))
+    assert [(g.passed, g.reason) for g in found.gates] == [(None, "timed rounds: 1, needed 2")]
+
+
 def test_a_gate_without_its_arm_is_not_measured() -> None:
     found = measured(
         dataclasses.replace(SMALL, methods=["backprop"], max_ms=1.0, min_over_torchdiffeq=12.0)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from phasebench.bench.clock import Timed, interleaved
-from phasebench.bench.energy.trend import NOISE, trend
+from phasebench.bench.energy.trend import trend
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
 from phasebench.dynamics.energy import Start, energies
-from phasebench.results.regression import linear_regression
+from phasebench.results.stats import NOISE, linear_regression
 
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 _LONG = 1000  # steps, beyond which a flow is timed once
@@ -127,8 +127,8 @@ def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
     x, y = [a for a, _ in points], [b for _, b in points]
     if len(set(x)) < 3:
         return {"order": None, "error": None}
-    found = linear_regression(x, y)
-    return {"order": found.slope, "error": found.error}
+    line = linear_regression(x, y)
+    return {"order": line.slope, "error": line.error}
 
 
 def seconds(

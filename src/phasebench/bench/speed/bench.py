@@ -18,7 +18,7 @@ from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ModelConfig, SpeedConfig
 from phasebench.dynamics import force_evaluations, refused
 from phasebench.models import build_flow
-from phasebench.results.file import BenchResult, Gate, Metric
+from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, Need
 
 EXACT, AUTOGRAD, PEER, BASELINE = (
     "adjoint_exact",
@@ -26,6 +26,7 @@ EXACT, AUTOGRAD, PEER, BASELINE = (
     "torchdiffeq_odeint_adjoint",
     "stage1",
 )
+ROUNDS = 2  # a time that is gated is the median of at least as many
 Row = dict[str, Any]
 
 
@@ -132,7 +133,7 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
 
 def _gates(metrics: dict[str, Metric], config: SpeedConfig) -> list[Gate]:
     first = config.precisions[0]
-    limits = [
+    limits: list[tuple[str, float | None, Comparison]] = [
         ("ode_stack_median_ms", config.max_ms, "<="),
         ("ode_stack_ceiling_fraction", config.min_ceiling_fraction, ">="),
         *((f"autograd_{p}_over_exact", config.min_over_autograd, ">=") for p in config.precisions),
@@ -140,16 +141,12 @@ def _gates(metrics: dict[str, Metric], config: SpeedConfig) -> list[Gate]:
         ("steps_per_s_over_stage1", config.min_stage1_rate, ">="),
         ("training_peak_over_stage1", config.max_stage1_peak, "<="),
     ]
+    needs = [Need("timed rounds", config.repeats, ROUNDS)]
     return [
-        _gate(name, metrics[name], limit, sign) for name, limit, sign in limits if limit is not None
+        Gate.check(name, metrics[name], comparison, limit, needs)
+        for name, limit, comparison in limits
+        if limit is not None
     ]
-
-
-def _gate(name: str, metric: Metric, limit: float, sign: str) -> Gate:
-    if not isinstance(metric.value, int | float):
-        return Gate(name, None, None, f"{sign} {limit:g}", metric.reason)
-    passed = metric.value <= limit if sign == "<=" else metric.value >= limit
-    return Gate(name, passed, metric.value, f"{sign} {limit:g}")
 
 
 def _table(rows: list[Row]) -> dict[str, Any]:

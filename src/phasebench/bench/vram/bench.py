@@ -24,7 +24,7 @@ from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, VramConfig
-from phasebench.results.file import BenchResult
+from phasebench.results.gate import BenchResult
 
 _NOTES = {
     "weights": "random: memory depends on sizes only",

@@ -25,8 +25,7 @@ from phasebench.bench.vram.allocator import PredictedOutOfMemory
 from phasebench.bench.vram.arm import ArmRequest, measure, predict
 from phasebench.bench.vram.gpus import Gpu
 from phasebench.config import VramConfig
-from phasebench.results.file import BenchResult, Metric
-from phasebench.results.gate import AT_LEAST
+from phasebench.results.gate import BenchResult, Metric
 
 UNITS = {"seq": "tokens a sequence", "batch": "sequences", "steps": "integrator steps a layer"}
 # the values that are looked at; the search goes no further
@@ -225,9 +224,9 @@ def findings(
     axis, unit = str(config.find), UNITS[str(config.find)]
     rows = []
     for name, arm in found.items():
-        cap = f"{AT_LEAST}: the search ends at {GRIDS[axis][-1]}" if arm.capped else ""
+        cap = f"the search ends at {GRIDS[axis][-1]}" if arm.capped else None
         none = f"not even {GRIDS[axis][0]} fits into {config.limit_gb:g} GB"
-        result.metrics[f"{name}_fits_{axis}"] = Metric(arm.predicted, unit + cap, "predicted", none)
+        result.metrics[f"{name}_fits_{axis}"] = Metric(arm.predicted, unit, "predicted", none, cap)
         result.metrics[f"{name}_fits_{axis}_confirmed"] = Metric(
             arm.confirmed, unit, "measured", arm.reason
         )

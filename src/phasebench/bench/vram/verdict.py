@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from phasebench.config import VramConfig
-from phasebench.results.file import BenchResult, Gate, Metric
-from phasebench.results.gate import AT_LEAST
+from phasebench.results.gate import BenchResult, Gate, Metric
 
 GB, GIB = 10**9, 2**30
 FULL = ("autograd", "backprop")  # the arms that keep every state
@@ -57,13 +56,8 @@ class Quantity:
     reason: str | None = None
 
     def metric(self, unit: str, kind: Literal["measured", "predicted"]) -> Metric:
-        """As an entry of results.json; that it is a lower bound stands beside the unit."""
-        return Metric(
-            self.value,
-            unit + (f"{AT_LEAST}: out of memory" if self.bound else ""),
-            kind,
-            self.reason,
-        )
+        """As an entry of results.json."""
+        return Metric(self.value, unit, kind, self.reason, "out of memory" if self.bound else None)
 
 
 def judge(arms: dict[str, Arm], config: VramConfig) -> BenchResult:
@@ -75,22 +69,22 @@ def judge(arms: dict[str, Arm], config: VramConfig) -> BenchResult:
     compared = {
         "vram_symplectic_gb": (adjoint, "GB"),
         "vram_full_backprop_gb": (full, "GB"),
-        "vram_reduction_ratio": (ratio, "full backprop / adjoint"),
+        "vram_reduction_ratio": (ratio, "adjoint / full backprop"),
         "vram_reduction_pct": (pct, "%"),
     }
-    result = BenchResult(top={key: quantity.value for key, (quantity, _) in compared.items()})
-    result.metrics = {
-        key: quantity.metric(unit, kind) for key, (quantity, unit) in compared.items()
-    }
-    result.metrics["vram_reduction_vs_autograd_pct"] = plain.metric("%", kind)
+    metrics = {key: quantity.metric(unit, kind) for key, (quantity, unit) in compared.items()}
+    metrics["vram_reduction_vs_autograd_pct"] = plain.metric("%", kind)
     for arm in arms.values():
-        result.metrics |= _metrics(arm)
-    result.gates = [
-        _gate("vram_symplectic_gb", adjoint, config.max_gb, "GB", kind, upper=True),
-        _gate("vram_reduction_pct", pct, config.min_reduction_pct, "%", kind, upper=False),
+        metrics |= _metrics(arm)
+    gates = [
+        Gate.check(name, metrics[name], comparison, limit, unit=unit)
+        for name, comparison, limit, unit in (
+            ("vram_symplectic_gb", "<", config.max_gb, "GB"),
+            ("vram_reduction_pct", ">=", config.min_reduction_pct, "%"),
+        )
     ]
-    result.notices = [f"{arm.name}: {arm.text}" for arm in arms.values() if arm.error or arm.bound]
-    return result
+    notices = [f"{arm.name}: {arm.text}" for arm in arms.values() if arm.error or arm.bound]
+    return BenchResult(metrics, gates, notices=notices)
 
 
 def _peak(arms: dict[str, Arm], name: str) -> Quantity:
@@ -117,31 +111,15 @@ def _smallest(arms: dict[str, Arm]) -> Quantity:
 
 
 def _reduction(adjoint: Quantity, full: Quantity) -> tuple[Quantity, Quantity]:
-    """In percent, and as the ratio full / adjoint."""
+    """In percent, and as the ratio adjoint / full."""
     if adjoint.value is None or full.value is None or adjoint.bound:
         ran_out = f"arm {ADJOINT} ran out of memory: of its peak only a lower bound is known"
         unknown = Quantity(None, reason=adjoint.reason or full.reason or ran_out)
         return unknown, unknown
-    ratio = full.value / adjoint.value
-    return Quantity(100 * (1 - 1 / ratio), full.bound), Quantity(ratio, full.bound)
-
-
-def _gate(name: str, found: Quantity, limit: float, unit: str, kind: Any, *, upper: bool) -> Gate:
-    """value < limit if `upper`, else value >= limit; a lower bound decides it only if every larger value would too."""
-    target = f"{'<' if upper else '>='} {limit:g} {unit}"
-    if found.value is None:
-        return Gate(name, None, None, target, found.reason, kind)
-    reached = found.value >= limit
-    if found.bound and not reached:
-        return Gate(
-            name,
-            None,
-            found.value,
-            target,
-            f"only a lower bound, {found.value:.4g} {unit}, is known",
-            kind,
-        )
-    return Gate(name, reached != upper, found.value, target, kind=kind)
+    ratio = adjoint.value / full.value
+    at_most = f"full backprop ran out of memory: the ratio is at most {ratio:.4g}"
+    known = Quantity(None, reason=at_most) if full.bound else Quantity(ratio)
+    return Quantity(100 * (1 - ratio), full.bound), known
 
 
 def _metrics(arm: Arm) -> dict[str, Metric]:
