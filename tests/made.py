@@ -14,7 +14,7 @@ from typing import Any
 from paths import ROOT
 from phasebench.report.read import judged
 from phasebench.results.file import config_hash
-from phasebench.results.gate import SEED_KEYS, Gate, exit_code
+from phasebench.results.gate import SPEC_KEYS, Gate, exit_code
 
 
 @cache
@@ -61,7 +61,7 @@ def _measure(found: dict[str, Any], bench: str, key: str, value: Any) -> None:
         if gate["name"] == key:
             verdict = judged(Gate(**gate | {"value": value}))
             gate |= {"value": value, "passed": verdict, "reason": reason}
-    if key in SEED_KEYS.get(bench, ()):
+    if key in SPEC_KEYS.get(bench, ()):
         found[key] = value
         if value is None:
             found["null_reasons"][key] = reason
@@ -77,7 +77,7 @@ def _judge(found: dict[str, Any], bench: str, name: str, passed: bool | None) ->
 
 def consistent(found: dict[str, Any]) -> dict[str, Any]:
     """The same with its hash and verdicts made anew, as phasebench would have written it."""
-    for bench, keys in SEED_KEYS.items():
+    for bench, keys in SPEC_KEYS.items():
         if bench not in found["benches"]:
             found |= dict.fromkeys(keys)
             found["null_reasons"] |= dict.fromkeys(keys, f"bench {bench} was not asked for")

@@ -18,7 +18,7 @@ from typing import Any
 
 from phasebench.report.text import is_number
 from phasebench.results.file import config_hash, parse, schema
-from phasebench.results.gate import SEED_KEYS, Gate, Metric, exit_code
+from phasebench.results.gate import SPEC_KEYS, Gate, Metric, exit_code
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
@@ -193,14 +193,14 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
         for key, item in (*bench.metrics.items(), *bench.gates.items()):
             if is_number(item.value) and not -GREATEST <= item.value <= GREATEST:
                 yield f"benches.{name}: {key} is larger than {GREATEST:g}: no measurement"
-        for key in SEED_KEYS.get(name, ()):
+        for key in SPEC_KEYS.get(name, ()):
             metric = results["benches"][name]["metrics"].get(key)
             if metric is not None and results[key] != metric["value"]:
                 yield f"{key} is {results[key]}, but {metric['value']} in benches.{name}.metrics"
         yield from _misjudged(name, bench, results["config"].get("bench", {}).get(name) or {})
         passed = {gate.passed for gate in bench.gates.values()}
         verdict = False if False in passed else None if None in passed or not passed else True
-        if bench.status == "ok" and name in SEED_KEYS and results[f"{name}_pass"] is not verdict:
+        if bench.status == "ok" and name in SPEC_KEYS and results[f"{name}_pass"] is not verdict:
             yield f"{name}_pass is {results[f'{name}_pass']}, but the gates say {verdict}"
     passes = exit_code(results) == 0
     if results["status"] != "running" and results["all_pass"] != passes:

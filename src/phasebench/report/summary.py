@@ -161,7 +161,7 @@ def _verdict(benches: Benches) -> Text:
     unmeasured = [
         name
         for name, bench in benches.items()
-        if bench["status"] != "ok" or (name in SEED_KEYS and not bench["gates"])
+        if bench["status"] != "ok" or (name in SPEC_KEYS and not bench["gates"])
     ]
     unmeasured += [name for name, gate in gates if gate["passed"] is None]
     what = clean(", ".join(unmeasured)) or "every bench"

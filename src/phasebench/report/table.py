@@ -84,7 +84,7 @@ def table(points: Sequence[Point], axes: Sequence[Axis], *, everything: bool = F
     repeated = [name for _, name in keys]
     for bench, name in keys:
         metrics = (point.metric(bench, name) for point in points)
-        unit = next((metric.plain_unit for metric in metrics if metric), "")
+        unit = next((metric.unit for metric in metrics if metric), "")
         cells = [_cell(point, bench, name) for point in points]
         known = [cell.predicted for cell in cells if cell.value is not None]
         columns.append(

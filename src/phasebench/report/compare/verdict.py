@@ -17,7 +17,7 @@ from typing import Literal
 from phasebench.config import ConfigError
 from phasebench.report.compare.matching import Place
 from phasebench.report.text import is_number
-from phasebench.results.welch import welch_p
+from phasebench.results.stats import welch_p
 
 Result = Literal["regression", "ok", "within spread", "not judged", ""]
 
@@ -101,7 +101,7 @@ class Side:
             reasons = [metric.reason for metric in metrics] + [bench.error for bench in benches]
             reason = next(filter(None, reasons), "was not reported")
         values = tuple(float(metric.value) for metric in numbers if is_number(metric.value))
-        unit = metrics[0].plain_unit if metrics else ""
+        unit = metrics[0].unit if metrics else ""
         return cls(values, unit, kinds.pop() if kinds else "measured", reason)
 
     @property

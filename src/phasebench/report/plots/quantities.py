@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from phasebench.bench.energy.trend import NOISE
 from phasebench.report.axes import SEED, Axis, said, short
 from phasebench.report.collect import Point
 from phasebench.report.plots.curves import Fit, Line, Value, fit, lines
@@ -26,6 +25,7 @@ from phasebench.report.plots.style import (
 )
 from phasebench.report.read import DURATION
 from phasebench.report.text import is_number
+from phasebench.results.stats import NOISE
 
 SHOWN = len(COLOURS)  # lines in one picture
 # of drifts, by precision: its name, and what its rounding makes of them

@@ -15,7 +15,7 @@ from typing import Any
 from phasebench.bench.child import Child, ChildFailed
 from phasebench.config import ConfigError, to_config
 from phasebench.results.file import ResultsFile, load
-from phasebench.results.gate import SEED_KEYS, exit_code, failed
+from phasebench.results.gate import SPEC_KEYS, exit_code, failed
 from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.run.lock import locked
 from phasebench.run.sweep.point import Point
@@ -116,7 +116,7 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
         if bench["status"] in ("pending", "running"):
             results["benches"][name] = failed(kind, message, None, None)
             why = f"bench {name} failed: {kind}: {message}"
-            reasons |= dict.fromkeys(SEED_KEYS.get(name, ()), why)
+            reasons |= dict.fromkeys(SPEC_KEYS.get(name, ()), why)
     reasons.pop("all_pass", None)
     whole = all(bench["status"] == "ok" for bench in results["benches"].values())
     results |= {"status": "ok" if whole else "failed", "all_pass": exit_code(results) == 0}
