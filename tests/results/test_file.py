@@ -162,7 +162,7 @@ def test_all_pass_needs_every_gate(
 def test_values_that_are_not_finite_become_null_with_a_reason(tmp_path: Path) -> None:
     file = make(tmp_path, ["energy"], config={"x": math.inf}, environment={"t": [1.0, math.nan]})
     metrics = {"max_drift": Metric(math.inf, "1"), "mean_drift": Metric(math.nan, "1")}
-    details = {"layers": [{"drift": [0.0, math.nan]}, -math.inf]}
+    details = {"raw": [{"drift": [0.0, math.nan]}, -math.inf]}
     file.finish(
         "energy",
         BenchResult(metrics, [OPEN], details),
@@ -170,9 +170,9 @@ def test_values_that_are_not_finite_become_null_with_a_reason(tmp_path: Path) ->
     )
     found = stored(file)
     assert found["benches"]["energy"]["metrics"]["max_drift"]["reason"] == "not finite: inf"
-    assert found["benches"]["energy"]["details"] == {"layers": [{"drift": [0.0, None]}, None]}
+    assert found["benches"]["energy"]["details"] == {"raw": [{"drift": [0.0, None]}, None]}
     assert found["benches"]["energy"]["notices"] == [
-        "2 values of the details are null, the first at details.layers[0].drift[1]: not finite: nan"
+        "2 values of the details are null, the first at details.raw[0].drift[1]: not finite: nan"
     ]
     reasons = found["null_reasons"]
     assert (reasons["max_drift"], reasons["mean_drift"]) == ("not finite: inf", "not finite: nan")

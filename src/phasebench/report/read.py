@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import operator
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,20 +17,13 @@ from typing import Any
 
 from phasebench.report.text import is_number
 from phasebench.results.file import config_hash, parse, schema
-from phasebench.results.gate import SPEC_KEYS, Gate, Metric, exit_code
+from phasebench.results.gate import COMPARE, SPEC_KEYS, Gate, Metric, exit_code
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
 PER_TIME = "evaluations_per_time"
 DURATION = "duration_s"
 
-_COMPARISONS = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-    "==": operator.eq,
-}
 _TARGET = re.compile(r"(?P<comparison>[<>]=?)? ?(?:exactly )?(?P<target>-?[\d.]+(?:e[+-]?\d+)?)")
 # gates that a bench always brings, or always where this key of its configuration is set
 _EXPECTED: dict[str, dict[str, str | None]] = {
@@ -232,16 +224,18 @@ def judged(gate: Gate) -> bool | None:
         >>> judged(Gate("ppl_ratio", True, 1.5, "<= 1.02"))
         False
     """
-    words, target = _TARGET.match(gate.target), limit(gate)
-    if gate.value is None or words is None or target is None:
+    target = limit(gate)
+    if gate.value is None or target is None:
         return None
-    return _COMPARISONS[words["comparison"] or "=="](gate.value, target)
+    words = _TARGET.match(gate.target)
+    comparison = gate.comparison or (words and words["comparison"]) or "=="
+    return COMPARE[comparison](gate.value, target)
 
 
 def limit(gate: Gate) -> float | None:
     """Return the number that a gate's value is compared with; None where its target names none."""
     words = _TARGET.match(gate.target)
-    return float(words["target"]) if words else None
+    return gate.limit if gate.limit is not None else float(words["target"]) if words else None
 
 
 def derived(

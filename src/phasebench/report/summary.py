@@ -14,7 +14,7 @@ from rich.text import Text
 
 from phasebench.report.terminal import Stack, fitting, sheet
 from phasebench.report.text import clean, number
-from phasebench.results.gate import SEED_KEYS, exit_code
+from phasebench.results.gate import SPEC_KEYS, exit_code
 
 _VERDICTS = {
     True: ("PASS", "bold green"),
@@ -75,7 +75,7 @@ def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterat
         judged = {gate["name"] for gate in bench["gates"]} | {f"{name}_pass", f"{name}_target"}
         predicted = any(gate["kind"] == "predicted" for gate in bench["gates"])
         values = []
-        for key in SEED_KEYS.get(name, ()):
+        for key in SPEC_KEYS.get(name, ()):
             if key not in judged and results[key] is not None:
                 # without a metric of that name: a bench that predicted anything predicted it
                 kind = "predicted" if predicted else "measured"
