@@ -65,10 +65,8 @@ def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterat
             shown = fitting(stacks, width)
             yield sheet(shown, width)
             if more := len(stacks) - len(shown):
-                place = f"benches.{name}.details.table of results.json"
-                yield line(
-                    "", f"{more} more columns, for which the terminal is too narrow: {place}"
-                )
+                told = f"{more} of {len(stacks)} columns do not fit"
+                yield line("", f"{told}: see benches.{name}.details.table in results.json")
     yield _gates(benches, width)
     for name, bench in benches.items():
         # the specification's keys that are not gates

@@ -19,7 +19,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     from matplotlib import rc_context  # which runs without curves do not wait for
 
-    from phasebench.report.plots.style import RC, WIDTH, figure, legend, look, picture
+    from phasebench.report.plots.style import RC, WIDTH, figure, legend, look, picture, x_scale
 
     bench = ((results.get("config") or {}).get("bench") or {}).get("vram") or {}
     sizes = ", ".join(f"{key} {bench[key]:,}" for key in ("batch", "vocab") if key in bench)
@@ -28,7 +28,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
         f"Forward + backward, {sizes}, {bench.get('precision', '')}; lines: predicted for {gpu}"
     )
     with rc_context(RC):
-        made, panels = figure(len(curves), height=4.2)
+        made, panels = figure(len(curves), height=4.2, share_x=False)
         made.set_figwidth(0.8 * WIDTH * len(curves))
         for panel, (axis, curve) in zip(panels, curves.items(), strict=True):
             for i, (arm, points) in enumerate(curve["points"].items()):
@@ -39,11 +39,8 @@ def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
                     peak = max(one["peak"] for one in passes) / GB
                     style = {"color": "black", "ms": 8, "mew": 1.5, "zorder": 3, "ls": "none"}
                     panel.plot(curve["own"], peak, marker="x", label="measured", **style)
-            ticks = sorted({x for points in curve["points"].values() for x, _ in points})
-            panel.set(xscale="log", yscale="log", title=_TITLES.get(axis, axis))
-            panel.set(xlabel=curve["unit"])
-            panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-            panel.set_xticks([], minor=True)
+            x_scale(panel, (x for points in curve["points"].values() for x, _ in points))
+            panel.set(yscale="log", title=_TITLES.get(axis, axis), xlabel=curve["unit"])
         panels[0].set_ylabel("peak allocated memory (GB = 1e9 bytes)")
         legend(made, panels[0], columns=4)
         path = folder / NAME

@@ -29,6 +29,7 @@ RC: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.formatter.min_exponent": 3,  # 20, not 2 x 10^1
     "axes.formatter.useoffset": False,  # a tick is the value, not its distance from another
     "grid.alpha": 0.25,
     "legend.fontsize": 8,
@@ -64,11 +65,16 @@ def picture(name: str, caption: str, made: Figure) -> Picture:
 
 
 def figure(
-    columns: int = 1, rows: int = 1, height: float = HEIGHT, share_y: bool = True
+    columns: int = 1,
+    rows: int = 1,
+    height: float = HEIGHT,
+    *,
+    share_x: bool = True,
+    share_y: bool = True,
 ) -> tuple[Figure, list[Axes]]:
     """Make an empty figure of paper width with that many panels. No window, no global state."""
     made = Figure(figsize=(WIDTH, height), layout="constrained")
-    panels = made.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y)
+    panels = made.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
     return made, list(panels.flat)
 
 
