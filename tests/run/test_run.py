@@ -243,7 +243,7 @@ def test_an_existing_copy_survives_bad_input(command: Command, tmp_path: Path) -
 
 
 def test_a_killed_training_goes_on(tmp_path: Path) -> None:
-    """After SIGKILL in a training the second run resumes, and ends with an unbroken one's weights."""
+    """After SIGKILL the second run resumes and ends with the weights of an unbroken one."""
     words = [
         *TINY,
         *TINY_ENERGY.split(),

@@ -28,7 +28,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def field_types(cls: type) -> dict[str, Any]:
+def field_types(cls: Any) -> dict[str, Any]:
     """Map each field of a dataclass to its type, without `| None`."""
     hints = typing.get_type_hints(cls)
     types = {}
@@ -115,7 +115,7 @@ def _scalar(value: Any, kind: type, checks: Mapping[str, Any], key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(key, value, f"must be finite{range_}")
     if checks.get("path"):
-        user_path(value, key)
+        user_path(str(value), key)
     choices = checks.get("choices")
     if choices and value not in choices and not str(value).startswith(checks.get("prefix", "\n")):
         problem = f"unknown; choices: {', '.join(choices)}"

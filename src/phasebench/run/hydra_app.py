@@ -132,7 +132,7 @@ def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
 
 
 def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the composed configuration as plain values, without those of benches that nobody chose.
+    """Return the composed values as plain ones, without those of benches that nobody chose.
 
     With bench=ppl, say, an experiment's values for bench.energy have no schema below them.
     """
@@ -175,7 +175,9 @@ def _usage(part: str, *, _root_: DictConfig) -> str:
 
 
 def steps_in(time: float, dt: float) -> int:
-    """Return how many steps of size dt last that time. Raises ValueError where dt does not divide it.
+    """Return how many steps of size dt last that time.
+
+    Raises ValueError where dt does not divide it.
 
     >>> steps_in(1.0, 0.2)
     5

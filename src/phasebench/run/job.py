@@ -40,11 +40,11 @@ def execute(
     console: Console | None = None,
     point: dict[str, Any] | None = None,
 ) -> int:
-    """Run the benchmarks, write out/results.json after each, print the table; returns the exit code.
+    """Run the benchmarks, write out/results.json after each, print the table.
 
     `point`: which point of a sweep this is (`phasebench.run.sweep.point.Point.facts`), if any.
     Raises `ConfigError` for input that cannot be used; results.json then says why.
-    A benchmark that raises is recorded as failed, and the others go on.
+    Returns the exit code. A benchmark that raises is recorded as failed, and the others go on.
     """
     console = console or Console()
     _show_notices()

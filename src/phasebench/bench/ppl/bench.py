@@ -67,7 +67,11 @@ def run(workbench: Workbench, config: PplConfig) -> BenchResult:
     for seed in seeds:
         for role, model in roles.items():
             scores[role].weights.append(_measure(workbench, config, model, role, seed))
-    split = workbench.corpus.splits[config.split]
+    return judge(config, scores, workbench.corpus.splits[config.split])
+
+
+def judge(config: PplConfig, scores: Scores, split: Split) -> BenchResult:
+    """Compute and gate what the scores of all models and seeds say, by the role of a model."""
     metrics, gates = {}, []
     for role, model in scores.items():
         own = _metrics(model, split) | model.weights[0].sizes | spread(model)

@@ -1,0 +1,89 @@
+"""Runs of one seed or one model each, merged: as one run of all, or refused with the difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from commands import SMALL, Command
+from phasebench.results.file import schema
+from phasebench.run.merge import main
+
+WORDS = SMALL.format(tokenizer="auto") + " scale=laptop train.steps=6 train.epochs=null"
+PPL = "bench=ppl bench.ppl.seq=16 bench.ppl.batch=4 bench.ppl.upper_target=9 bench.ppl.target=9"
+SAME = ("stage2_ppl", "stage1_ppl", "ppl_ratio", "ppl_diff_pct", "ppl_pass", "ppl_target")
+
+
+EVERY = {
+    "all": "bench.ppl.seeds=[0,1]",
+    "0": "seed=0",
+    "1": "bench.ppl.seeds=[1]",
+    "stage2": "model=stage2 bench.ppl.baseline=null bench.ppl.seeds=[0,1]",
+    "stage1": "model=stage1 bench.ppl.baseline=null bench.ppl.seeds=[0,1]",
+}
+
+
+def measured(command: Command, folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The folders of runs of both models and seeds, of one seed, and of one model."""
+    for name in names:
+        outcome = command(f"{PPL} {WORDS} {EVERY[name]} hydra.run.dir={folder / name}")
+        assert outcome.results, outcome.err
+    return {name: folder / name for name in names}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "results.json").read_text())
+    jsonschema.validate(found, schema())
+    return found
+
+
+def test_merged_runs_are_as_one_run_of_all(command: Command, tmp_path: Path) -> None:
+    runs = measured(command, tmp_path, list(EVERY))
+    wanted = read(runs["all"])
+    for names in (("0", "1"), ("stage2", "stage1")):
+        code = main([*(str(runs[name]) for name in names), "--output", str(tmp_path / "merged")])
+        found = read(tmp_path / "merged")
+        assert {key: found[key] for key in SAME} == {key: wanted[key] for key in SAME}
+        mine, theirs = (run["benches"]["ppl"]["metrics"] for run in (found, wanted))
+        lost = {"above_source_floor", "floor_ppl"}  # the text's entropy is not in the results
+        assert {k: v for k, v in theirs.items() if k not in lost} == mine
+        assert found["config"]["bench"]["ppl"] == wanted["config"]["bench"]["ppl"]
+        assert f"merged from 2 runs: {runs[names[0]]}" in found["benches"]["ppl"]["notices"][-1]
+        assert code == (0 if found["all_pass"] else 2)
+
+
+def changed(folder: Path, to: Path, key: str, value: Any) -> Path:
+    found = read(folder)
+    *groups, last = key.split(".")
+    place: Any = found
+    for name in groups:
+        place = place[int(name) if name.isdigit() else name]
+    place[last] = value
+    to.mkdir()
+    (to / "results.json").write_text(json.dumps(found))
+    return to
+
+
+CASES = [
+    ("config.train.lr", 0.5, "train.lr=0.5"),
+    ("config.bench.ppl.baseline.hidden", 5, "bench.ppl.baseline.hidden=5"),
+    ("data.fingerprint", "other", "data=other"),
+    ("benches.ppl.details.candidate.seeds.0.nats", 1.0, "another perplexity"),
+    ("benches.ppl.status", "failed", "results.json"),
+]
+
+
+def test_what_does_not_belong_together_is_refused(
+    command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = measured(command, tmp_path, ["0"])["0"]
+    for i, (key, value, said) in enumerate(CASES):
+        other = changed(run, tmp_path / f"other{i}", key, value)
+        assert main([str(run), str(other), "--output", str(tmp_path / "merged")]) == 2
+        assert said in capfd.readouterr().err
+    assert not (tmp_path / "merged").exists()
