@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from phasebench.config import Config, ConfigError, ModelConfig
+from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, training_batch
 from phasebench.models import require
@@ -67,7 +67,7 @@ class Workbench:
     @property
     def needs_text(self) -> bool:
         """Whether any of the run's benchmarks reads text: memory depends on sizes only."""
-        return any(name in self.config.bench for name in ("ppl", "energy"))
+        return any(name in self.config.bench for name in ("ppl", "budget", "energy"))
 
     @property
     def corpus_name(self) -> str | None:
@@ -109,13 +109,12 @@ class Workbench:
                 self.trained(config, key)
 
     def _models(self) -> list[tuple[ModelConfig, str]]:
-        ppl = self.config.bench.get("ppl")
-        others = (
-            [(ppl.baseline, "bench.ppl.baseline"), (ppl.reference, "bench.ppl.reference")]
-            if ppl
-            else []
-        )
-        return [(self.config.model, "model"), *((config, key) for config, key in others if config)]
+        models = [(self.config.model, "model")]
+        for name, bench in self.config.bench.items():
+            if isinstance(bench, ScoringConfig):
+                others = {"baseline": bench.baseline, "reference": bench.reference}
+                models += [(m, f"bench.{name}.{role}") for role, m in others.items() if m]
+        return models
 
     def _check_recording(self, config: ModelConfig, key: str) -> None:
         if self.config.train.graph and set(config.recompute) - {"head"}:
@@ -129,8 +128,9 @@ class Workbench:
 
     def _check_positions(self, config: ModelConfig, key: str) -> None:
         lengths = {"train.seq": self.config.train.seq}
-        if "ppl" in self.config.bench:
-            lengths["bench.ppl.seq"] = self.config.bench["ppl"].seq
+        for name, bench in self.config.bench.items():
+            if isinstance(bench, ScoringConfig):
+                lengths[f"bench.{name}.seq"] = bench.seq
         longest = max(lengths, key=lambda name: lengths[name])
         if config.name == "gpt" and lengths[longest] > config.positions:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The five benchmarks: what each measures, on which sizes, and the targets of its gates."""
+"""The benchmarks: what each measures, on which sizes, and the targets of its gates."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _distinct(seeds: list[int] | None) -> None:
 
 
 @dataclass
-class PplConfig:
-    """Perplexity of the model and of its baseline on one split."""
+class ScoringConfig:
+    """How trained models are scored on a split, and which ones are compared."""
 
     batch: int = count(4, "windows scored at one time")
     seq: int = spec(1024, "tokens of context at most", low=2)
@@ -39,16 +39,9 @@ class PplConfig:
     )
     split: str = spec("test", "split of the text", choices=SPLITS)
     precision: str = spec("fp16", "precision of the matrix products", choices=PRECISIONS)
-    max_batches: int | None = count(None, "batches to score; null: every token of the split")
     target: float = positive(1.02, "gate: model / baseline at most")
-    upper_target: float | None = limit("gate: upper end of that ratio's 95 % interval, at most")
-    reference_target: float = positive(1.0, "gate: model / reference at most")
-    max_ppl: float | None = spec(None, "gate: the model's perplexity at most", above=1.0)
     seeds: list[int] | None = random_seeds(
         "random seeds, from each of which every model is trained; null: seed alone"
-    )
-    leak_test: bool = spec(
-        False, "gate: changing a token leaves all logits before it, on the trained models"
     )
     baseline: ModelConfig | None = spec(
         None, "the model to beat, with the keys of model; null: none, and no ratio"
@@ -62,6 +55,43 @@ class PplConfig:
             problem = f"is above seq={self.seq}; tokens between two windows would not be scored"
             raise ConfigError("stride", self.stride, problem, "choose a stride of at most seq")
         _distinct(self.seeds)
+
+
+@dataclass
+class PplConfig(ScoringConfig):
+    """Perplexity of the model and of its baseline on one split."""
+
+    max_batches: int | None = count(None, "batches to score; null: every token of the split")
+    upper_target: float | None = limit("gate: upper end of that ratio's 95 % interval, at most")
+    reference_target: float = positive(1.0, "gate: model / reference at most")
+    max_ppl: float | None = spec(None, "gate: the model's perplexity at most", above=1.0)
+    leak_test: bool = spec(
+        False, "gate: changing a token leaves all logits before it, on the trained models"
+    )
+
+
+@dataclass
+class BudgetConfig(ScoringConfig):
+    """Perplexity over the budget of training, for the model, its baseline and a reference."""
+
+    budgets: list[float] = positive([5.0, 10.0], "epochs of each training, increasing")
+    improvement: float = spec(
+        0.01,
+        "convergence: the last budget lowers validation perplexity by less than this fraction",
+        above=0.0,
+        high=1.0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps = zip(self.budgets, self.budgets[1:], strict=False)
+        if len(self.budgets) < 2 or any(long <= short for short, long in steps):
+            raise ConfigError(
+                "budgets",
+                self.budgets,
+                "a curve needs at least two budgets, in increasing order",
+                "bench.budget.budgets=[5,10,20,40]",
+            )
 
 
 @dataclass
@@ -238,6 +268,7 @@ class SpeedConfig:
 
 BENCH_SCHEMAS: dict[str, type] = {
     "ppl": PplConfig,
+    "budget": BudgetConfig,
     "energy": EnergyConfig,
     "vram": VramConfig,
     "grad": GradConfig,

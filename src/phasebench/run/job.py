@@ -26,6 +26,7 @@ from phasebench.results.file import ResultsFile
 # run(workbench, config) -> BenchResult
 BENCHES = {
     "ppl": "phasebench.bench.ppl.bench",
+    "budget": "phasebench.bench.budget.bench",
     "energy": "phasebench.bench.energy.bench",
     "vram": "phasebench.bench.vram.bench",
     "grad": "phasebench.bench.grad.bench",

@@ -67,17 +67,26 @@ class WeightSource:
     def __post_init__(self) -> None:
         self._loaded: dict[tuple[str, str], Trained] = {}
 
-    def recipe_of(self, config: ModelConfig) -> TrainConfig:
-        """Return a model's own recipe: its learning rate, its decay, and steps for train.epochs."""
+    def recipe_of(self, config: ModelConfig, epochs: float | None = None) -> TrainConfig:
+        """Return a model's own recipe: its learning rate, its decay, and steps for the epochs.
+
+        `epochs` are train.epochs where none are given.
+        """
         common, tokens = self.recipe, len(self.corpus.splits["train"].tokens)
-        steps = common.steps
-        if common.epochs is not None:
-            steps = steps_of(common.epochs, tokens, batch=common.batch, seq=common.seq)
+        steps, epochs = common.steps, epochs or common.epochs
+        if epochs is not None:
+            steps = steps_of(epochs, tokens, batch=common.batch, seq=common.seq)
         decay = common.weight_decay if config.weight_decay is None else config.weight_decay
         lr = config.lr or common.lr
         return dataclasses.replace(common, steps=steps, lr=lr, weight_decay=decay)
 
-    def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
+    def trained(
+        self,
+        config: ModelConfig,
+        key: str,
+        seed: int | None = None,
+        epochs: float | None = None,
+    ) -> Trained:
         """Return the model of config with trained weights: given, cached, or newly trained.
 
         `key` is the dotted name of config, for messages. A cached file that is damaged, or of other
@@ -85,11 +94,12 @@ class WeightSource:
         `ConfigError` for a given file that cannot be used, and what `Training.run` raises.
         """
         seed = self.seed if seed is None else seed
-        name = weights_hash(config, self.recipe_of(config), self.corpus, seed, self.device)
+        recipe = self.recipe_of(config, epochs)
+        name = weights_hash(config, recipe, self.corpus, seed, self.device)
         own = name, str(config.ode)  # one set of weights may be run by several
         if own not in self._loaded:
             given = config.checkpoint is not None
-            trained = self._given(config, key) if given else self._cached(config, name, seed)
+            trained = self._given(config, key) if given else self._cached(config, recipe, name, seed)
             self._loaded[own] = _labelled(trained, config)
         return self._loaded[own]
 
@@ -124,7 +134,9 @@ class WeightSource:
             log.warning("%s is a training that did not finish", path)
         return Trained(model.eval(), origin, notices)
 
-    def _cached(self, config: ModelConfig, name: str, seed: int) -> Trained:
+    def _cached(
+        self, config: ModelConfig, recipe: TrainConfig, name: str, seed: int
+    ) -> Trained:
         path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
         identity = {"weights": name, **architecture(config, self.corpus)}
         stored = self._stored(config, path, identity)  # without the lock: reading needs no write
@@ -134,7 +146,7 @@ class WeightSource:
             stored = self._stored(config, path, identity, locked=True)
             if stored:
                 return stored
-            trained = self._train(config.as_trained(), path, identity, seed)
+            trained = self._train(config.as_trained(), recipe, path, identity, seed)
             if config.ode == config.as_trained().ode:
                 return trained
             model = self._fresh(config, self.seed)
@@ -180,9 +192,14 @@ class WeightSource:
             lock.release()
 
     def _train(
-        self, config: ModelConfig, path: Path, identity: dict[str, str], seed: int
+        self,
+        config: ModelConfig,
+        recipe: TrainConfig,
+        path: Path,
+        identity: dict[str, str],
+        seed: int,
     ) -> Trained:
-        recipe, tokens = self.recipe_of(config), self.corpus.splits["train"].tokens
+        tokens = self.corpus.splits["train"].tokens
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
         self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))

@@ -12,8 +12,7 @@ from phasebench.bench.budget.curves import (
     NotComparable,
     Point,
     log_ratio,
-    log_ratio_at_convergence,
-    not_converged,
+    log_ratio_best,
 )
 
 
@@ -29,7 +28,7 @@ FAST = curve((100, 90), (400, 70), (1600, 60))
 
 def test_equal_curves_have_ratio_one() -> None:
     assert [log_ratio(FAST, FAST, axis) for axis in AXES] == [0.0, 0.0, 0.0]
-    assert log_ratio_at_convergence(FAST, FAST) == 0.0
+    assert log_ratio_best(FAST, FAST) == 0.0
 
 
 def test_tokens_are_compared_at_the_largest_common_budget() -> None:
@@ -56,7 +55,7 @@ def test_nothing_is_extrapolated() -> None:
     with pytest.raises(NotComparable, match="ended well"):
         log_ratio(Curve(()), FAST, "flops")
     with pytest.raises(NotComparable, match="ended well"):
-        log_ratio_at_convergence(FAST, Curve(()))
+        log_ratio_best(FAST, Curve(()))
 
 
 def test_one_point_is_compared_where_both_have_it() -> None:
@@ -68,10 +67,4 @@ def test_one_point_is_compared_where_both_have_it() -> None:
 
 def test_convergence_takes_each_model_s_best_validation_and_scores_it_on_test() -> None:
     overfit = Curve((Point(1, 1, 1, valid=4.0, test=4.1), Point(2, 2, 2, valid=4.2, test=4.0)))
-    assert log_ratio_at_convergence(overfit, FAST) == pytest.approx(4.1 - math.log(60))
-
-
-def test_convergence_is_claimed_below_one_per_cent() -> None:
-    still, done = curve((1, 100), (2, 98.9)), curve((1, 100), (2, 99.1))
-    worse, alone = curve((1, 100), (2, 110)), curve((1, 100))
-    assert not_converged([still, done, worse, alone]) == [0, 3]
+    assert log_ratio_best(overfit, FAST) == pytest.approx(4.1 - math.log(60))

@@ -7,7 +7,6 @@ nothing is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,6 @@ import numpy as np
 
 Axis = Literal["tokens", "flops", "seconds"]
 AXES: tuple[Axis, ...] = ("tokens", "flops", "seconds")
-CONVERGED = 0.01  # the last of two budgets improves the validation perplexity by less than this
 
 
 class NotComparable(ValueError):
@@ -76,13 +74,6 @@ class Curve:
         """Return the training with the lowest validation loss."""
         return min(self.points, key=lambda point: point.valid)
 
-    def converged(self) -> bool:
-        """Say whether the longest budget improved validation perplexity by less than 1 %."""
-        if len(self.points) < 2:
-            return False
-        before, last = self.points[-2:]
-        return float(-np.expm1(last.valid - before.valid)) < CONVERGED
-
 
 def log_ratio(ours: Curve, theirs: Curve, axis: Axis) -> float:
     """Compute ln(ppl / ppl) at the largest budget that both curves reach.
@@ -95,7 +86,7 @@ def log_ratio(ours: Curve, theirs: Curve, axis: Axis) -> float:
     return ours.at(axis, budget) - theirs.at(axis, budget)
 
 
-def log_ratio_at_convergence(ours: Curve, theirs: Curve) -> float:
+def log_ratio_best(ours: Curve, theirs: Curve) -> float:
     """Compute ln(ppl / ppl) of the reported split, each model at its best validation.
 
     Raises `NotComparable` where a curve is empty.
@@ -103,8 +94,3 @@ def log_ratio_at_convergence(ours: Curve, theirs: Curve) -> float:
     if not ours.points or not theirs.points:
         raise NotComparable("no training of one of the models ended well")
     return ours.best().test - theirs.best().test
-
-
-def not_converged(curves: Sequence[Curve]) -> list[int]:
-    """List the curves, by their place, whose longest budget still improved by 1 % or more."""
-    return [i for i, curve in enumerate(curves) if not curve.converged()]
