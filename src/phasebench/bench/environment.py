@@ -19,7 +19,7 @@ PACKAGES = (
     "torch",
     "hydra-core",
     "omegaconf",
-    "pyarrow",
+    "datasets",
     "tokenizers",
     "safetensors",
     "nvidia-ml-py",

@@ -73,15 +73,17 @@ def _read(folder: Path, path: str) -> dict[str, list[str]]:
 
 
 def _rows(file: Path, path: str) -> list[str]:
-    # slow to import; reads the open file and nothing else, so no part of its name has a meaning
+    # slow to import
+    from datasets import Dataset
     from pyarrow import parquet
 
     fix = "get the files anew"
     with os_errors("data.path", path, fix), file.open("rb") as opened:
         try:
-            batches = parquet.ParquetFile(opened).iter_batches(8192, columns=["text"])
+            # from the open file, so that no part of its name has a meaning to a library
+            rows = Dataset(parquet.read_table(opened, columns=["text"]))["text"]
             # the hub's rows are " a b \n", others' "a b": the same stream for both
-            return [row.strip() for batch in batches for row in batch["text"].to_pylist()]
+            return [row.strip() for row in rows]
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             problem = f"{file.name} cannot be read as parquet with a column 'text' of strings"
             reason = f"{type(error).__name__}: {error}"

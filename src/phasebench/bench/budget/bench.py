@@ -214,9 +214,7 @@ def not_converged(trainings: dict[str, Trainings], least: float) -> str | None:
     return "not reached: " + "; ".join(open_ends) if open_ends else None
 
 
-def _ratios(
-    ours: Trainings, theirs: Trainings, prefix: str, least: float
-) -> dict[str, Metric]:
+def _ratios(ours: Trainings, theirs: Trainings, prefix: str, least: float) -> dict[str, Metric]:
     """Compare two models at equal tokens, FLOPs and time, at their best, and at convergence."""
     metrics: dict[str, Metric] = {}
     for axis in AXES:
