@@ -26,8 +26,8 @@ from phasebench.training.checkpoint import (
 )
 from phasebench.training.loop import TrainingDiverged, partial_path
 from phasebench.training.optimizer import (
-    adamw,
     learning_rate,
+    make_optimizer,
     restore_state,
     state_tensors,
 )
@@ -209,7 +209,7 @@ def test_the_state_of_optimizer_and_scaler_decides_its_next_steps() -> None:
 
 def test_weight_decay_is_for_matrices_only() -> None:
     model = tiny_model(tied=False)
-    optimizer = adamw(model, recipe(weight_decay=0.3))
+    optimizer = make_optimizer(model, recipe(weight_decay=0.3))
     decay = {
         name: group["weight_decay"]
         for group in optimizer.param_groups
@@ -226,7 +226,7 @@ def test_weight_decay_is_for_matrices_only() -> None:
 
 def test_tables_have_a_weight_decay_of_their_own() -> None:
     model = tiny_model(tied=False)
-    optimizer = adamw(model, recipe(weight_decay=0.3, embedding_decay=0.02))
+    optimizer = make_optimizer(model, recipe(weight_decay=0.3, embedding_decay=0.02))
     decay = {
         name: group["weight_decay"]
         for group in optimizer.param_groups
@@ -244,7 +244,7 @@ def test_tables_have_a_weight_decay_of_their_own() -> None:
 def test_decay_shrinks_what_it_is_for() -> None:
     model = tiny_model(tied=False)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = adamw(model, recipe(lr=0.1, weight_decay=0.5))
+    optimizer = make_optimizer(model, recipe(lr=0.1, weight_decay=0.5))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

@@ -13,7 +13,10 @@ TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
 AVERAGES = ("off", "ema", "tail")
 SCHEDULES = ("cosine", "wsd")
-Decay = Literal["weight_decay", "embedding_decay"]  # the keys of TrainConfig that decay parameters
+TRAIN_OPTIMIZERS = ("adamw", "muon")
+Decay = Literal[
+    "weight_decay", "embedding_decay", "potential_decay"
+]  # the keys of TrainConfig that decay parameters
 
 
 @dataclass
@@ -58,7 +61,12 @@ class TrainConfig:
     batch: int = count(16, "sequences a step (over all accumulated parts)")
     seq: int = spec(512, "tokens a sequence", low=2)
     accumulate: int = count(1, "parts into which a batch is split")
-    lr: float = positive(1e-3, "peak learning rate of AdamW")
+    optimizer: str = spec(
+        "adamw",
+        "AdamW for all, or muon: Muon for matrices but tables, AdamW for the rest, at one rate",
+        choices=TRAIN_OPTIMIZERS,
+    )
+    lr: float = positive(1e-3, "peak learning rate")
     schedule: str = spec(
         "cosine",
         "learning rate after the warm-up: half a cosine, or wsd: constant, then a short decay, so "
@@ -74,6 +82,9 @@ class TrainConfig:
     warmup: int = spec(100, "steps of linear warm-up", low=0)
     weight_decay: float = spec(
         0.1, "weight decay of matrices; never of biases, gains, embeddings and potentials", low=0.0
+    )
+    potential_decay: float = spec(
+        0.0, "weight decay of the matrix W of Stage 2's potentials", low=0.0
     )
     embedding_decay: float = spec(
         0.0, "weight decay of the embedding's table and of learned positions", low=0.0

@@ -56,8 +56,8 @@ def direction(G: Tensor) -> Tensor:
     A, B = G.unbind(1)
     o, i = A.shape[-2:]
     # the polar factor of the real block matrix is that of the complex one
-    O = polar(torch.cat((torch.cat((A, -B), -1), torch.cat((B, A), -1)), -2)).to(G.dtype)
-    return torch.stack((O[:, :o, :i], O[:, o:, :i]), 1) * (RMS * (2 * max(o, i)) ** 0.5)
+    step = polar(torch.cat((torch.cat((A, -B), -1), torch.cat((B, A), -1)), -2)).to(G.dtype)
+    return torch.stack((step[:, :o, :i], step[:, o:, :i]), 1) * (RMS * (2 * max(o, i)) ** 0.5)
 
 
 class MuonAdamW(AdamW):

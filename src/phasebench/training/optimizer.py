@@ -12,6 +12,7 @@ from torch.optim import AdamW
 
 from phasebench.config import TrainConfig
 from phasebench.models import LanguageModel
+from phasebench.training.muon import MuonAdamW, is_matrix
 
 
 def learning_rate(step: int, recipe: TrainConfig) -> float:
@@ -43,17 +44,25 @@ def decay_start(recipe: TrainConfig) -> int:
     return recipe.warmup
 
 
-def adamw(model: LanguageModel, recipe: TrainConfig, *, recorded: bool = False) -> AdamW:
+def make_optimizer(model: LanguageModel, recipe: TrainConfig, *, recorded: bool = False) -> AdamW:
     """Make AdamW in torch's fused kernels, with the model's weight decay of each parameter.
 
+    With recipe.optimizer=muon all matrices but the tables are stepped by Muon instead.
     recorded: as a CUDA graph, for which its learning rate is a tensor on the GPU.
     """
-    groups: dict[float, list[tuple[str, Parameter]]] = {}
+    groups: dict[tuple[float, bool], list[tuple[str, Parameter]]] = {}
     for name, parameter in model.named_parameters():
         key = model.decay(name, parameter)
-        groups.setdefault(getattr(recipe, key) if key else 0.0, []).append((name, parameter))
-    return AdamW(
-        [{"params": named, "weight_decay": decay} for decay, named in groups.items()],
+        table = key == "embedding_decay"
+        muon = recipe.optimizer == "muon" and is_matrix(parameter) and not table
+        groups.setdefault((getattr(recipe, key) if key else 0.0, muon), []).append(
+            (name, parameter)
+        )
+    return MuonAdamW(
+        [
+            {"params": named, "weight_decay": decay, "muon": muon}
+            for (decay, muon), named in groups.items()
+        ],
         lr=torch.tensor(recipe.lr, device="cuda") if recorded else recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True,

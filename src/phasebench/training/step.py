@@ -17,7 +17,7 @@ from phasebench.data.batches import IGNORED
 from phasebench.dynamics import settle
 from phasebench.models import LanguageModel
 from phasebench.training.cuda_graph import CudaGraphStep
-from phasebench.training.optimizer import adamw, learning_rate, set_learning_rate
+from phasebench.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from phasebench.training.scoring import Batch, autocast
 
 MAX_SKIPPED = 50  # steps in a row without an update, after which a training counts as diverged
@@ -39,7 +39,7 @@ class TrainStep:
         if recipe.compile and on_gpu:
             model.compile_training()
         self.recorded = recipe.graph and on_gpu
-        self.optimizer = adamw(model, recipe, recorded=self.recorded)
+        self.optimizer = make_optimizer(model, recipe, recorded=self.recorded)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step, from 1
         self.bad_step = torch.zeros_like(self.number)

@@ -99,7 +99,9 @@ class WeightSource:
         own = name, str(config.ode)  # one set of weights may be run by several
         if own not in self._loaded:
             given = config.checkpoint is not None
-            trained = self._given(config, key) if given else self._cached(config, recipe, name, seed)
+            trained = (
+                self._given(config, key) if given else self._cached(config, recipe, name, seed)
+            )
             self._loaded[own] = _labelled(trained, config)
         return self._loaded[own]
 
@@ -134,9 +136,7 @@ class WeightSource:
             log.warning("%s is a training that did not finish", path)
         return Trained(model.eval(), origin, notices)
 
-    def _cached(
-        self, config: ModelConfig, recipe: TrainConfig, name: str, seed: int
-    ) -> Trained:
+    def _cached(self, config: ModelConfig, recipe: TrainConfig, name: str, seed: int) -> Trained:
         path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
         identity = {"weights": name, **architecture(config, self.corpus)}
         stored = self._stored(config, path, identity)  # without the lock: reading needs no write

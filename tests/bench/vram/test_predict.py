@@ -27,7 +27,7 @@ from phasebench.dynamics.gpu.plan import Plan
 from phasebench.models import LanguageModel, build_model
 from phasebench.models import cross_entropy as loss_module
 from phasebench.training import scoring as evaluation
-from phasebench.training.optimizer import adamw
+from phasebench.training.optimizer import make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -75,7 +75,7 @@ def counted_peak(
     runs.
     """
     made, tokens = make(vocab, 2, 256, model)
-    optimizer = adamw(made, TrainConfig())
+    optimizer = make_optimizer(made, TrainConfig())
     loss(made, tokens, precision, chunk).backward()
     if update:
         optimizer.step()

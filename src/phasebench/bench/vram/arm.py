@@ -23,7 +23,7 @@ from phasebench.config import ModelConfig, TrainConfig
 from phasebench.dynamics import as_on_gpu, refused
 from phasebench.models import LanguageModel, build_flow, build_model
 from phasebench.training import scoring
-from phasebench.training.optimizer import adamw
+from phasebench.training.optimizer import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, 
 
 
 def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
-    return adamw(model, TrainConfig()) if request.optimizer == "adamw" else None
+    return make_optimizer(model, TrainConfig()) if request.optimizer == "adamw" else None
 
 
 def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:
