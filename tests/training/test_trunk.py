@@ -71,7 +71,11 @@ def test_a_rate_before_the_decay_depends_on_no_budget() -> None:
         assert learning_rate(step, short) == learning_rate(step, long)
 
 
-def test_branches_are_trainings_made_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_branches_are_trainings_made_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    monkeypatch.setitem(WSD, "optimizer", optimizer)
     read: list[int] = []
     for steps in (20, 40, 80):
         model, history = branch(tmp_path, steps, read)

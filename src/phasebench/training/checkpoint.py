@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from phasebench import __version__
 from phasebench.results.jsonfile import write_atomic
 
-MOMENTS = {"exp_avg", "exp_avg_sq", "step"}  # that AdamW keeps of a weight
+MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum"})  # of AdamW, of Muon
 
 
 class BadCheckpoint(ValueError):
@@ -125,7 +125,7 @@ class Checkpoint:
                 raise BadCheckpoint(f"has {name}, which is no state of this model")
             if moment:
                 moments.setdefault(weight, set()).update(moment)
-        incomplete = [weight for weight, names in moments.items() if names != MOMENTS]
+        incomplete = [weight for weight, names in moments.items() if names not in MOMENTS]
         numbers = all(isinstance(value, int | float) for value in self.scaler.values())
         if incomplete or self.scaler.keys() != scaler.keys() or not numbers:
             raise BadCheckpoint("has an incomplete state of the optimizer or of the scaler")
