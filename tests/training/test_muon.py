@@ -75,7 +75,7 @@ def test_the_other_parameters_are_adamw_s() -> None:
         mine.step()
         lib.step()
     assert torch.equal(*vectors)
-    assert set(mine.state[matrix]) == {"momentum"}
+    assert set(mine.state[matrix]) == {"step", "momentum"}
 
 
 def test_what_is_a_matrix() -> None:

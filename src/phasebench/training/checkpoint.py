@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from phasebench import __version__
 from phasebench.results.jsonfile import write_atomic
 
-MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum"})  # of AdamW, of Muon
+MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"step", "momentum"})  # AdamW, Muon
 
 
 class BadCheckpoint(ValueError):

@@ -90,6 +90,7 @@ class MuonAdamW(AdamW):
             looked = []
             for w in matrices:
                 state = self.state[w]
+                state.setdefault("step", torch.zeros((), device=w.device))  # AdamW asks for it
                 M = state.setdefault("momentum", torch.zeros_like(w))
                 M.lerp_(w.grad, 1 - MOMENTUM)
                 looked.append(w.grad.lerp(M, MOMENTUM))  # Nesterov's
