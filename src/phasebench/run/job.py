@@ -41,15 +41,13 @@ def execute(
     console: Console | None = None,
     point: dict[str, Any] | None = None,
 ) -> int:
-    """Run the benchmarks, write out/results.json after each, print the table.
+    """Run the benchmarks, write results.json after each, print the table; returns the exit code.
 
-    `point`: which point of a sweep this is (`phasebench.run.sweep.point.Point.facts`), if any.
-    Raises `ConfigError` for input that cannot be used; results.json then says why.
-    Returns the exit code. A benchmark that raises is recorded as failed, and the others go on.
+    `point`: the facts of a sweep's point (`phasebench.run.sweep.point.Point.facts`). A benchmark
+    that raises is recorded as failed, and the others go on. Raises `ConfigError` for bad input.
     """
-    console = console or Console()
     _show_notices()
-    workbench = Workbench(config, out, console)
+    workbench = Workbench(config, out, console := console or Console())
     _check_scale(config, workbench)
     track.check(config.track)
     results = ResultsFile(
