@@ -1,18 +1,20 @@
-"""The Hamiltonian flow of H(q, p) = |p|^2 / 2 + V(q): energy, integrators, gradients."""
+"""The Hamiltonian flow of H(q, p) = sum c p^2 / 2 + V(q): energy, integrators, gradients."""
 
-from phasebench.dynamics.flow import GRADIENTS, ROUND_TRIPS, HamiltonianFlow
-from phasebench.dynamics.gpu.adjoint_exact import as_on_gpu, refused, release
-from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
+from phasebench.dynamics.adjoint import Problem
+from phasebench.dynamics.flow import STAND_INS, HamiltonianFlow
+from phasebench.dynamics.gpu.adjoint_exact import refused
+from phasebench.dynamics.gpu.launch import as_on_gpu, release
+from phasebench.dynamics.gradients import GRADIENTS, ROUND_TRIPS
+from phasebench.dynamics.hamiltonian import POTENTIALS, Hamiltonian
 from phasebench.dynamics.integrators import (
     CONTRAST,
     INTEGRATORS,
+    Schedule,
     Shear,
-    duration,
     force_evaluations,
     integrate,
-    schedule,
 )
-from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, LatticeOverflow, settle
+from phasebench.dynamics.lattice import Lattice, LatticeCorrupted, LatticeOverflow
 
 __all__ = [
     "CONTRAST",
@@ -20,18 +22,18 @@ __all__ = [
     "INTEGRATORS",
     "POTENTIALS",
     "ROUND_TRIPS",
+    "STAND_INS",
+    "Hamiltonian",
     "HamiltonianFlow",
     "Lattice",
     "LatticeCorrupted",
     "LatticeOverflow",
-    "Potential",
+    "Problem",
+    "Schedule",
     "Shear",
     "as_on_gpu",
-    "duration",
     "force_evaluations",
     "integrate",
     "refused",
     "release",
-    "schedule",
-    "settle",
 ]

@@ -44,7 +44,7 @@ class Trace:
     exchange: Tensor  # (tokens)
     max_q: Tensor  # (n + 1) max_i |q_i(t)|, Euclidean
     max_p: Tensor  # (n + 1)
-    free_q: float  # max_i |q_i(0) + t p_i(0)| at the end: what motion without a force would have reached
+    free_q: float  # max_i |q_i(0) + t c p_i(0)| at the end: what motion without a force would have reached
 
     @property
     def worst(self) -> float:
@@ -88,24 +88,24 @@ def energies(
 
     They are taken of several steps at once: one by one, they would take longer on a GPU than the flow itself.
     """
-    V = ode.potential().cast(torch.float64)
+    H = ode.hamiltonian(torch.float64).cast()
     states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator or ode.integrator)
     at_once = max(1, _BYTES // (8 * q[..., 0].numel() * ode.a.numel()))
-    start_H = start_T = exchange = torch.empty(0)
+    start_E = start_T = exchange = torch.empty(0)
     rows: list[Tensor] = []
     while part := list(itertools.islice(states, at_once)):
         q2, p2 = (torch.stack(coordinate).double() for coordinate in zip(*part, strict=True))
-        T = p2.square().sum(-1).flatten(1) / 2
-        H = V.energy(q2, p2).flatten(1)
+        T = H.kinetic(p2).flatten(1)
+        E = T + H.value(q2).flatten(1)
         if not rows:
-            start_H, start_T, exchange = H[0], T[0], torch.zeros_like(T[0])
-        change = (H - start_H).abs()
+            start_E, start_T, exchange = E[0], T[0], torch.zeros_like(T[0])
+        change = (E - start_E).abs()
         exchange = torch.maximum(exchange, (T - start_T).abs().amax(0))
         norms = (x.square().sum(-1).flatten(1).amax(1).sqrt() for x in (q2, p2))
-        rows.append(torch.stack((H.mean(1), change.amax(1), change.mean(1), *norms)))
-    reference = (start_T + (start_H - start_T).abs()).mean().item()
+        rows.append(torch.stack((E.mean(1), change.amax(1), change.mean(1), *norms)))
+    reference = (start_T + (start_E - start_T).abs()).mean().item()
     mean, largest, average, max_q, max_p = torch.cat(rows, 1).cpu()
-    free = q.double() + steps * dt * p.double()
+    free = q.double() + steps * dt * H.velocity(p.double())
     return Trace(
         reference=reference,
         mean_energy=mean.mean().item(),

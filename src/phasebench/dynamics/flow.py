@@ -1,6 +1,6 @@
 """The flow of H as a layer.
 
-Legend: q = Re z, p = Im z; H(q, p) = |p|^2 / 2 + V(q); n steps of size dt.
+Legend: q = Re z, p = Im z; H(q, p) = sum c p^2 / 2 + V(q) (`hamiltonian`); n steps of size dt.
 """
 
 from __future__ import annotations
@@ -11,48 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.dynamics.adjoint_exact import adjoint_exact as adjoint_exact_eager
-from phasebench.dynamics.adjoint_exact import round_trip as round_trip_eager
-from phasebench.dynamics.gpu.adjoint_exact import adjoint_exact, round_trip
-from phasebench.dynamics.gradients import (
-    Method,
-    adjoint,
-    autograd,
-    backprop,
-    checkpointed,
-    checkpointed_sqrt,
-)
-from phasebench.dynamics.hamiltonian import POTENTIALS, Potential
-from phasebench.dynamics.integrators import CONTRAST, integrate, schedule
-from phasebench.dynamics.lattice import LatticeOverflow, settle
-
-GRADIENTS: dict[str, Method] = {
-    "adjoint": adjoint,
-    "adjoint_exact": adjoint_exact,
-    "adjoint_exact_eager": adjoint_exact_eager,
-    "backprop": backprop,
-    "autograd": autograd,
-    "checkpoint": checkpointed,
-    "checkpoint_sqrt": checkpointed_sqrt,
-}
-
-
-# of the methods that reverse the trajectory bit for bit: the start, and what comes back, as integers
-ROUND_TRIPS = {"adjoint_exact": round_trip, "adjoint_exact_eager": round_trip_eager}
+from phasebench.dynamics.adjoint import Problem
+from phasebench.dynamics.gpu.launch import capturing
+from phasebench.dynamics.gradients import GRADIENTS, checkpointed
+from phasebench.dynamics.hamiltonian import POTENTIALS, Hamiltonian
+from phasebench.dynamics.integrators import CONTRAST, Schedule, integrate
+from phasebench.dynamics.lattice import LatticeOverflow, Watch
 
 
 class _LastForce:
-    """A potential whose force at the last point asked for is not computed again: a step may begin where one ended."""
+    """H whose force at the last point asked for is not computed again: a step may begin where one ended."""
 
-    def __init__(self, V: Potential) -> None:
-        self.V = V
+    def __init__(self, H: Hamiltonian) -> None:
+        self.H, self.velocity = H, H.velocity
         self.at: Tensor | None = None
         self.last = torch.empty(0)
 
     def force(self, q: Tensor) -> Tensor:
         """F(q)."""
         if q is not self.at:
-            self.at, self.last = q, self.V.force(q)
+            self.at, self.last = q, self.H.force(q)
         return self.last
 
 
@@ -64,10 +42,13 @@ class HamiltonianFlow(nn.Module):
     Args:
         dim: complex channels D.
         hidden: terms H of the potential.
+        coupling: root mean square of the force on each coordinate at initialisation, for coordinates of variance 1/2.
+        eps: of the norm; None: V of q itself, which may have no floor.
         on_overflow: where a state leaves the lattice of `adjoint_exact`: "error" raises `LatticeOverflow`, "checkpoint"
             differentiates that flow by `checkpoint` instead, and counts it in `overflows`.
-        coupling: root mean square of the force on each coordinate at initialisation, for coordinates of variance 1/2.
-            The trained `a` is of order one; V is `coupling` times what it would be without.
+
+    Attributes:
+        run_as: "flow", or what stands in its place to tell whether a model uses it: "first_order" or "free".
 
     Example:
         >>> ode = HamiltonianFlow(4, 8, steps=10, dt=0.1)
@@ -83,66 +64,92 @@ class HamiltonianFlow(nn.Module):
         *,
         steps: int,
         dt: float,
-        integrator: str = "leapfrog",
+        integrator: str = "blanes_moan4",
         gradient: str = "adjoint",
-        potential: str = "logcosh",
-        omega: float = 0.0,
-        coupling: float = 0.2,
+        potential: str = "gelu",
+        coupling: float = 1.0,
+        eps: float | None = 0.5,
         on_overflow: str = "error",
     ) -> None:
         super().__init__()
         self.steps, self.dt, self.integrator, self.gradient = steps, dt, integrator, gradient
-        self.sigma, self.omega = POTENTIALS[potential], omega
-        self.on_overflow, self.overflows = on_overflow, 0
-        self.g = coupling * (dim / hidden) ** 0.5 / 0.6  # 0.6: rms of sigma' at initialisation
+        self.sigma, self.eps = POTENTIALS[potential], eps
+        self.on_overflow, self.overflows, self.run_as = on_overflow, 0, "flow"
+        self.watch = Watch()
         self.W = nn.Parameter(torch.randn(hidden, dim) / dim**0.5)
         self.b = nn.Parameter(torch.randn(hidden) * 0.5)
         self.a = nn.Parameter(torch.randn(hidden))
+        self.log_c = nn.Parameter(torch.zeros(dim))
+        with torch.no_grad():
+            force = self.hamiltonian().force(torch.randn(64, dim) / 2**0.5)
+            self.a.mul_(coupling / force.square().mean().sqrt())
 
-    def potential(self, dtype: torch.dtype | None = None) -> Potential:
-        """V with its products in dtype (None: that of the parameters)."""
-        return Potential(self.W, self.a, self.b, self.g, self.omega, self.sigma, dtype)
+    def hamiltonian(self, dtype: torch.dtype | None = None) -> Hamiltonian:
+        """H with the products of V in dtype (None: that of the weights)."""
+        return Hamiltonian(self.W, self.a, self.b, self.log_c.exp(), self.sigma, self.eps, dtype)
 
-    @property
-    def time(self) -> float:
-        """How long the flow lasts, n dt."""
-        return self.steps * self.dt
-
-    def free_map(self) -> tuple[float, float, float, float]:
-        """What the flow would do to every (q, p) if a were zero: M of (M0 q + M1 p, M2 q + M3 p).
-
-        Free motion, (1, n dt, 0, 1), or where omega > 0 the integrator's oscillation.
-        """
-        M0, M1, M2, M3 = 1.0, 0.0, 0.0, 1.0
-        for shear in schedule(self.integrator, self.dt, self.steps):
-            if shear.kind == "kick":
-                h = -shear.h * self.omega**2
-                M2, M3 = M2 + h * M0, M3 + h * M1
-            else:
-                M0, M1 = M0 + shear.h * M2, M1 + shear.h * M3
-        return M0, M1, M2, M3
+    def problem(self, dtype: torch.dtype | None = None) -> Problem:
+        """What `forward` integrates, with forces in dtype."""
+        schedule = Schedule(self.integrator, self.dt, self.steps)
+        return Problem(self.hamiltonian(dtype), schedule, self.watch)
 
     def h_func(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """The energy H(q, p) of each token, in the precision of q."""
-        return self.potential().cast(q.dtype).energy(q, p)
+        return self.hamiltonian(q.dtype).cast().energy(q, p)
+
+    def check(self) -> None:
+        """Raise `LatticeOverflow` or `LatticeCorrupted` if the fused flow has come to it since the last check.
+
+        Waits for the device; the eager flow raises at once.
+        """
+        self.watch.check()
 
     def forward(
         self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]
     ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
         """The state after the flow; under autocast the forces, not the state, are in its precision."""
-        kind = q.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        with torch.autocast(kind, enabled=False):
-            plan = (self.potential(dtype), self.integrator, self.dt, self.steps)
-            if self.on_overflow != "checkpoint":
-                return GRADIENTS[self.gradient](q, p, *plan)
+        device = q.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        with torch.autocast(device, enabled=False):
+            if self.run_as != "flow":
+                return STAND_INS[self.run_as](self, q, p, dtype)
+            problem, method = self.problem(dtype), GRADIENTS[self.gradient]
+            if self.on_overflow != "checkpoint" or capturing(q.device):
+                return method(q, p, problem)
             try:
-                end = GRADIENTS[self.gradient](q, p, *plan)
-                settle(wait=True)
+                end = method(q, p, problem)
+                self.check()
                 return end
             except LatticeOverflow:
                 self.overflows += 1
-                return checkpointed(q, p, *plan)
+                return checkpointed(q, p, problem)
+
+    def free_motion(
+        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], dtype: torch.dtype | None = None
+    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
+        """(q + c t p, p): where the state would be without a force, by the same drifts; dtype is for forces."""
+        velocity = self.hamiltonian().velocity(p)
+        for shear in self.problem().schedule.shears:
+            if shear.kind == "drift":
+                q = q + shear.h * velocity
+        return q, p
+
+    def first_order(
+        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], dtype: torch.dtype | None = None
+    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
+        """First-order perturbation theory: forces along the straight path of free motion, in dtype (None: q's).
+
+        p1 = p + sum_i h_i F(q + c t_i p) with the integrator's own kicks h_i at its own times t_i, and q1 by its drifts of
+        what p is by then: the same force evaluations as the flow, of which none sees what another did.
+        """
+        H = self.hamiltonian(dtype or q.dtype).cast()
+        q1, p1, t, speed = q, p, 0.0, H.velocity(p)
+        for shear in self.problem().schedule.shears:
+            if shear.kind == "kick":
+                p1 = p1 + shear.h * H.force(q + t * speed)
+            else:
+                q1, t = q1 + shear.h * H.velocity(p1), t + shear.h
+        return q1, p1
 
     def trajectory(
         self,
@@ -157,9 +164,13 @@ class HamiltonianFlow(nn.Module):
 
         Besides the tables, `euler` and `rk4` are understood.
         """
-        V = _LastForce(self.potential().cast(q.dtype))
-        shears = [] if integrator in CONTRAST else schedule(integrator, dt, 1)
+        H = _LastForce(self.hamiltonian(q.dtype).cast())
+        shears = () if integrator in CONTRAST else Schedule(integrator, dt, 1).shears
         yield q, p
         for _ in range(steps):
-            q, p = integrate(q, p, V, shears) if shears else CONTRAST[integrator](q, p, V, dt)
+            q, p = integrate(q, p, H, shears) if shears else CONTRAST[integrator](q, p, H, dt)
             yield q, p
+
+
+# of `HamiltonianFlow.run_as`
+STAND_INS = {"first_order": HamiltonianFlow.first_order, "free": HamiltonianFlow.free_motion}

@@ -1,16 +1,22 @@
-"""The separable Hamiltonian H(q, p) = |p|^2 / 2 + V(q) and its derivatives in closed form.
+"""The Hamiltonian of a token's state, in closed form: energy, force, curvature.
 
-    V(q)    = g a . sigma(z) + omega^2 |q|^2 / 2,    z = W q + b
-    F(q)    = -dV/dq = -g W^T (a . sigma'(z)) - omega^2 q
-    V''(q)v = g W^T (a . sigma''(z) . W v) + omega^2 v
+    H(q, p)  = sum_i c_i p_i^2 / 2 + V(q),        c > 0
+    V(q)     = a . sigma(z),   z = W n + b,       n = r q,   r = (mean_i q_i^2 + eps)^(-1/2)
+    dn/dq    = r (1 - n n^T / D) =: J,            symmetric
+    F(q)     = -dV/dq = -J u,                     u = W^T (a . sigma'(z))
+    V''(q) v = J x - r^2 (mu u + m v + (kappa - 3 mu m) n),
+               y = J v,  x = W^T (a . sigma''(z) . W y),  m = <n u>, mu = <n v>, kappa = <u v>
 
-Shapes: q, p, v (..., D); W (H, D); a, b, z (..., H).  Energies have shape (...), one a token.  H is the number of
-terms of V (`hidden` in the configuration).  g is a number of its own, applied in the precision of the state, so that a
-weak coupling does not underflow in float16.  Forces from autograd would need a double backward and twice the time.
+with < > the mean over the D coordinates.  |n| < D^(1/2), so V is bounded: it has a floor, energy bounds |p|, and a trajectory can
+neither blow up nor need a confining wall.  F is orthogonal to q up to eps: n . F = -eps r^3 n . u.  Without the norm (`eps` None) n = q, r = 1, J = 1: then V has whatever floor sigma gives it.
+
+Shapes: q, p, v, c (..., D); W (H, D); a, b, z (..., H).  Energies have shape (...), one a token.  H is the number of
+terms of V (`hidden` in the configuration).  Forces from autograd would need a double backward and twice the time.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +28,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Sigma:
+class Activation:
     """A scalar function and its first two derivatives."""
 
     value: Callable[[Tensor], Tensor]
@@ -44,9 +50,7 @@ def _density(z: Tensor) -> Tensor:
 
 
 def _gelu_slope(z: Tensor) -> Tensor:
-    return _gelu_slopes(z)[
-        0
-    ]  # not written out: the reversal of a flow needs the same bits from both
+    return _gelu_slopes(z)[0]  # not written out: a reversal needs the same bits from both
 
 
 def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,9 +64,7 @@ def _gelu_integral(z: Tensor) -> Tensor:
 
 
 def _gelu_integral_slope(z: Tensor) -> Tensor:
-    return z * torch.special.ndtr(
-        z
-    )  # as `_gelu_integral_slopes` has it, not F.gelu: the same bits from both
+    return z * torch.special.ndtr(z)  # the bits of `_gelu_integral_slopes`, which F.gelu has not
 
 
 def _gelu_integral_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,65 +77,100 @@ def _softplus_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
     return s, s * (1 - s)
 
 
-POTENTIALS: dict[str, Sigma] = {
-    "logcosh": Sigma(_logcosh, torch.tanh, _logcosh_slopes),
-    "gelu": Sigma(F.gelu, _gelu_slope, _gelu_slopes),
-    "softplus": Sigma(F.softplus, torch.sigmoid, _softplus_slopes),
-    "gelu_integral": Sigma(_gelu_integral, _gelu_integral_slope, _gelu_integral_slopes),
+POTENTIALS: dict[str, Activation] = {
+    "logcosh": Activation(_logcosh, torch.tanh, _logcosh_slopes),
+    "gelu": Activation(F.gelu, _gelu_slope, _gelu_slopes),
+    "softplus": Activation(F.softplus, torch.sigmoid, _softplus_slopes),
+    "gelu_integral": Activation(_gelu_integral, _gelu_integral_slope, _gelu_integral_slopes),
 }
 
 
 @dataclass(frozen=True)
-class Potential:
-    """V(q) = g a . sigma(W q + b) + omega^2 |q|^2 / 2, with products in `dtype` (None: that of the parameters).
+class Hamiltonian:
+    """H(q, p), with the products of V in `dtype` (None: that of the weights).
 
     Example:
-        >>> V = Potential(torch.eye(2), torch.zeros(2), torch.zeros(2), 1.0, 2.0, POTENTIALS["logcosh"])
-        >>> V.force(torch.tensor([[1.0, -1.0]]))
-        tensor([[-4.,  4.]])
+        >>> W, one = torch.eye(2), torch.ones(2)
+        >>> H = Hamiltonian(W, one, 0 * one, one, POTENTIALS["logcosh"], eps=0.5)
+        >>> H.force(torch.tensor([[1.0, -1.0]])).abs() < 0.3  # along q it is only eps's share
+        tensor([[True, True]])
     """
 
     W: Float[Tensor, "H D"]
     a: Float[Tensor, " H"]
     b: Float[Tensor, " H"]
-    g: float
-    omega: float
-    sigma: Sigma
+    c: Float[Tensor, " D"]
+    sigma: Activation
+    eps: float | None
     dtype: torch.dtype | None = None
 
-    def cast(self, dtype: torch.dtype | None) -> Potential:
-        """The same potential with its parameters, and so its products, in another precision (None: unchanged)."""
-        if dtype is None:
-            return self
-        return Potential(
-            self.W.to(dtype),
-            self.a.to(dtype),
-            self.b.to(dtype),
-            self.g,
-            self.omega,
-            self.sigma,
-            dtype,
-        )
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W, a, b, c: what is learned."""
+        return self.W, self.a, self.b, self.c
 
-    def z(self, q: Float[Tensor, "... D"]) -> Float[Tensor, "... H"]:
-        """W q + b."""
-        return F.linear(q.to(self.W.dtype), self.W, self.b)
+    def of(self, *weights: Tensor) -> Hamiltonian:
+        """The same function of other weights."""
+        return dataclasses.replace(self, **dict(zip("Wabc", weights, strict=True)))
+
+    def cast(self) -> Hamiltonian:
+        """With V's weights in `dtype`, once for many forces; c, which meets no product, in float32 or better."""
+        if self.dtype is None:
+            return self
+        exact = torch.promote_types(self.dtype, torch.float32)
+        return self.of(*(x.to(self.dtype) for x in self.weights[:3]), self.c.to(exact))
+
+    def normalised(
+        self, q: Float[Tensor, "... D"]
+    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "..."] | None]:
+        """n, and r of shape (..., 1); without the norm q, and None."""
+        if self.eps is None:
+            return q, None
+        r = (q.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return r * q, r
+
+    def z(self, n: Float[Tensor, "... D"]) -> Float[Tensor, "... H"]:
+        """W n + b."""
+        return F.linear(n.to(self.W.dtype), self.W, self.b)
 
     def value(self, q: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """V(q)."""
-        return self.g * (self.sigma.value(self.z(q)) @ self.a) + self.omega**2 / 2 * q.square().sum(
-            -1
-        )
+        return self.sigma.value(self.z(self.normalised(q)[0])) @ self.a
 
     def energy(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """H(q, p)."""
-        return p.square().sum(-1) / 2 + self.value(q)
+        return self.kinetic(p) + self.value(q)
+
+    def kinetic(self, p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
+        """sum_i c_i p_i^2 / 2."""
+        return (p * self.velocity(p)).sum(-1) / 2
+
+    def velocity(self, p: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """dH/dp = c p, in the precision of p."""
+        return self.c.to(p.dtype) * p
 
     def force(self, q: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """F(q) = -dV/dq, in the precision of q."""
-        return self.pull((self.a * self.sigma.slope(self.z(q))) @ self.W, q)
+        """F(q) = -J u, in the precision of q."""
+        n, r = self.normalised(q)
+        return -pull((self.a * self.sigma.slope(self.z(n)) @ self.W).to(q.dtype), n, r)
 
-    def pull(self, x: Float[Tensor, "... D"], q: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """-g x - omega^2 q, in the precision of q."""
-        F = -self.g * x.to(q.dtype)
-        return F - self.omega**2 * q if self.omega else F
+
+def pull(
+    u: Float[Tensor, "... D"], n: Float[Tensor, "... D"], r: Float[Tensor, "..."] | None
+) -> Float[Tensor, "... D"]:
+    """J u = r (u - n <n u>); u itself without the norm (r None)."""
+    return u if r is None else r * (u - n * (n * u).mean(-1, keepdim=True))
+
+
+def curvature(
+    x: Float[Tensor, "... D"],
+    u: Float[Tensor, "... D"],
+    v: Float[Tensor, "... D"],
+    n: Float[Tensor, "... D"],
+    r: Float[Tensor, "..."] | None,
+) -> Float[Tensor, "... D"]:
+    """V''(q) v, from the x and u of the legend."""
+    if r is None:
+        return x
+    m, mu, kappa = ((s * t).mean(-1, keepdim=True) for s, t in ((n, u), (n, v), (u, v)))
+    return pull(x, n, r) - r * r * (mu * u + m * v + (kappa - 3 * mu * m) * n)

@@ -1,8 +1,8 @@
 """Symplectic integrators as tables of kicks and drifts.
 
-    kick(h):  p += h F(q)        drift(h):  q += h p
+    kick(h):  p += h F(q)        drift(h):  q += h c p
 
-Both are shears of phase space: symplectic, and undone by their own inverse, whatever F is.  A step of size dt is the
+for H = sum_i c_i p_i^2 / 2 + V(q), F = -dV/dq.  Both are shears of phase space: symplectic, and undone by their own inverse, whatever F is.  A step of size dt is the
 row of its table with every coefficient times dt.  Consecutive shears of one kind are merged over step boundaries,
 so that leapfrog needs one force evaluation a step and one more at the end.
 """
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 Kind = Literal["kick", "drift"]
+State = tuple[Tensor, Tensor]  # (q, p)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ _SUZUKI = 1 / (4 - 4 ** (1 / 3))
 
 
 def _leapfrogs(*sizes: float) -> tuple[Shear, ...]:
-    """Leapfrog steps of those sizes one after the other; neighbouring kicks are merged by `schedule`."""
+    """Leapfrog steps of those sizes one after the other; `Schedule` merges neighbouring kicks."""
     return tuple(
         s for h in sizes for s in (Shear("kick", h / 2), Shear("drift", h), Shear("kick", h / 2))
     )
@@ -103,28 +105,51 @@ INTEGRATORS: dict[str, tuple[Shear, ...]] = {
 }
 
 
-def schedule(integrator: str, dt: float, steps: int) -> list[Shear]:
-    """The merged kicks and drifts of `steps` steps of size dt.
+@dataclass(frozen=True)
+class Schedule:
+    """`steps` steps of size dt of an integrator.
 
     Example:
-        >>> [f"{s.kind} {s.h}" for s in schedule("leapfrog", 0.5, 2)]
+        >>> [f"{s.kind} {s.h}" for s in Schedule("leapfrog", 0.5, 2).shears]
         ['kick 0.25', 'drift 0.5', 'kick 0.5', 'drift 0.5', 'kick 0.25']
     """
-    merged: list[Shear] = []
-    for shear in INTEGRATORS[integrator] * steps:
-        if merged and merged[-1].kind == shear.kind:
-            merged[-1] = Shear(shear.kind, merged[-1].h + shear.h * dt)
-        else:
-            merged.append(Shear(shear.kind, shear.h * dt))
-    return merged
+
+    integrator: str
+    dt: float
+    steps: int
+
+    @cached_property
+    def shears(self) -> tuple[Shear, ...]:
+        """The kicks and drifts, neighbours of one kind merged."""
+        merged: list[Shear] = []
+        for shear in INTEGRATORS[self.integrator] * self.steps:
+            if merged and merged[-1].kind == shear.kind:
+                merged[-1] = Shear(shear.kind, merged[-1].h + shear.h * self.dt)
+            else:
+                merged.append(Shear(shear.kind, shear.h * self.dt))
+        return tuple(merged)
+
+    @property
+    def time(self) -> float:
+        """How long the flow lasts."""
+        return self.steps * self.dt
+
+    @property
+    def travel(self) -> float:
+        """How far time moves back and forth in all: the drifts' sizes without their signs."""
+        return sum(abs(shear.h) for shear in self.shears if shear.kind == "drift")
 
 
 @runtime_checkable
 class Field(Protocol):
-    """Anything with a force."""
+    """A separable Hamiltonian's derivatives, in the shape and precision of what they are asked of."""
 
     def force(self, q: Tensor, /) -> Tensor:
-        """F(q), in the shape and precision of q."""
+        """F(q) = -dV/dq."""
+        ...
+
+    def velocity(self, p: Tensor, /) -> Tensor:
+        """dH/dp, linear in p."""
         ...
 
 
@@ -136,30 +161,26 @@ def integrate(
         if shear.kind == "kick":
             p = p + shear.h * field.force(q)
         else:
-            q = q + shear.h * p
+            q = q + shear.h * field.velocity(p)
     return q, p
-
-
-def duration(shears: Sequence[Shear]) -> float:
-    """How far time moves back and forth in all: the drifts' sizes without their signs."""
-    return sum(abs(shear.h) for shear in shears if shear.kind == "drift")
 
 
 def euler(q: Tensor, p: Tensor, field: Field, h: float) -> tuple[Tensor, Tensor]:
     """One step of explicit Euler, order 1: not symplectic, its energy grows without end."""
-    return q + h * p, p + h * field.force(q)
+    return q + h * field.velocity(p), p + h * field.force(q)
 
 
 def rk4(q: Tensor, p: Tensor, field: Field, h: float) -> tuple[Tensor, Tensor]:
     """One step of the classical Runge-Kutta method (Kutta 1901), order 4: not symplectic, its energy drifts slowly."""
     F1 = field.force(q)
-    q2, p2 = q + h / 2 * p, p + h / 2 * F1
+    q2, p2 = q + h / 2 * field.velocity(p), p + h / 2 * F1
     F2 = field.force(q2)
-    q3, p3 = q + h / 2 * p2, p + h / 2 * F2
+    q3, p3 = q + h / 2 * field.velocity(p2), p + h / 2 * F2
     F3 = field.force(q3)
-    q4, p4 = q + h * p3, p + h * F3
+    q4, p4 = q + h * field.velocity(p3), p + h * F3
     F4 = field.force(q4)
-    return q + h / 6 * (p + 2 * p2 + 2 * p3 + p4), p + h / 6 * (F1 + 2 * F2 + 2 * F3 + F4)
+    mean = (p + 2 * p2 + 2 * p3 + p4) / 6
+    return q + h * field.velocity(mean), p + h / 6 * (F1 + 2 * F2 + 2 * F3 + F4)
 
 
 # for contrast in the energy benchmark only: no shears, so none of the adjoints can undo them
@@ -171,4 +192,4 @@ def force_evaluations(integrator: str, steps: int) -> int:
     """Number of force evaluations of that many steps: of a table, its kicks after merging."""
     if integrator in CONTRAST:
         return _CONTRAST_FORCES[integrator] * steps
-    return sum(shear.kind == "kick" for shear in schedule(integrator, 1.0, steps))
+    return sum(shear.kind == "kick" for shear in Schedule(integrator, 1.0, steps).shears)

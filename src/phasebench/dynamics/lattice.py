@@ -1,7 +1,7 @@
 """States as integers, so that a shear is undone bit for bit (Levesque & Verlet 1993; Rein & Tamayo 2018, "JANUS").
 
     q = Q s,  p = P s',    spacings s, s' = 2^-k, 2^-k'
-    kick(h):   P += round(h F(q) / s')        drift(h):  Q += round(h p / s)
+    kick(h):   P += round(h F(q) / s')        drift(h):  Q += round(h c p / s)
 
 Integer addition undoes itself, and F sees the same bits in both directions: the reversed trajectory is the forward one,
 in any precision of F and for any number of steps.  int32 for float32 states, int64 for float64 ones.
@@ -12,24 +12,20 @@ one's, that would be a leak); limit: |Q|, |P| and every increment stay below it,
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 HEADROOM = 16.0  # how far beyond free motion q may go before it overflows
 OF_P = 4.0  # and p that many times as far, which free motion leaves alone and only forces change
+KICKED = 1.0  # the least |p| that a lattice is chosen for: forces of order one move a state at rest
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 LIMITS = {torch.int32: 2.0**30, torch.int64: 2.0**52}  # of int64 as many bits as float64 holds
 FINEST = 2.0**-26  # spacing of int32
-_FINEST = {
-    torch.int32: FINEST,
-    torch.int64: 2.0**-48,
-}  # finer than the rounding of states of order one
+# finer than the rounding of states of order one
+_FINEST = {torch.int32: FINEST, torch.int64: 2.0**-48}
 
 
 class LatticeOverflow(ArithmeticError):
@@ -82,16 +78,16 @@ class Grid:
         return X
 
     def subtracted(self, X: Int[Tensor, "..."], x: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """What `added` was called with."""
+        """The X of which X + round(x / s) was made, bit for bit."""
         return X - torch.round(x / self.s).to(self.integer)
 
 
 @dataclass
 class Lattice:
-    """A grid for q and one for p, whose scales differ: in a long flow |q| grows to duration |p|, but |p| does not.
+    """A grid for q and one for p, whose scales differ: in a long flow |q| grows to time |p|, but |p| does not.
 
     Example:
-        >>> lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([0.5]), duration=100.0)
+        >>> lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([2.0]), reach=100.0)
         >>> float(lattice.q.s / lattice.p.s)
         32.0
     """
@@ -104,18 +100,17 @@ class Lattice:
         cls,
         q: Float[Tensor, "*tokens D"],
         p: Float[Tensor, "*tokens D"],
-        duration: float,
-        omega: float = 0.0,
+        reach: Float[Tensor, ""] | float,
     ) -> Lattice:
-        """Around what free motion, or that of an oscillator of frequency omega, reaches in that time.
+        """Around what forces of order one make of (q, p), with |.| the largest coordinate of a token.
 
-        q: |q| + duration |p|;  p: `OF_P` times the larger of |p| and omega |q|.
+        p: `OF_P` times the larger of |p| and `KICKED`.  Energy is what bounds it: sum c p^2 / 2 gains at most V(0) - min V,
+        some E_ref, and one coordinate in D can take all of it: some D^(1/2) times what it had.
+        q: |q| + reach max(|p|, KICKED); reach is how far a unit of p carries q: the drifts' time times the largest c.
         """
         at, speed = (x.detach().abs().amax(-1, keepdim=True) for x in (q, p))
-        return cls(
-            Grid.reaching(at + duration * speed),
-            Grid.reaching(OF_P * torch.maximum(speed, omega * at)),
-        )
+        speed = speed.clamp(min=KICKED)
+        return cls(Grid.reaching(at + reach * speed), Grid.reaching(OF_P * speed))
 
     def encode(
         self, q: Float[Tensor, "..."], p: Float[Tensor, "..."]
@@ -131,73 +126,58 @@ class Lattice:
 
     def check(self) -> None:
         """Raise `LatticeOverflow` if any value left the range. Waits for the device."""
-        largest = torch.maximum(self.q.largest, self.p.largest)
-        if not isinstance(largest, FakeTensor):  # whose memory is predicted: it has no value
-            _judge(float(largest), LIMITS[self.q.integer])
+        largest = torch.maximum(self.q.largest, self.p.largest).float()
+        check_facts(torch.stack((largest, torch.zeros_like(largest))), LIMITS[self.q.integer])
 
 
-def _judge(largest: float, limit: float) -> None:
+# An operator, since it asks for values: where memory is predicted tensors have none, and its fake asks nothing.
+@torch.library.custom_op(
+    "phasebench::check_lattice", mutates_args=(), schema="(Tensor facts, float limit) -> ()"
+)
+def check_facts(facts: Tensor, limit: float) -> None:
+    """Raise `LatticeOverflow` or `LatticeCorrupted` for (largest number, whether a reversal missed its start)."""
+    largest, missed = facts.tolist()
     if largest >= limit:
         raise LatticeOverflow(
             f"a state or increment went beyond the lattice: {largest / limit:.3g} times its range, "
             f"{HEADROOM:g} times that of free motion"
         )
+    if missed:
+        raise LatticeCorrupted(
+            "the reversed flow does not end at its start: the saved state, the weights or the kernels "
+            "changed between forward and backward"
+        )
 
 
-CORRUPTED = (
-    "the reversed flow does not end at its start: the saved state, the weights or the kernels changed between "
-    "forward and backward"
-)
+@check_facts.register_fake
+def _(facts: Tensor, limit: float) -> None: ...
 
 
 class Watch:
-    """Facts about lattices that the device has yet to tell; `settle` raises what they come to."""
+    """How a flow's lattices have fared on a GPU, where asking at once would mean to wait for it.
 
-    _pending: ClassVar[deque[Watch]] = deque()
+    Kernels keep the largest number and whether a reversal missed its start in `facts`, on their device; CUDA graphs
+    that are replayed do so too.  Whoever waits for the device anyway asks by `check`.
+    """
 
-    def __init__(self, facts: Float[Tensor, "_"], limit: float) -> None:
-        on_gpu = facts.device.type == "cuda"
-        self.limit, self.facts = limit, torch.empty(facts.shape, pin_memory=on_gpu)
-        self.facts.copy_(facts, non_blocking=on_gpu)
-        self.told = torch.cuda.current_stream(facts.device).record_event() if on_gpu else None
+    def __init__(self) -> None:
+        self._facts: Tensor | None = None
 
-    @classmethod
-    def add(cls, facts: Float[Tensor, "_"], limit: float) -> None:
-        """Have (largest, whether a reversal missed its start, ...) checked, without waiting for the device."""
-        if not isinstance(facts, FakeTensor):
-            cls._pending.append(cls(facts, limit))
+    def facts(self, device: torch.device) -> Float[Tensor, "2"]:
+        """Where kernels of that device write."""
+        if self._facts is None or self._facts.device != device:
+            self._facts = torch.zeros(2, device=device)
+        return self._facts
 
-    def judge(self) -> None:
-        """Raise what the facts come to."""
-        largest, corrupted, *_ = self.facts.tolist()
-        _judge(largest, self.limit)
-        if corrupted:
-            raise LatticeCorrupted(CORRUPTED)
-
-    @classmethod
-    def next(cls, *, wait: bool) -> Watch | None:
-        """The oldest, if the device has told; with `wait`, after it has."""
-        if not cls._pending:
-            return None
-        told = cls._pending[0].told
-        if told and wait:
-            told.synchronize()
-        return cls._pending.popleft() if told is None or told.query() else None
-
-    @classmethod
-    def forget(cls) -> None:
-        """All that is pending."""
-        cls._pending.clear()
-
-
-def settle(*, wait: bool = False) -> None:
-    """Raise `LatticeOverflow` or `LatticeCorrupted` for a flow on a GPU that has turned out so; wait for it if told."""
-    try:
-        while found := Watch.next(wait=wait):
-            found.judge()
-    except (LatticeOverflow, LatticeCorrupted):
-        Watch.forget()  # of the same pass: they would be raised again after it has been given up
-        raise
+    def check(self) -> None:
+        """Raise what the facts since the last check come to. Waits for the device."""
+        if self._facts is None:
+            return
+        try:
+            check_facts(self._facts, LIMITS[torch.int32])
+        except (LatticeOverflow, LatticeCorrupted):
+            self._facts.zero_()  # told once
+            raise
 
 
 def low_bits(
@@ -219,11 +199,6 @@ def with_low_bits(
 ) -> Int[Tensor, "..."]:
     """X, of which `low_bits` were taken."""
     return torch.round(x / s).to(_INTEGERS[x.dtype]) + rest
-
-
-def same(start: Int[Tensor, ""], end: Int[Tensor, ""]) -> bool:
-    """Whether two checksums agree. Waits for the device; of tensors without values, whose memory is predicted, True."""
-    return isinstance(end, FakeTensor) or torch.equal(start, end)
 
 
 def checksum(Q: Int[Tensor, "..."], P: Int[Tensor, "..."]) -> Int[Tensor, ""]:

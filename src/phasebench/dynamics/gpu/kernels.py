@@ -1,12 +1,13 @@
 """Triton kernels of the flow on a lattice: everything between the matrix products of a kick, each in one pass.
 
-Legend: as in `exact` and `lattice`: Q, P integers; s, r a token's spacings of q and p, powers of two; largest |Q| or
-|P| that was too large, else 0; q, p, w, v float32; z = W q + b and u = W v, rows of H numbers in the precision of the
-products; S = a . sigma'(z), C = a . sigma''(z) . u; F_ = S W, G = C W; h, d the sizes of a kick and of the drift after
-it.
+Legend: as in `hamiltonian`, `adjoint` and `lattice`: Q, P integers; s, r a token's spacings of q and p, powers of two;
+largest |Q| or |P| that was too large, else 0; q, p, w, v float32; norm = (<q^2> + eps)^(-1/2), n = norm q, y = J v;
+z = W n + b and U = W y, rows of H numbers in the precision of the products; S = a . sigma'(z), C = a . sigma''(z) . U;
+u = S W, x = C W, rows of D; h, d the sizes of a kick and of the drift after it.
 
-Arithmetic is in float32 and must give the same bits in both directions, so multiplications and additions are never
-fused (`enable_fp_fusion=False` at every launch, see `plan.launch`).
+The reversal needs the forward pass' bits.  So multiplications and additions are never fused (`enable_fp_fusion=False`
+at every launch, see `plan.launch`), and the sums over a row that forces depend on are exact ones of integers: whatever
+order a kernel adds them in, the bits are the same.
 
 With TRITON_INTERPRET=1 they run on the CPU, for tests.
 """
@@ -17,9 +18,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (
-    tl.constexpr(i) for i in range(4)
-)  # in the order of `POTENTIALS`
+# in the order of `POTENTIALS`
+LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (tl.constexpr(i) for i in range(4))
 
 
 @triton.jit
@@ -82,23 +82,27 @@ def take(
     W,
     a,
     b,
+    c,
     W_,
     a_,
     b_,
+    c_,
     dW,
     largest,
     check,
     size,
     H: tl.constexpr,
+    D: tl.constexpr,
     BACKWARD: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Copy a layer's parameters; the checksum from zero, before a forward pass largest too, before a backward dW."""
+    """Copy the weights; the checksum from zero, before a forward pass largest too, before a backward dW."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < size
     tl.store(W_ + i, tl.load(W + i, mask=mask).to(W_.dtype.element_ty), mask=mask)
     tl.store(a_ + i, tl.load(a + i, mask=i < H).to(tl.float32), mask=i < H)
     tl.store(b_ + i, tl.load(b + i, mask=i < H).to(tl.float32), mask=i < H)
+    tl.store(c_ + i, tl.load(c + i, mask=i < D).to(tl.float32), mask=i < D)
     if BACKWARD:
         tl.store(dW + i, tl.zeros((BLOCK,), tl.float32), mask=mask)
     if tl.program_id(0) == 0:
@@ -116,6 +120,30 @@ def _spacing(reach, FINEST: tl.constexpr):
 
 
 @triton.jit
+def _mean(x, D: tl.constexpr):
+    """The mean of a row in bits that do not depend on the order: x in units of which the largest has 2^40, cut off."""
+    unit = _spacing(tl.max(tl.abs(x), 0), 60) * 9.094947017729282e-13
+    return tl.sum((x / unit).to(tl.int64), 0).to(tl.float32) * unit / D
+
+
+@triton.jit
+def _norm(q, eps, D: tl.constexpr, NORM: tl.constexpr):
+    """(<q^2> + eps)^(-1/2), or 1"""
+    if NORM:
+        return tl.rsqrt(_mean(q * q, D) + eps)
+    return 1.0
+
+
+@triton.jit
+def _force(u, n, norm, D: tl.constexpr, NORM: tl.constexpr):
+    """F = -norm (u - n m), and m = <n u>"""
+    if NORM:
+        m = _mean(n * u, D)
+        return -(norm * (u - n * m)), m
+    return -u, 0.0
+
+
+@triton.jit
 def _add_checksum(Q, P, i, offset, total, check):
     """check += sum of X_i (2 i + 1) modulo 2^64, i counted over all of Q, then all of P (`lattice.checksum`)."""
     odd = 2 * (i.to(tl.int64) + offset) + 1
@@ -128,6 +156,7 @@ def encode(
     p,
     stride_q,
     stride_p,
+    c,
     Q,
     P,
     s,
@@ -139,10 +168,10 @@ def encode(
     first,
     total,
     tokens,
-    duration,
-    omega,
+    travel,
     scale,
     of_p,
+    kicked,
     D: tl.constexpr,
     WIDTH: tl.constexpr,
     FINEST: tl.constexpr,
@@ -155,11 +184,10 @@ def encode(
     mask = col < tl.where(row < tokens, D, 0)
     x = tl.load(q + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0)
     y = tl.load(p + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0)
-    at, speed = _top(x, mask), _top(y, mask)
-    s_, r_ = (
-        _spacing(scale * (at + duration * speed), FINEST),
-        _spacing(scale * of_p * tl.maximum(speed, omega * at), FINEST),
-    )
+    reach = travel * tl.max(tl.load(c + col, mask=inside, other=0.0), 0)
+    at, speed = _top(x, mask), tl.maximum(_top(y, mask), kicked)
+    s_ = _spacing(scale * (at + reach * speed), FINEST)
+    r_ = _spacing(scale * of_p * speed, FINEST)
     x, y = _rint(x / s_), _rint(y / r_)
     _remember(x, mask, largest, LIMIT)
     _remember(y, mask, largest, LIMIT)
@@ -261,18 +289,18 @@ def unload(Q, P, w, v, dq, dp, check, offset, total, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def judge(largest, check, start, facts, LIMIT: tl.constexpr):
-    """facts = (largest, whether the reversal missed its start, NaN if either is wrong, else 0)."""
+def judge(largest, check, start, facts, poison, LIMIT: tl.constexpr):
+    """Remember (largest, whether the reversal missed its start) in facts; poison: NaN if either is wrong, else 0."""
     top = tl.load(largest)
     missed = tl.load(check) != tl.load(start)
-    tl.store(facts, top)
-    tl.store(facts + 1, missed.to(tl.float32))
-    tl.store(facts + 2, tl.where(missed | (top >= LIMIT), float("nan"), 0.0))
+    tl.store(facts, tl.maximum(tl.load(facts), top))
+    tl.store(facts + 1, tl.maximum(tl.load(facts + 1), missed.to(tl.float32)))
+    tl.store(poison, tl.where(missed | (top >= LIMIT), float("nan"), 0.0))
 
 
 @triton.jit
 def slope(Z, a, b, size, H: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr):
-    """Z = W q becomes S = a . sigma'(Z + b)."""
+    """Z = W n becomes S = a . sigma'(Z + b)."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = i < size
     z = tl.load(Z + i, mask=mask, other=0.0).to(tl.float32) + tl.load(b + i % H)
@@ -287,7 +315,7 @@ def slopes(
     b,
     da,
     db,
-    k,
+    h,
     rows,
     H: tl.constexpr,
     KIND: tl.constexpr,
@@ -295,7 +323,7 @@ def slopes(
     R: tl.constexpr,
     B: tl.constexpr,
 ):
-    """Z = W q becomes C, U = u becomes S, with the bits of `slope`; adds -k sum sigma' u and -k sum C to da and db.
+    """Z = W n becomes C, U becomes S, with the bits of `slope`; adds -h sum sigma' U and -h sum C to da and db.
 
     da and db have a row for each GROUP rows of Z, which only one program writes: sums then do not depend on the order.
     """
@@ -320,55 +348,56 @@ def slopes(
         sum_b += C
     at_a = da + group * H + col
     at_b = db + group * H + col
-    tl.store(at_a, tl.load(at_a, mask=inside) - k * tl.sum(sum_a, 0), mask=inside)
-    tl.store(at_b, tl.load(at_b, mask=inside) - k * tl.sum(sum_b, 0), mask=inside)
-
-
-@triton.jit
-def _units(Q, F_, s, r, h, g, omega2):
-    """round(h F(q) / r) with F = -g F_ - omega^2 q"""
-    q = Q.to(tl.float32) * s
-    return _rint((h * (-(g * F_) - omega2 * q)) / r)
+    tl.store(at_a, tl.load(at_a, mask=inside) - h * tl.sum(sum_a, 0), mask=inside)
+    tl.store(at_b, tl.load(at_b, mask=inside) - h * tl.sum(sum_b, 0), mask=inside)
 
 
 @triton.jit
 def shear(
     Q,
     P,
-    F_,
+    U,
     s,
     r,
+    c,
+    norms,
     X,
     largest,
     h,
     d,
-    g,
-    omega2,
-    size,
+    eps,
     KICK: tl.constexpr,
+    NORM: tl.constexpr,
     D: tl.constexpr,
+    WIDTH: tl.constexpr,
     LIMIT: tl.constexpr,
-    BLOCK: tl.constexpr,
 ):
-    """A kick by h (where KICK), then a drift by d; X = q, in the precision of the next product."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < size
+    """A token's kick by h (where KICK), then its drift by d; X = n, in the precision of the next product."""
+    row, col = tl.program_id(0), tl.arange(0, WIDTH)
+    i, mask = row * D + col, col < D
     q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
-    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
+    s_, r_ = tl.load(s + row), tl.load(r + row)
     if KICK:
-        units = _units(
-            q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, r_, h, g, omega2
-        )
+        u = tl.load(U + i, mask=mask, other=0.0).to(tl.float32)
+        norm = tl.load(norms + row)
+        n = norm * (q.to(tl.float32) * s_)
+        F, m = _force(u, n, norm, D, NORM)
+        units = _rint(h * F / r_)
         _remember(units, mask, largest, LIMIT)
         p += units.to(tl.int32)
         _remember(p.to(tl.float32), mask, largest, LIMIT)
         tl.store(P + i, p, mask=mask)
-    units = _rint(d * (p.to(tl.float32) * r_) / s_)
+    c_ = tl.load(c + col, mask=mask, other=0.0)
+    units = _rint(d * (c_ * (p.to(tl.float32) * r_)) / s_)
     _remember(units, mask, largest, LIMIT)
     q += units.to(tl.int32)
     _remember(q.to(tl.float32), mask, largest, LIMIT)
     tl.store(Q + i, q, mask=mask)
-    tl.store(X + i, (q.to(tl.float32) * s_).to(X.dtype.element_ty), mask=mask)
+    q_ = q.to(tl.float32) * s_
+    norm = _norm(q_, eps, D, NORM)
+    n = norm * q_
+    tl.store(norms + row, norm)
+    tl.store(X + i, n.to(X.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -377,39 +406,59 @@ def unshear(
     P,
     w,
     v,
-    F_,
+    U,
     G,
     s,
     r,
+    c,
+    norms,
     X,
+    dc,
     h,
     d,
-    g,
-    omega2,
+    eps,
     size,
     KICK: tl.constexpr,
+    NORM: tl.constexpr,
     D: tl.constexpr,
-    BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):
-    """Undo a kick by h (where KICK), then a drift by d, and transpose them; X = (q, v), one after the other.
+    """Undo a token's kick by h (where KICK), then its drift by d, and transpose them; X = (n, y), one after the other.
 
-    The kick: P -= round(h F / r), w -= h g G + h omega^2 v.  The drift: Q -= round(d p / s), v += d w.
+    The kick: P -= round(h F / r), w -= h V'' v with u, x in U, G.  The drift: Q -= round(d c p / s), v += d c w; dc has
+    a row a token, to which it adds d p w.
     """
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < size
+    row, col = tl.program_id(0), tl.arange(0, WIDTH)
+    i, mask = row * D + col, col < D
     q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
     w_, v_ = tl.load(w + i, mask=mask, other=0.0), tl.load(v + i, mask=mask, other=0.0)
-    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
+    s_, r_ = tl.load(s + row), tl.load(r + row)
     if KICK:
-        p -= _units(
-            q, tl.load(F_ + i, mask=mask, other=0.0).to(tl.float32), s_, r_, h, g, omega2
-        ).to(tl.int32)
-        w_ -= h * g * tl.load(G + i, mask=mask, other=0.0).to(tl.float32) + h * omega2 * v_
+        u = tl.load(U + i, mask=mask, other=0.0).to(tl.float32)
+        x = tl.load(G + i, mask=mask, other=0.0).to(tl.float32)
+        norm = tl.load(norms + row)
+        n = norm * (q.to(tl.float32) * s_)
+        F, m = _force(u, n, norm, D, NORM)
+        p -= _rint(h * F / r_).to(tl.int32)
         tl.store(P + i, p, mask=mask)
+        if NORM:
+            mu, kappa, xi = tl.sum(n * v_, 0) / D, tl.sum(u * v_, 0) / D, tl.sum(n * x, 0) / D
+            x = norm * (x - n * xi - norm * (mu * u + m * v_ + (kappa - 3.0 * mu * m) * n))
+        w_ -= h * x
         tl.store(w + i, w_, mask=mask)
-    q -= _rint(d * (p.to(tl.float32) * r_) / s_).to(tl.int32)
-    v_ += d * w_
+    c_ = tl.load(c + col, mask=mask, other=0.0)
+    p_ = p.to(tl.float32) * r_
+    q -= _rint(d * (c_ * p_) / s_).to(tl.int32)
+    tl.store(dc + i, tl.load(dc + i, mask=mask, other=0.0) + d * (p_ * w_), mask=mask)
+    v_ += d * (c_ * w_)
     tl.store(Q + i, q, mask=mask)
     tl.store(v + i, v_, mask=mask)
-    tl.store(X + i, (q.to(tl.float32) * s_).to(X.dtype.element_ty), mask=mask)
-    tl.store(X + size + i, v_.to(X.dtype.element_ty), mask=mask)
+    q_ = q.to(tl.float32) * s_
+    norm = _norm(q_, eps, D, NORM)
+    n = norm * q_
+    tl.store(norms + row, norm)
+    y = v_
+    if NORM:
+        y = norm * (v_ - n * (tl.sum(n * v_, 0) / D))
+    tl.store(X + i, n.to(X.dtype.element_ty), mask=mask)
+    tl.store(X + size + i, y.to(X.dtype.element_ty), mask=mask)

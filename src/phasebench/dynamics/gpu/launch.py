@@ -1,9 +1,15 @@
-"""Where Triton kernels of our own run, their launch, and how a machine without a GPU pretends that they do."""
+"""Where Triton kernels of our own run, their launch, and how a machine without a GPU pretends that they do.
+
+This is the one place that knows of predictions of memory: within `as_on_gpu` tensors have sizes but no values, so what
+would run on a GPU is allocated and not run.  (Operators with a registered fake, torch.library, would hide from the
+predictor what they allocate within, cost 40 us a launch, and know no workspace that lives on between calls.)
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,28 +17,47 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
-INTERPRETED = (
-    False  # kernels also run on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
-)
+INTERPRETED = False  # also on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
 
-_pretending: ContextVar[bool] = ContextVar("pretending", default=False)
+_workspaces: OrderedDict[Any, Any] = OrderedDict()
+_pretended: ContextVar[OrderedDict[Any, Any] | None] = ContextVar("pretended", default=None)
 
 
 @contextmanager
-def pretended() -> Iterator[None]:
-    """Within it, what works on fake tensors on the CPU allocates what it would on a GPU, and launches nothing."""
-    token = _pretending.set(True)
+def as_on_gpu() -> Iterator[None]:
+    """Within it, fake tensors on the CPU take the memory that they would on a GPU: that of the fused path."""
+    token = _pretended.set(OrderedDict())
     try:
         yield
     finally:
-        _pretending.reset(token)
+        _pretended.reset(token)
+
+
+def pretending() -> bool:
+    """Whether memory is predicted: nothing is launched."""
+    return _pretended.get() is not None
+
+
+def workspaces() -> OrderedDict[Any, Any]:
+    """What is kept for the next call; a prediction has its own, without values."""
+    own = _pretended.get()
+    return _workspaces if own is None else own
+
+
+def release() -> None:
+    """Give back the workspaces."""
+    _workspaces.clear()
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured: what is launched has no results yet, nor may one ask for any."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def no_kernels(device: torch.device) -> str | None:
     """Why Triton's kernels cannot run on that device, or None."""
-    if _pretending.get():
+    if pretending():
         return None
     if device.type != "cuda" and not INTERPRETED:
         return f"need a GPU, not {device.type}"
@@ -49,8 +74,8 @@ def _missing() -> str | None:
 
 
 def launch(module: str, name: str, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
-    """Run a kernel of that module on a grid; of tensors without values, whose memory is predicted, nothing."""
-    if not isinstance(args[0], FakeTensor):
+    """Run a kernel of that module on a grid."""
+    if not pretending():
         getattr(_module(module), name)[grid](*args, **constants)
 
 

@@ -1,8 +1,8 @@
 """One chunk of tokens through the fused flow and back: buffers, launches, and their recording as CUDA graphs.
 
-Legend: as in `exact` and `kernels`.  A kick's products: forward Z = q W^T and S W, of n tokens; backward (Z, U) =
-(q, v) W^T and (C, S) W, of n / 2 tokens, and dW = (C, S)^T (q, v).  The first two then have the same shapes in both
-directions, so the same kernels, whose rows do not know where they stand: the same bits.
+Legend: as in `kernels`.  A kick's products: forward n W^T and S W, of N tokens; backward (n, y) W^T and (C, S) W, of
+N / 2 tokens, and dW = (C, S)^T (n, y).  The first two then have the same shapes in both directions, so the same
+kernels, whose rows do not know where they stand: the same bits.
 
 The launches cost the host more than the device needs for them.  On a GPU they are recorded once a plan and replayed; a
 plan serves every layer of the same sizes.
@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from phasebench.dynamics.gpu import launch as gpu
-from phasebench.dynamics.hamiltonian import POTENTIALS, Sigma
-from phasebench.dynamics.integrators import Shear
+from phasebench.dynamics.hamiltonian import POTENTIALS, Activation
+from phasebench.dynamics.integrators import Schedule, Shear
 from phasebench.dynamics.lattice import LIMITS
 
 LIMIT = LIMITS[torch.int32]
@@ -32,9 +31,8 @@ GROUP, GROUP_ROWS, COLUMNS = 16, 4, 128  # of the kernel that sums over tokens
 
 def launch(name: str, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """Run a kernel of `kernels` on a grid, as its arithmetic must be."""
-    gpu.launch(
-        "phasebench.dynamics.gpu.kernels", name, grid, *args, **constants, enable_fp_fusion=False
-    )
+    module = "phasebench.dynamics.gpu.kernels"
+    gpu.launch(module, name, grid, *args, **constants, enable_fp_fusion=False)
 
 
 def blocks(X: Tensor) -> tuple[int, ...]:
@@ -54,17 +52,16 @@ def pairs(shears: tuple[Shear, ...]) -> list[Kick]:
     """The shears, two at a time; the first pair has no kick, and no drift either where the shears begin with a kick.
 
     Example:
-        >>> from phasebench.dynamics.integrators import schedule
-        >>> pairs(tuple(schedule("leapfrog", 1.0, 1)))
+        >>> pairs(Schedule("leapfrog", 1.0, 1).shears)
         [Kick(h=None, d=0.0), Kick(h=0.5, d=1.0), Kick(h=0.5, d=0.0)]
     """
-    found = [Kick(None, 0.0)]
+    kicks = [Kick(None, 0.0)]
     for shear in shears:
         if shear.kind == "kick":
-            found.append(Kick(shear.h, 0.0))
+            kicks.append(Kick(shear.h, 0.0))
         else:
-            found[-1] = Kick(found[-1].h, found[-1].d + shear.h)
-    return found
+            kicks[-1] = Kick(kicks[-1].h, kicks[-1].d + shear.h)
+    return kicks
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Shape:
     """What determines a plan's launches, and so its recording.
 
     Attributes:
-        rows: n, tokens at a time forward; half as many backward, with the products of q and v in one.
+        rows: N, tokens at a time forward; half as many backward, with the products of n and y in one.
         precision: of products of float32 numbers, as `torch.get_float32_matmul_precision` gives it.
         stream: on which it runs; two streams must not share buffers.
     """
@@ -82,10 +79,9 @@ class Shape:
     H: int
     dtype: torch.dtype
     device: torch.device
-    shears: tuple[Shear, ...]
-    g: float
-    omega: float
-    sigma: Sigma
+    schedule: Schedule
+    sigma: Activation
+    eps: float | None
     precision: str
     stream: int
 
@@ -96,29 +92,33 @@ class Shape:
 
 
 class Plan:
-    """Buffers, a layer's parameters as the kernels take them, and the flow on these buffers.
+    """Buffers, a layer's weights as the kernels take them, and the flow on these buffers.
 
     Attributes:
-        QP: integers (2, n, D), which `forward` takes through the flow and `backward` the first n / 2 of back.
-        wv: adjoints (2, n / 2, D), which `backward` takes back.
-        sr, largest: (s, r) and largest of `kernels`; check: the checksum so far.
-        dW, dab: to which `backward` adds the gradients; those of a and b in parts, one a row.
+        QP: integers (2, N, D), which `forward` takes through the flow and `backward` the first N / 2 of back.
+        wv: adjoints (2, N / 2, D), which `backward` takes back.
+        sr, norms, largest: (s, r), norm and largest of `kernels`; check: the checksum so far.
+        dW, dab, dc: to which `backward` adds the gradients; those of a, b and c in parts, one a row.
     """
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        n, D, H = shape.rows, shape.D, shape.H
+        N, D, H, half = shape.rows, shape.D, shape.H, shape.half
         new = functools.partial(torch.empty, dtype=shape.dtype, device=shape.device)
-        self.W, self.X, self.G, self.Y = new(H, D), new(n, D), new(n, D), new(n, H)
+        self.W, self.X, self.G, self.Y = new(H, D), new(N, D), new(N, D), new(N, H)
         new = functools.partial(torch.empty, dtype=torch.float32, device=shape.device)
-        self.ab, self.sr, self.largest = new(2, H), new(2, n), new(())
-        self.wv, self.dW, self.dab = (
-            new(2, shape.half, D),
-            new(H, D),
-            new(2, -(-shape.half // GROUP), H),
+        self.ab, self.c, self.sr, self.norms, self.largest = (
+            new(2, H),
+            new(D),
+            new(2, N),
+            new(N),
+            new(()),
         )
-        self.QP = torch.empty(2, n, D, dtype=torch.int32, device=shape.device)
+        self.wv, self.dW, self.dc = new(2, half, D), new(H, D), new(half, D)
+        self.dab = new(2, -(-half // GROUP), H)
+        self.QP = torch.empty(2, N, D, dtype=torch.int32, device=shape.device)
         self.check = torch.empty((), dtype=torch.int64, device=shape.device)
+        self.row = {"NORM": shape.eps is not None, "D": D, "WIDTH": 1 << (D - 1).bit_length()}
         self.forward, self.backward = self._advance, self._retreat
 
     def record(self) -> Plan:
@@ -131,103 +131,65 @@ class Plan:
         self.forward = self.backward = lambda: None
         return self
 
-    def take(self, W: Tensor, a: Tensor, b: Tensor, *, backward: bool) -> None:
-        """Take over a layer's parameters; sums, and what is remembered of the states, from zero."""
+    def take(self, W: Tensor, a: Tensor, b: Tensor, c: Tensor, *, backward: bool) -> None:
+        """Take over a layer's weights; sums, and what is remembered of the states, from zero."""
         if backward:
             self.dab.zero_()
+            self.dc.zero_()
         launch(
             "take",
             blocks(W),
-            W,
-            a,
-            b,
-            self.W,
-            *self.ab,
-            self.dW,
-            self.largest,
-            self.check,
-            W.numel(),
-            H=len(W),
+            *(W, a, b, c, self.W, *self.ab, self.c, self.dW, self.largest, self.check, W.numel()),
+            H=self.shape.H,
+            D=self.shape.D,
             BACKWARD=backward,
             BLOCK=BLOCK,
         )
 
-    @property
-    def _field(self) -> tuple[float, float]:
-        return self.shape.g, self.shape.omega**2
-
     def _advance(self) -> None:
-        for kick in pairs(self.shape.shears):
+        for kick in pairs(self.shape.schedule.shears):
             if kick.h is not None:
-                S = torch.mm(self.X, self.W.T, out=self.Y)
+                S, KIND = torch.mm(self.X, self.W.T, out=self.Y), KINDS[self.shape.sigma]
+                size = S.numel()
                 launch(
-                    "slope",
-                    blocks(S),
-                    S,
-                    *self.ab,
-                    S.numel(),
-                    H=self.shape.H,
-                    KIND=self._sigma,
-                    BLOCK=BLOCK,
+                    "slope", blocks(S), S, *self.ab, size, H=self.shape.H, KIND=KIND, BLOCK=BLOCK
                 )
                 torch.mm(S, self.W, out=self.G)
             launch(
                 "shear",
-                blocks(self.X),
-                *self.QP,
-                self.G,
-                *self.sr,
-                self.X,
-                self.largest,
-                kick.h or 0.0,
-                kick.d,
-                *self._field,
-                self.X.numel(),
+                (self.shape.rows,),
+                *(*self.QP, self.G, *self.sr, self.c, self.norms, self.X, self.largest),
+                *(kick.h or 0.0, kick.d, self.shape.eps or 0.0),
                 KICK=kick.h is not None,
-                D=self.shape.D,
                 LIMIT=LIMIT,
-                BLOCK=BLOCK,
+                **self.row,
             )
 
     def _retreat(self) -> None:
         """Of the first half of Q and P."""
-        G, F = self.G.split(self.shape.half)
-        for kick in pairs(self.shape.shears[::-1]):
+        x, u = self.G.split(self.shape.half)
+        for kick in pairs(self.shape.schedule.shears[::-1]):
             if kick.h is not None:
-                self._transpose(kick.h * self.shape.g)
+                self._transpose(kick.h)
             launch(
                 "unshear",
-                blocks(F),
-                *self.QP,
-                *self.wv,
-                F,
-                G,
-                *self.sr,
-                self.X,
-                kick.h or 0.0,
-                kick.d,
-                *self._field,
-                F.numel(),
+                (self.shape.half,),
+                *(*self.QP, *self.wv, u, x, *self.sr, self.c, self.norms, self.X, self.dc),
+                *(kick.h or 0.0, kick.d, self.shape.eps or 0.0, x.numel()),
                 KICK=kick.h is not None,
-                D=self.shape.D,
-                BLOCK=BLOCK,
+                **self.row,
             )
 
-    def _transpose(self, k: float) -> None:
-        """From X = (q, v) to Y = (C, S) and G = (C W, S W); adds to dW, da and db."""
-        m, H = self.shape.half, self.shape.H
-        z, u = torch.mm(self.X, self.W.T, out=self.Y).split(m)
+    def _transpose(self, h: float) -> None:
+        """From X = (n, y) to Y = (C, S) and G = (x, u); adds to dW, da and db."""
+        half, H = self.shape.half, self.shape.H
+        z, U = torch.mm(self.X, self.W.T, out=self.Y).split(half)
         launch(
             "slopes",
             (self.dab.shape[1], -(-H // COLUMNS)),
-            z,
-            u,
-            *self.ab,
-            *self.dab,
-            k,
-            m,
+            *(z, U, *self.ab, *self.dab, h, half),
             H=H,
-            KIND=self._sigma,
+            KIND=KINDS[self.shape.sigma],
             GROUP=GROUP,
             R=GROUP_ROWS,
             B=COLUMNS,
@@ -235,15 +197,9 @@ class Plan:
         )
         torch.mm(self.Y, self.W, out=self.G)
         if self.dW.dtype == self.X.dtype:
-            self.dW.addmm_(self.Y.T, self.X, alpha=-k)
-        elif not isinstance(
-            self.dW, FakeTensor
-        ):  # whose rules know no product that ends in another precision
-            torch.addmm(self.dW, self.Y.T, self.X, out_dtype=torch.float32, alpha=-k, out=self.dW)
-
-    @property
-    def _sigma(self) -> int:
-        return KINDS[self.shape.sigma]
+            self.dW.addmm_(self.Y.T, self.X, alpha=-h)
+        else:
+            torch.addmm(self.dW, self.Y.T, self.X, out_dtype=torch.float32, alpha=-h, out=self.dW)
 
 
 def _recorded(run: Callable[[], None]) -> Callable[[], None]:
