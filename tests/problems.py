@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from phasebench.dynamics import HamiltonianFlow
+from phasebench.dynamics.hamiltonian import Activation
 
 
-class Oscillator:
+class UnitMasses:
+    def velocity(self, p: Tensor) -> Tensor:
+        return p
+
+
+class Oscillator(UnitMasses):
     """V = omega^2 q^2 / 2, exact flow: rotation by omega t in (omega q, p)."""
 
     q0, p0 = torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[0.5]], dtype=torch.float64)
@@ -28,7 +36,7 @@ class Oscillator:
         return c * self.q0 + s / w * self.p0, c * self.p0 - s * w * self.q0
 
 
-class Pendulum:
+class Pendulum(UnitMasses):
     """V = -cos q."""
 
     q0, p0 = torch.tensor([[1.2]], dtype=torch.float64), torch.tensor([[0.3]], dtype=torch.float64)
@@ -41,7 +49,7 @@ class Pendulum:
         return (p**2 / 2 - torch.cos(q)).sum(-1)
 
 
-class Kepler:
+class Kepler(UnitMasses):
     """V = -1/|q|, an orbit of eccentricity e and period 2 pi, started at its nearest point."""
 
     e = 0.3
@@ -64,3 +72,15 @@ class Kepler:
         q = [[math.cos(u) - e, axis * math.sin(u)]]
         p = [[-math.sin(u) * rate, axis * math.cos(u) * rate]]
         return torch.tensor(q, dtype=torch.float64), torch.tensor(p, dtype=torch.float64)
+
+
+SQUARE = Activation(lambda z: z * z / 2, lambda z: z, lambda z: (z, torch.ones_like(z)))
+
+
+def oscillator(omega: float = 1.0) -> HamiltonianFlow:
+    """A flow of one channel whose potential is omega^2 q^2 / 2."""
+    ode = HamiltonianFlow(1, 1, steps=1, dt=0.1, integrator="leapfrog", eps=None)
+    ode.sigma = SQUARE
+    for parameter, value in ((ode.W, omega), (ode.a, 1 / ode.g), (ode.b, 0.0)):
+        nn.init.constant_(parameter, value)
+    return ode

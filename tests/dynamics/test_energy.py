@@ -11,13 +11,7 @@ from phasebench.config import ModelConfig, OdeConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.models import build_model
-
-
-def oscillator(omega: float) -> HamiltonianFlow:
-    """A flow whose potential is omega^2 q^2 / 2 alone."""
-    ode = HamiltonianFlow(1, 2, steps=1, dt=0.1, omega=omega)
-    torch.nn.init.zeros_(ode.a)
-    return ode
+from problems import oscillator
 
 
 def swinging(phases: Tensor) -> Start:
@@ -47,7 +41,7 @@ def test_the_mean_over_tokens_hides_what_the_tokens_do() -> None:
 def test_how_many_steps_are_taken_at_once_does_not_matter(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=1.0).double()
+    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, integrator="leapfrog").double()
     q, p = torch.randn(2, 2, 3, 8, dtype=torch.float64)
     with torch.no_grad():
         wanted = [
@@ -67,7 +61,7 @@ def test_how_many_steps_are_taken_at_once_does_not_matter(
 
 
 def test_a_better_integrator_drifts_less() -> None:
-    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=1.0).double()
+    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, integrator="leapfrog").double()
     q, p = torch.randn(2, 1, 6, 8, dtype=torch.float64)
     drift = {}
     with torch.no_grad():

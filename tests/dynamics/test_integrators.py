@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from phasebench.config import INTEGRATORS as NAMES
-from phasebench.dynamics import CONTRAST, INTEGRATORS, Shear, force_evaluations, integrate, schedule
+from phasebench.dynamics import CONTRAST, INTEGRATORS, Shear, force_evaluations, integrate, Schedule
 from problems import Kepler, Oscillator, Pendulum
 
 ORDERS = {
@@ -27,7 +27,7 @@ STEPS = {2: 64, 4: 96, 6: 12}  # per order: fine enough for the slope, coarse en
 
 
 def end(problem: object, integrator: str, steps: int) -> Tensor:
-    shears = schedule(integrator, problem.time / steps, steps)
+    shears = Schedule(integrator, problem.time / steps, steps).shears
     return torch.cat(integrate(problem.q0, problem.p0, problem, shears), -1)
 
 
@@ -53,7 +53,7 @@ def test_order_of_convergence(name: str, problem: object) -> None:
 
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_symplectic(name: str) -> None:
-    problem, shears = Kepler(), schedule(name, 0.1, 7)
+    problem, shears = Kepler(), Schedule(name, 0.1, 7).shears
 
     def flow(z: Tensor) -> Tensor:
         return torch.cat(integrate(z[:, :2], z[:, 2:], problem, shears), -1)
@@ -68,8 +68,8 @@ def test_symplectic(name: str) -> None:
 @settings(deadline=None, max_examples=25)
 def test_reversible(name: str, dt: float, steps: int) -> None:
     problem = Pendulum()
-    q, p = integrate(problem.q0, problem.p0, problem, schedule(name, dt, steps))
-    q, p = integrate(q, -p, problem, schedule(name, dt, steps))
+    q, p = integrate(problem.q0, problem.p0, problem, Schedule(name, dt, steps).shears)
+    q, p = integrate(q, -p, problem, Schedule(name, dt, steps).shears)
     torch.testing.assert_close((q, -p), (problem.q0, problem.p0), atol=1e-12, rtol=0)
 
 
@@ -77,7 +77,7 @@ def test_reversible(name: str, dt: float, steps: int) -> None:
 def test_merging_changes_only_the_number_of_kicks(name: str) -> None:
     problem, dt, steps = Pendulum(), 0.2, 5
     apart = [Shear(s.kind, s.h * dt) for s in INTEGRATORS[name] * steps]
-    merged = schedule(name, dt, steps)
+    merged = Schedule(name, dt, steps).shears
     torch.testing.assert_close(
         integrate(problem.q0, problem.p0, problem, merged),
         integrate(problem.q0, problem.p0, problem, apart),
@@ -130,7 +130,7 @@ def test_energy_of_the_oscillator_under_leapfrog(omega_dt: float) -> None:
     q, p = problem.q0, 0 * problem.p0
     energies = [problem.energy(q, p).item()]
     for _ in range(math.ceil(2 * math.pi / omega_dt)):
-        q, p = integrate(q, p, problem, schedule("leapfrog", omega_dt, 1))
+        q, p = integrate(q, p, problem, Schedule("leapfrog", omega_dt, 1).shears)
         energies.append(problem.energy(q, p).item())
     swing = (max(energies) - min(energies)) / energies[0]
     assert swing == pytest.approx(omega_dt**2 / 4, rel=0.01)

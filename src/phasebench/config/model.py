@@ -37,11 +37,13 @@ RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
 
 @dataclass
 class OdeConfig:
-    """The Hamiltonian flow of a Stage 2 block: H(q, p) = |p|^2 / 2 + V(q)."""
+    """The Hamiltonian flow of a Stage 2 block: H(q, p) = sum c p^2 / 2 + V(q)."""
 
-    steps: int = count(10, "integrator steps a layer")
-    dt: float = positive(0.1, "step size, in the units of H's time")
-    integrator: str = spec("leapfrog", "how kicks and drifts compose a step", choices=INTEGRATORS)
+    steps: int = count(2, "integrator steps a layer")
+    dt: float = positive(1.0, "step size, in the units of H's time")
+    integrator: str = spec(
+        "blanes_moan4", "how kicks and drifts compose a step", choices=INTEGRATORS
+    )
     gradient: str = spec(
         "adjoint_exact",
         "how the backward pass gets the states of the trajectory",
@@ -52,13 +54,14 @@ class OdeConfig:
         "what adjoint_exact does where a state leaves its lattice",
         choices=("error", "checkpoint"),
     )
-    potential: str = spec("logcosh", "the sigma of V(q) = a . sigma(W q + b)", choices=POTENTIALS)
-    coupling: float = spec(
-        0.002,
-        "strength of V; weaker conserves energy better, and the mixer divides its effect by it",
-        low=1e-5,
+    potential: str = spec(
+        "gelu_integral", "the sigma of V(q) = a . sigma(W n + b)", choices=POTENTIALS
     )
-    omega: float = spec(0.0, "confinement: adds omega^2 |q|^2 / 2 to V", low=0.0)
+    coupling: float = positive(0.4, "about the rms force on a coordinate before training")
+    normalize: bool = spec(
+        True, "whether n is q / sqrt(mean q^2 + eps), so that V is bounded, or q itself"
+    )
+    eps: float = positive(0.25, "of that norm: softens the force where q is near 0")
 
 
 @dataclass
@@ -112,8 +115,8 @@ class ModelConfig:
         choices=COORDINATES,
     )
     free_motion: float = spec(
-        1.0,
-        "how much of Stage 2's free motion a block adds to a state before training (learned)",
+        0.5,
+        "how much of Im z a Stage 2 block adds to Re z before training (learned a channel)",
         low=0.0,
     )
     shear: float = spec(

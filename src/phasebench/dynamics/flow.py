@@ -42,7 +42,7 @@ class HamiltonianFlow(nn.Module):
     Args:
         dim: complex channels D.
         hidden: terms H of the potential.
-        coupling: root mean square of the force on each coordinate at initialisation, for coordinates of variance 1/2.
+        coupling: about the rms force on a coordinate before training, for coordinates of variance 1/2.
         eps: of the norm; None: V of q itself, which may have no floor.
         on_overflow: where a state leaves the lattice of `adjoint_exact`: "error" raises `LatticeOverflow`, "checkpoint"
             differentiates that flow by `checkpoint` instead, and counts it in `overflows`.
@@ -66,9 +66,9 @@ class HamiltonianFlow(nn.Module):
         dt: float,
         integrator: str = "blanes_moan4",
         gradient: str = "adjoint",
-        potential: str = "gelu",
-        coupling: float = 1.0,
-        eps: float | None = 0.5,
+        potential: str = "gelu_integral",
+        coupling: float = 0.4,
+        eps: float | None = 0.25,
         on_overflow: str = "error",
     ) -> None:
         super().__init__()
@@ -79,19 +79,24 @@ class HamiltonianFlow(nn.Module):
         self.W = nn.Parameter(torch.randn(hidden, dim) / dim**0.5)
         self.b = nn.Parameter(torch.randn(hidden) * 0.5)
         self.a = nn.Parameter(torch.randn(hidden))
+        # a fixed factor, so that a is of order one: 0.6 is about the rms of sigma' before training
+        self.g = coupling * (dim / hidden) ** 0.5 / 0.6
         self.log_c = nn.Parameter(torch.zeros(dim))
-        with torch.no_grad():
-            force = self.hamiltonian().force(torch.randn(64, dim) / 2**0.5)
-            self.a.mul_(coupling / force.square().mean().sqrt())
 
     def hamiltonian(self, dtype: torch.dtype | None = None) -> Hamiltonian:
         """H with the products of V in dtype (None: that of the weights)."""
-        return Hamiltonian(self.W, self.a, self.b, self.log_c.exp(), self.sigma, self.eps, dtype)
+        weights = self.W, self.g * self.a, self.b, self.log_c.exp()
+        return Hamiltonian(*weights, self.sigma, self.eps, dtype)
 
     def problem(self, dtype: torch.dtype | None = None) -> Problem:
         """What `forward` integrates, with forces in dtype."""
         schedule = Schedule(self.integrator, self.dt, self.steps)
         return Problem(self.hamiltonian(dtype), schedule, self.watch)
+
+    @property
+    def time(self) -> float:
+        """How long the flow lasts, n dt."""
+        return self.steps * self.dt
 
     def h_func(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
         """The energy H(q, p) of each token, in the precision of q."""

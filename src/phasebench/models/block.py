@@ -8,11 +8,22 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from phasebench.config import ModelConfig
 from phasebench.models.attention import CausalAttention
 from phasebench.models.layers import ComplexDropout, ComplexNorm
-from phasebench.models.recompute import recomputed
+
+
+def recomputed(active: bool, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """function(*inputs); if active, only the inputs are kept, and the backward pass calls it again.
+
+    The second call sees the same random numbers and the same autocast, so that gradients have the
+    same bits.
+    """
+    if active and torch.is_grad_enabled():
+        return checkpoint(function, *inputs, use_reentrant=False)  # type: ignore[return-value]
+    return function(*inputs)
 
 
 class Block(nn.Module, ABC):

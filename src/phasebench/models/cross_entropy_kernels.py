@@ -1,6 +1,6 @@
 """Triton kernels of the head's cross-entropy: one pass over the logits each, whatever their precision, in float32.
 
-Legend: as in `loss`: y logits (n, width) of which the first V columns count, c their log-sums (n), w weights (n).
+Legend: as in `cross_entropy`: y logits (n, width) of which the first V columns count, c their log-sums (n), w weights (n).
 
 With TRITON_INTERPRET=1 they run on the CPU, for tests.
 """

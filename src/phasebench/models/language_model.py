@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from phasebench.config import Decay, ModelConfig
 from phasebench.data.batches import IGNORED
-from phasebench.models.block import Block
+from phasebench.dynamics import HamiltonianFlow
+from phasebench.models.block import Block, recomputed
 from phasebench.models.cross_entropy import linear_cross_entropy
 from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm
-from phasebench.models.recompute import recomputed
 from phasebench.models.tied_table import Deferred
 
 
@@ -76,6 +77,28 @@ class LanguageModel(nn.Module, ABC):
         else:
             total = linear_cross_entropy(z, W, targets.flatten(), chunk)
         return total, (targets != IGNORED).sum()
+
+    @property
+    def flows(self) -> list[HamiltonianFlow]:
+        """The Hamiltonian flows among the layers, in their order."""
+        return [module for module in self.modules() if isinstance(module, HamiltonianFlow)]
+
+    def check_lattices(self) -> None:
+        """Raise `LatticeOverflow` or `LatticeCorrupted` if a flow has come to it. Waits for the device."""
+        for flow in self.flows:
+            flow.check()
+
+    @contextmanager
+    def flows_as(self, stand_in: str) -> Iterator[None]:
+        """Within it, run a stand-in for every flow: "first_order" or "free" (`HamiltonianFlow`)."""
+        flows = self.flows
+        for flow in flows:
+            flow.run_as = stand_in
+        try:
+            yield
+        finally:
+            for flow in flows:
+                flow.run_as = "flow"
 
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
         """Which of a recipe's weight decays applies: matrices and tables have one each, gains and biases none."""

@@ -15,7 +15,6 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from phasebench.config import ConfigError
-from phasebench.dynamics import settle
 from phasebench.dynamics.precision import float32_products
 from phasebench.models import LanguageModel
 
@@ -83,7 +82,7 @@ def score(
             with autocast(device, precision):
                 total, count = model.loss(inputs.to(device), targets.to(device), loss_chunk)
             value = float(total)
-            settle()
+            model.check_lattices()
             if not math.isfinite(value):
                 raise NotFinite(f"the summed loss of batch {done} is {value}, in {precision}")
             nats, tokens, done = nats + value, tokens + int(count), done + 1

@@ -14,7 +14,6 @@ from torch.nn.utils import clip_grad_norm_
 
 from phasebench.config import TrainConfig
 from phasebench.data.batches import IGNORED
-from phasebench.dynamics import settle
 from phasebench.models import LanguageModel
 from phasebench.training.cuda_graph import CudaGraphStep
 from phasebench.training.optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -78,11 +77,11 @@ class TrainStep:
     def first_bad_step(self) -> int:
         """Return the first step, from 1, whose loss or gradient was not finite; 0 if none.
 
-        Waits for the device. Raises what `dynamics.settle` does, where the flow of a step before
-        has turned out worthless.
+        Waits for the device. Raises `LatticeOverflow` or `LatticeCorrupted` where a flow of these
+        steps has come to it.
         """
         step = int(self.bad_step)
-        settle()
+        self.model.check_lattices()
         return step
 
     def _backward(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.energy.trend import trend
 from phasebench.config import ConfigError, EnergyConfig
-from phasebench.dynamics import CONTRAST, HamiltonianFlow, force_evaluations, integrate, schedule
+from phasebench.dynamics import CONTRAST, HamiltonianFlow, Schedule, force_evaluations, integrate
 from phasebench.dynamics.energy import Start, energies
 from phasebench.results.stats import NOISE, linear_regression
 
@@ -147,7 +147,8 @@ def _flow(starts: list[Start], integrator: str, dt: float, steps: int) -> None:
         if integrator in CONTRAST:
             _walk(ode, q, p, integrator, dt, steps)
         else:
-            integrate(q, p, ode.potential().cast(q.dtype), schedule(integrator, dt, steps))
+            H = ode.hamiltonian(q.dtype).cast()
+            integrate(q, p, H, Schedule(integrator, dt, steps).shears)
 
 
 def _walk(

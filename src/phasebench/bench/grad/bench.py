@@ -3,7 +3,7 @@
 The loss is a fixed random linear function of the flow's end, so its gradients are those of the discrete map itself.
 Weights and states are random, at the model's sizes; stiffness s multiplies W, and so the potential's curvature by s^2.
 
-    error(x) = |x - x64| / |x64| over a group of gradients (the state's, W's, a's, b's); x64 is full backprop in float64
+    error(x) = |x - x64| / |x64| over a group of gradients (the state's, W's, a's, b's, c's); x64 is full backprop in float64
     recon    = max |reversed start - start|, of the methods that reverse the trajectory
     held     = bytes that the graph keeps between forward and backward, parameters included
 """
@@ -25,19 +25,16 @@ from phasebench.config import GradConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import (
     ROUND_TRIPS,
     HamiltonianFlow,
-    Lattice,
     LatticeOverflow,
     Shear,
-    duration,
     integrate,
-    schedule,
-    settle,
 )
+from phasebench.dynamics.adjoint_exact import lattice_of
 from phasebench.models import build_flow
 from phasebench.results.gate import BenchResult, Gate, Metric, Need
 from phasebench.training import scoring as evaluation
 
-GROUPS = ("state", "W", "a", "b")
+GROUPS = ("state", "W", "a", "b", "c")
 EXACT = "adjoint_exact"
 
 
@@ -152,8 +149,8 @@ class _Bench:
             q1, p1 = flow(q, p)
         loss = (q1 * self.r[0].to(dtype)).sum() + (p1 * self.r[1].to(dtype)).sum()
         with evaluation.matmul_precision(point.precision):
-            dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b))
-        settle(wait=True)
+            dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b, flow.log_c))
+        flow.check()
         start, end = torch.stack((q, p)).detach(), torch.stack((q1, p1)).detach()
         motion = ((end - start).norm() / start.norm()).item()
         return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values()), motion
@@ -164,24 +161,20 @@ class _Bench:
         if not point.method.startswith("adjoint"):
             return None
         dtype = evaluation.AUTOCAST_DTYPES.get(point.precision)
-        flow, shears = (
-            self._stiff(point, torch.float32),
-            schedule(point.integrator, self.ode.dt, point.steps),
-        )
+        problem = self._stiff(point, torch.float32).problem(dtype)
         with (
             evaluation.autocast(self.device, point.precision),
             torch.autocast(self.device.type, enabled=False),
         ):
             if point.method in ROUND_TRIPS:
-                plan = flow.potential(dtype), point.integrator, self.ode.dt, point.steps
-                start, back = ROUND_TRIPS[point.method](self.q, self.p, *plan)
-                lattice = Lattice.around(self.q, self.p, duration(shears), flow.omega)
+                start, back = ROUND_TRIPS[point.method](self.q, self.p, problem)
+                lattice = lattice_of(self.q, self.p, problem)
                 pairs = zip(lattice.decode(*start), lattice.decode(*back), strict=True)
                 differ = not torch.equal(start, back)  # in a bit that float32 may not hold
                 return max((x - y).abs().max().item() for x, y in pairs) or math.ulp(0.0) * differ
-            V = flow.potential(dtype).cast(dtype)
+            H, shears = problem.H.cast(), problem.schedule.shears
             undone = [Shear(shear.kind, -shear.h) for shear in reversed(shears)]
-            back = integrate(*integrate(self.q, self.p, V, shears), V, undone)
+            back = integrate(*integrate(self.q, self.p, H, shears), H, undone)
         return max((x - y).abs().max().item() for x, y in zip(back, (self.q, self.p), strict=True))
 
 

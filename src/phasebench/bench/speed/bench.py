@@ -55,7 +55,7 @@ def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:
     rows += [_row("training", arm, found, config, None) for arm, found in whole.items()]
     metrics = _metrics(rows, rates, config)
     flow = build_flow(model).to(device)
-    eager = refused(device, flow.W.dtype, flow.potential())
+    eager = refused(device, flow.W.dtype, flow.hamiltonian())
     notices = [f"peers not measured: {lacks}"] * bool(lacks) + [
         f"adjoint_exact ran eagerly: {eager}"
     ] * bool(eager)

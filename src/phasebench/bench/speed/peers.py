@@ -30,7 +30,7 @@ def missing() -> str | None:
 
 
 class _Field(nn.Module):
-    """dq/dt = p, dp/dt = F(q), as torchdiffeq wants it."""
+    """dq/dt = c p, dp/dt = F(q), as torchdiffeq wants it."""
 
     def __init__(self, flow: HamiltonianFlow, dtype: torch.dtype | None) -> None:
         super().__init__()
@@ -38,7 +38,8 @@ class _Field(nn.Module):
 
     def forward(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         q, p = state
-        return p, self.flow.potential(self.dtype).cast(self.dtype).force(q)
+        H = self.flow.hamiltonian(self.dtype).cast()
+        return H.velocity(p), H.force(q)
 
 
 def peer(name: str, flow: HamiltonianFlow, dtype: torch.dtype | None) -> Solver:

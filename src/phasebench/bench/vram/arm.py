@@ -86,8 +86,9 @@ def workspaces(request: ArmRequest, gpu: Gpu) -> int:
     if request.model.ode.gradient != "adjoint_exact":
         return gpu.workspaces()
     with as_on_gpu(), torch.device("meta"):
-        V = build_flow(request.model).potential(scoring.AUTOCAST_DTYPES.get(request.precision))
-        return gpu.workspaces(streams=not refused(torch.device("cpu"), torch.float32, V))
+        dtype = scoring.AUTOCAST_DTYPES.get(request.precision)
+        H = build_flow(request.model).hamiltonian(dtype)
+        return gpu.workspaces(streams=not refused(torch.device("cpu"), torch.float32, H))
 
 
 def measure(request: ArmRequest) -> dict[str, Any]:

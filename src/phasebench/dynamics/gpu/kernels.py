@@ -381,7 +381,7 @@ def shear(
         u = tl.load(U + i, mask=mask, other=0.0).to(tl.float32)
         norm = tl.load(norms + row)
         n = norm * (q.to(tl.float32) * s_)
-        F, m = _force(u, n, norm, D, NORM)
+        F, _ = _force(u, n, norm, D, NORM)
         units = _rint(h * F / r_)
         _remember(units, mask, largest, LIMIT)
         p += units.to(tl.int32)
