@@ -123,14 +123,14 @@ def test_the_shell_completes_groups_and_keys(line: str, parts: list[str]) -> Non
 def test_bash_takes_the_completion() -> None:
     script = (
         f'PATH="{BIN}:$PATH"; eval "$(python runner.py -sc install=bash)";'
-        'COMP_LINE="python runner.py model.ode.om"; COMP_POINT=${#COMP_LINE}; COMP_CWORD=2;'
+        'COMP_LINE="python runner.py model.ode.ep"; COMP_POINT=${#COMP_LINE}; COMP_CWORD=2;'
         'hydra_bash_completion; echo "${COMPREPLY[@]}"'
     )
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == ["model.ode.omega="], done.stderr
+    assert done.stdout.split() == ["model.ode.eps="], done.stderr
 
 
 def test_the_installed_command_is_the_same(tmp_path: Path) -> None:

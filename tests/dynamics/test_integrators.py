@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from phasebench.config import INTEGRATORS as NAMES
-from phasebench.dynamics import CONTRAST, INTEGRATORS, Shear, force_evaluations, integrate, Schedule
+from phasebench.dynamics import CONTRAST, INTEGRATORS, Schedule, Shear, force_evaluations, integrate
 from problems import Kepler, Oscillator, Pendulum
 
 ORDERS = {

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from phasebench.bench.vram.predict import predicting
 from phasebench.dynamics.gpu import launch as gpu
-from phasebench.models import logits
+from phasebench.models import cross_entropy as logits
 from phasebench.models.cross_entropy import linear_cross_entropy
 
 V, D = 77, 16
@@ -83,7 +83,7 @@ def test_pretending_a_gpu_one_chunk_of_logits_is_held() -> None:
             z, W = torch.zeros(n, D, requires_grad=True), torch.zeros(vocab, D)
             before = tracker.peak()
             with (
-                gpu.pretended() if pretend else nullcontext(),
+                gpu.as_on_gpu() if pretend else nullcontext(),
                 torch.autocast("cpu", torch.bfloat16),
             ):
                 linear_cross_entropy(z, W, torch.zeros(n, dtype=torch.int64), n).backward()

@@ -98,7 +98,7 @@ def test_weights_run_by_finer_steps_give_nearly_the_same_logits() -> None:
     fine.load_state_dict(coarse.state_dict())
     tokens = torch.randint(0, VOCAB, (2, 12))
     with torch.no_grad():
-        torch.testing.assert_close(fine(tokens), coarse(tokens), rtol=1e-3, atol=1e-4)
+        assert (fine(tokens) - coarse(tokens)).norm() < 0.01 * coarse(tokens).norm()
 
 
 def test_the_shear_of_stage_1_is_free_motion_that_dropout_spares() -> None:

@@ -147,7 +147,8 @@ CHANGED = {
     "ode.on_overflow": "checkpoint",
     "ode.potential": "gelu",
     "ode.coupling": 0.5,
-    "ode.omega": 0.25,
+    "ode.normalize": False,
+    "ode.eps": 0.3,
     "recompute": ["head"],
     "checkpoint": "FILE",
 }
@@ -183,10 +184,10 @@ def leaves(tree: dict[str, Any], at: str = "") -> dict[str, Any]:
 
 
 def test_the_ode_of_training_is_the_own_one_where_nothing_is_named() -> None:
-    own = OdeConfig(steps=4, dt=0.25, omega=0.5)
+    own = OdeConfig(steps=4, dt=0.25, eps=0.75)
     assert ModelConfig(ode=own).as_trained() == ModelConfig(ode=own)
     assert ModelConfig(ode=own, trained_ode=TrainedOdeConfig(dt=0.5)).as_trained().ode == OdeConfig(
-        4, 0.5, omega=0.5
+        4, 0.5, eps=0.75
     )
     tree: dict[str, Any] = {"model": {"trained_ode": {"integrator": "rk4"}}, "bench": {"ppl": {}}}
     with pytest.raises(ConfigError, match=r"model\.trained_ode\.integrator=rk4"):

@@ -15,12 +15,12 @@ from phasebench.bench.energy.compare import compare, grid, orders
 from phasebench.bench.energy.layer import Layer, growth, row, thinning
 from phasebench.config import Config, ConfigError, EnergyConfig, ModelConfig, OdeConfig
 from phasebench.data import Corpus, Split
-from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import Start, energies
 from phasebench.models import LanguageModel, build_model
 from phasebench.results.gate import BenchResult
 from phasebench.training.scoring import NotFinite
 from phasebench.training.weights import Trained
+from problems import oscillator
 from tiny import CPU
 
 MODEL = ModelConfig(
@@ -30,8 +30,7 @@ MODEL = ModelConfig(
 
 def swinging(tokens: int = 8, dtype: torch.dtype = torch.float64) -> list[Start]:
     """One layer of oscillators of unit energy, one a token, at different phases."""
-    ode = HamiltonianFlow(1, 2, steps=1, dt=0.1, omega=1.0)
-    torch.nn.init.zeros_(ode.a)
+    ode = oscillator()
     phases = torch.arange(tokens, dtype=dtype) * math.pi / tokens
     return [(ode, phases.cos().view(1, -1, 1), phases.sin().view(1, -1, 1))]
 
