@@ -200,13 +200,15 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     assert silent == []
 
 
-def test_weight_decay_spares_potentials_gains_and_biases() -> None:
+def test_matrices_tables_and_potentials_have_a_decay_each() -> None:
     model = small("stage2")
     decays = {name: model.decay(name, p) for name, p in model.named_parameters()}
     assert decays.pop("embedding.weight") == "embedding_decay"
-    assert {name.rpartition(".")[2] for name, key in decays.items() if key} == {"weight"}
+    own = {name.rpartition(".")[2] for name, key in decays.items() if key == "potential_decay"}
+    assert own == {"W"}
+    common = {name.rpartition(".")[2] for name, key in decays.items() if key == "weight_decay"}
+    assert common == {"weight"}
     assert {name.rpartition(".")[2] for name, key in decays.items() if not key} >= {
-        "W",
         "a",
         "b",
         "c1",

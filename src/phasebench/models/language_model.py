@@ -132,13 +132,15 @@ class ComplexLanguageModel(LanguageModel):
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
         self.recompute = frozenset(config.recompute)
         self.compiled: list[Callable[..., Tensor]] = []
-        self.spared = {
-            f"blocks.{i}.{name}" for i, b in enumerate(self.blocks) for name in b.NOT_DECAYED
+        self.potentials = {
+            f"blocks.{i}.{name}" for i, b in enumerate(self.blocks) for name in b.POTENTIALS
         }  # type: ignore[union-attr]
 
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
-        """As of every model, but that a block may spare matrices of its own."""
-        return None if name in self.spared else super().decay(name, parameter)
+        """Name the decay as every model does, but for potentials, which have their own."""
+        if name in self.potentials:
+            return "potential_decay"
+        return super().decay(name, parameter)
 
     def compile_training(self) -> None:
         """The blocks, all but their flows."""

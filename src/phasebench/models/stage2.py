@@ -44,8 +44,8 @@ class Stage2Block(Block):
     """
 
     OPAQUE = ("ode",)
-    # the size of W is the scale over which V bends: decay would flatten V (docs/recipes.md)
-    NOT_DECAYED = ("ode.W",)
+    # the size of W is the scale over which V bends: the decay of other matrices would flatten V
+    POTENTIALS = ("ode.W",)
     START = 0.5
 
     def __init__(self, config: ModelConfig) -> None:

@@ -93,7 +93,9 @@ def counted_peak(
     return peak
 
 
-@pytest.mark.parametrize("ode", [{"steps": 4}, {"steps": 2, "normalize": False, "potential": "gelu"}])
+@pytest.mark.parametrize(
+    "ode", [{"steps": 4}, {"steps": 2, "normalize": False, "potential": "gelu"}]
+)
 @pytest.mark.parametrize("gradient", ARMS)
 def test_prediction_is_within_three_percent_of_the_bytes_that_a_real_step_allocates(
     gradient: str, ode: dict

@@ -27,9 +27,7 @@ from phasebench.dynamics.gpu import launch as gpu
 
 D, H = 16, 32
 # numpy, in which the interpreter computes, warns where the lattice's own check is being tested
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:(invalid value|overflow|All-NaN).*:RuntimeWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|All-NaN).*:RuntimeWarning")
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
