@@ -148,6 +148,16 @@ KIND_3: dict[str, tuple[Edit, str]] = {
         lambda f: f["benches"]["energy"]["gates"].remove(gate(f, "energy", "max_drift")),
         "bench energy ended well, but its gate max_drift is missing",
     ),
+    "a limit moved": (
+        lambda f: gate(f, "energy", "max_drift").update(passed=True, comparison="<", limit=2.0),
+        "gate energy max_drift has limit 2.0, but target < 5e-05",
+    ),
+    "evidence taken away": (
+        lambda f: gate(f, "energy", "max_drift").update(
+            needs=[{"what": "tokens", "value": 2.0, "least": 100.0}]
+        ),
+        "has passed = False, but 1.0 against < 5e-05 is None",
+    ),
     "all gates deleted": (lambda f: f["benches"]["energy"]["gates"].clear(), "is missing"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasebench.report.read import Bench, Broken, Run, read, read_bytes, validate
+from phasebench.report.read import Bench, Broken, Run, read, read_bytes
 from phasebench.results.gate import Metric
 
 RESULTS, SWEEP = "results.json", "sweep.json"
@@ -138,20 +137,18 @@ def _below(places: Sequence[Path], name: str) -> Iterable[Path]:
 
 def _points(path: Path) -> list[dict[str, Any]]:
     """Read the points that a sweep.json lists. Raises `Broken`."""
+    import jsonschema
+    from jsonschema.exceptions import best_match
+
     raw = read_bytes(path)
     try:
         sweep = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Broken(path, f"not a sweep.json of phasebench: {error}") from error
-    validate(sweep, _sweep_schema(), path)
+    error = best_match(jsonschema.Draft202012Validator(_SWEEP).iter_errors(sweep))
+    if error is not None:
+        raise Broken(path, f"not as phasebench writes it (edited by hand?): {error.message[:200]}")
     return sweep["points"]
-
-
-@functools.cache
-def _sweep_schema() -> Any:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(_SWEEP)
 
 
 def _swept(name: str, entry: dict[str, Any], run: Run | None, broken: str | None) -> Point:

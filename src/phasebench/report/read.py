@@ -6,7 +6,6 @@ two places must agree. Each gate's verdict is made anew from its value, comparis
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 import stat
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.report.text import is_number
-from phasebench.results.file import config_hash, parse, schema
-from phasebench.results.gate import COMPARE, SPEC_KEYS, Gate, Metric, exit_code
+from phasebench.results.file import config_hash, parse
+from phasebench.results.gate import COMPARE, SPEC_KEYS, Gate, Metric, Need, exit_code
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
@@ -117,25 +116,19 @@ def read(path: Path) -> Run:
 
 
 def content(path: Path) -> tuple[dict[str, Any], str]:
-    """Read all of a results.json, raw samples too: its valid content, and the file's digest. Raises
-    `Broken`.
-    """
+    """Read all of a results.json, raw samples too, and the file's digest. Raises `Broken`."""
     raw = read_bytes(path)
     try:
-        results = parse(raw, path)
+        return parse(raw, path), hashlib.sha256(raw).hexdigest()
     except ValueError as error:
         raise Broken(path, str(error).removeprefix(f"{path}: ")) from error
-    validate(results, _schema(), path)
-    return results, hashlib.sha256(raw).hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a regular file of at most `LARGEST` bytes. Raises `Broken`; a pipe would be waited for
-    without end.
-    """
+    """Read a regular file of at most `LARGEST` bytes. Raises `Broken`."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
             raise Broken(path, "cannot be read: not a regular file")
         if status.st_size > LARGEST:
             raise Broken(path, f"larger than {LARGEST // 2**20} MiB: not a {path.name}")
@@ -144,34 +137,16 @@ def read_bytes(path: Path) -> bytes:
         raise Broken(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def validate(value: Any, schema: Any, path: Path) -> None:
-    """Check JSON against a schema (a validator of jsonschema). Raises `Broken` with the place of
-    the gravest error.
-    """
-    from jsonschema.exceptions import best_match
-
-    error = best_match(schema.iter_errors(value))
-    if error is not None:
-        place = error.json_path.removeprefix("$").removeprefix(".")
-        shown = error.message if len(error.message) <= 200 else f"{error.message[:200]}..."
-        what = f"not as phasebench writes it (edited by hand?): {place}: {shown}"
-        raise Broken(path, what)
-
-
-@functools.cache
-def _schema() -> Any:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(schema())
-
-
 def _bench(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> Bench:
     error = entry["error"]
     metrics = {key: Metric(**metric) for key, metric in entry["metrics"].items()}
     return Bench(
         entry["status"],
         metrics | dict(derived(name, entry, config)),
-        {gate["name"]: Gate(**gate) for gate in entry["gates"]},
+        {
+            gate["name"]: Gate(**gate | {"needs": tuple(Need(**n) for n in gate.get("needs", ()))})
+            for gate in entry["gates"]
+        },
         entry["notices"],
         error and f"{error['type']}: {error['message']}",
     )
@@ -200,9 +175,7 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
 
 
 def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[str]:
-    """Tell which gates of a bench are missing, judge another value than the metric's, or judge it
-    wrongly.
-    """
+    """Tell which gates of a bench are missing, judge another value, or judge it wrongly."""
     for gate in bench.gates.values():
         metric = bench.metrics.get(gate.name)
         if metric is not None and gate.value != metric.value:
@@ -211,14 +184,17 @@ def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[s
         if gate.passed is not None and verdict is not gate.passed:
             told = f"{gate.value} against {gate.target} is {verdict}"
             yield f"gate {name} {gate.name} has passed = {gate.passed}, but {told}"
+        if gate.limit is not None and not gate.target.startswith(
+            f"{gate.comparison} {gate.limit:g}"
+        ):
+            yield f"gate {name} {gate.name} has limit {gate.limit}, but target {gate.target}"
     for gate, key in _EXPECTED.get(name, {}).items() if bench.status == "ok" else ():
         if gate not in bench.gates and (key is None or config.get(key)):
             yield f"bench {name} ended well, but its gate {gate} is missing"
 
 
 def judged(gate: Gate) -> bool | None:
-    """Judge a gate's value anew by its comparison and target; None where there is no value or no
-    target.
+    """Judge a gate's value anew; None without a value, a limit or the evidence it needs.
 
     Example:
         >>> judged(Gate("ppl_ratio", True, 1.5, "<= 1.02"))
@@ -226,6 +202,8 @@ def judged(gate: Gate) -> bool | None:
     """
     target = limit(gate)
     if gate.value is None or target is None:
+        return None
+    if any(need.value is None or not need.value >= need.least for need in gate.needs):
         return None
     words = _TARGET.match(gate.target)
     comparison = gate.comparison or (words and words["comparison"]) or "=="

@@ -95,8 +95,8 @@ class Side:
         if len(kinds) > 1:
             return cls((), reason="some repeats are measured, others predicted")
         reason = None
-        if any(metric.is_bound for metric in metrics):
-            reason = f"only a lower bound is known ({metrics[0].unit})"
+        if bounds := [metric.bound for metric in metrics if metric.bound]:
+            reason = f"only a lower bound is known: {bounds[0]}"
         elif not numbers:
             reasons = [metric.reason for metric in metrics] + [bench.error for bench in benches]
             reason = next(filter(None, reasons), "was not reported")
