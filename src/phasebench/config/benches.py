@@ -117,6 +117,21 @@ class EnergyConfig:
     secular_target: float | None = limit(
         "gate: fitted change over the run, with its error, in E_ref, below"
     )
+    force_share_target: float | None = positive(
+        0.3, "gate: change of the motion by the force, of free motion, at least; null: none"
+    )
+    exchange_target: float | None = positive(
+        0.1, "gate: energy that V exchanges with the motion, in E_ref, at least; null: none"
+    )
+    nonlinearity_target: float | None = positive(
+        0.1, "gate: what first-order perturbation theory misses of the force, at least; null: none"
+    )
+    beyond_linear_target: float | None = positive(
+        0.1, "gate: what the best affine map misses of the force, at least; null: none"
+    )
+    discretisation_target: float | None = positive(
+        0.2, "gate: change of perplexity, in %, by running the flow in steps of dt; null: none"
+    )
     seeds: list[int] | None = random_seeds(
         "random seeds whose weights are measured; null: seed alone"
     )

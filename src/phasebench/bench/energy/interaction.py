@@ -1,0 +1,161 @@
+"""What a layer's flow does: without it, a drift says nothing, for a flow without a force is exact.
+
+From (q, p) the flow leads to x, motion without a force to x_free = (q + t c p, p), and the force
+taken along that straight path to x_first (first-order perturbation theory). Then
+
+    force_share       |x - x_free| / |x_free - x_start|
+    learned_exchange  mean over tokens of max_t |V(t) - V(0)| / E_ref, t after each step
+    nonlinearity      |x - x_first| / |x - x_free|
+    beyond_linear     |r| / |x - x_free|, r what the best affine map of (q, p) misses of x
+
+Norms are over tokens and channels, in float64, at the model's own steps, dt and integrator. The
+affine map is fitted by least squares on half of the tokens, and r taken on the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phasebench import data
+from phasebench.bench.workbench import Workbench
+from phasebench.config import EnergyConfig
+from phasebench.dynamics import HamiltonianFlow
+from phasebench.dynamics.energy import flow_starts
+from phasebench.dynamics.gradients import GRADIENTS
+from phasebench.models import LanguageModel
+from phasebench.training.scoring import perplexity, score
+
+# tokens a coefficient of the affine map: half of them are fitted, so that it fits no noise
+TOKENS_PER_COEFFICIENT = 16
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """The figures of one layer; see the module."""
+
+    force_share: float
+    learned_exchange: float
+    nonlinearity: float
+    beyond_linear: float
+
+
+@torch.no_grad()
+def interaction(flow: HamiltonianFlow, q: Tensor, p: Tensor) -> Interaction:
+    """Measure a flow on the states q, p of shape (..., D)."""
+    q, p = (x.double().flatten(0, -2) for x in (q, p))
+    start = torch.cat((q, p), -1)
+    end = torch.cat(GRADIENTS["backprop"](q, p, flow.problem(torch.float64)), -1)
+    free = torch.cat(flow.free_motion(q, p), -1)
+    first = torch.cat(flow.first_order(q, p), -1)
+    return Interaction(
+        _ratio(end - free, free - start),
+        _exchange(flow, q, p),
+        _ratio(end - first, end - free),
+        _beyond_linear(start, end, free),
+    )
+
+
+def _ratio(x: Tensor, y: Tensor) -> float:
+    """Return |x| / |y|, and 0 where x is 0, whatever y is."""
+    size = x.norm()
+    return (size / y.norm()).item() if size else 0.0
+
+
+def _exchange(flow: HamiltonianFlow, q: Tensor, p: Tensor) -> float:
+    H = flow.hamiltonian(torch.float64).cast()
+    before = H.value(q)
+    reference = (H.kinetic(p) + before.abs()).mean()
+    largest = torch.zeros_like(before)
+    steps = flow.trajectory(q, p, steps=flow.steps, dt=flow.dt, integrator=flow.integrator)
+    for position, _ in steps:
+        largest = torch.maximum(largest, (H.value(position) - before).abs())
+    return (largest.mean() / reference).item()
+
+
+def _beyond_linear(start: Tensor, end: Tensor, free: Tensor) -> float:
+    half = len(start) // 2
+    inputs = torch.cat((start, torch.ones_like(start[:, :1])), -1)
+    affine = torch.linalg.lstsq(inputs[:half], end[:half], driver="gels").solution
+    forced = end[half:] - free[half:]
+    return _ratio(end[half:] - inputs[half:] @ affine, forced) if forced.any() else 0.0
+
+
+def interactions(
+    workbench: Workbench, config: EnergyConfig, model: LanguageModel
+) -> list[Interaction]:
+    """Measure every layer, from as many states of the split as the affine map needs."""
+    tokens = workbench.corpus.splits[config.split].tokens
+    dim = next(m.W.shape[1] for m in model.modules() if isinstance(m, HamiltonianFlow))
+    wanted = TOKENS_PER_COEFFICIENT * (2 * dim + 1)
+    rows = max(1, min(-(-wanted // config.seq), len(tokens) // config.seq))
+    batch = tokens[: rows * config.seq].view(rows, config.seq)
+
+    starts = [flow_starts(model, part.to(workbench.device)) for part in batch.split(config.batch)]
+    return [
+        interaction(layer[0][0], *(torch.cat([start[i] for start in layer]) for i in (1, 2)))
+        for layer in zip(*starts, strict=True)
+    ]
+
+
+@contextmanager
+def flows_as(model: LanguageModel, **settings: object) -> Iterator[None]:
+    """Within it, every flow of the model has other attributes, such as run_as, steps and dt."""
+    flows = [m for m in model.modules() if isinstance(m, HamiltonianFlow)]
+    before = [{name: getattr(flow, name) for name in settings} for flow in flows]
+    try:
+        for flow in flows:
+            vars(flow).update(settings)
+        yield
+    finally:
+        for flow, values in zip(flows, before, strict=True):
+            vars(flow).update(values)
+
+
+def perplexities(
+    workbench: Workbench, config: EnergyConfig, model: LanguageModel
+) -> dict[str, float | None]:
+    """Score the split by the model, by stand-ins of its flows, and by the same flows in steps of dt.
+
+    flow: as trained. first_order, free: every flow replaced. fine: the same time in steps of
+    bench.energy.dt; None where they do not divide it.
+    """
+    flow = next(m for m in model.modules() if isinstance(m, HamiltonianFlow))
+    steps = round(flow.time / config.dt)
+    divides = steps > 0 and abs(steps * config.dt - flow.time) < 1e-9 * flow.time
+    variants: dict[str, dict[str, object] | None] = {
+        "flow": {},
+        "first_order": {"run_as": "first_order"},
+        "free": {"run_as": "free"},
+        "fine": {"steps": steps, "dt": config.dt} if divides else None,
+    }
+    found: dict[str, float | None] = {}
+    for name, settings in variants.items():
+        found[name] = None
+        if settings is not None:
+            with flows_as(model, **settings):
+                found[name] = _perplexity(workbench, config, model)
+    return found
+
+
+def _perplexity(workbench: Workbench, config: EnergyConfig, model: LanguageModel) -> float:
+    corpus = workbench.corpus
+    batches = data.scoring_batches(
+        corpus.splits[config.split].tokens,
+        eos=corpus.eos,
+        batch=config.batch,
+        seq=config.seq,
+        stride=config.seq,
+    )
+    scored = score(
+        model,
+        batches,
+        device=workbench.device,
+        precision="fp32",
+        loss_chunk=workbench.config.train.loss_chunk,
+    )
+    return perplexity(scored.nats_per_token)
