@@ -40,7 +40,7 @@ def adjoint_exact(q: Tensor, p: Tensor, problem: Problem) -> State:
 
 def lattice_of(q: Tensor, p: Tensor, problem: Problem) -> Lattice:
     """The lattice on which that problem moves (q, p)."""
-    return Lattice.around(q, p, problem.schedule.travel * problem.H.c.detach().amax().to(q.dtype))
+    return Lattice.around(q, p, problem.schedule.reach * problem.H.c.detach().amax().to(q.dtype))
 
 
 def advance(

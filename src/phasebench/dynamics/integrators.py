@@ -9,6 +9,7 @@ so that leapfrog needs one force evaluation a step and one more at the end.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,9 +136,10 @@ class Schedule:
         return self.steps * self.dt
 
     @property
-    def travel(self) -> float:
-        """How far time moves back and forth in all: the drifts' sizes without their signs."""
-        return sum(abs(shear.h) for shear in self.shears if shear.kind == "drift")
+    def reach(self) -> float:
+        """How far from the start, forwards or backwards in time, the drifts ever are."""
+        drifts = (shear.h for shear in self.shears if shear.kind == "drift")
+        return max(map(abs, itertools.accumulate(drifts)))
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-HEADROOM = 16.0  # how far beyond free motion q may go before it overflows
+HEADROOM = 8.0  # how far beyond free motion q may go before it overflows
 OF_P = 4.0  # and p that many times as far, which free motion leaves alone and only forces change
 KICKED = 1.0  # the least |p| that a lattice is chosen for: forces of order one move a state at rest
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}

@@ -18,7 +18,8 @@ SMALL = GradConfig(
 
 
 def measured(config: GradConfig = SMALL, **ode: Any) -> BenchResult:
-    model = ModelConfig(dim=8, heads=2, hidden=16, ode=OdeConfig(steps=5, **ode))
+    own = OdeConfig(**({"steps": 5, "dt": 0.1, "integrator": "leapfrog"} | ode))
+    model = ModelConfig(dim=8, heads=2, hidden=16, ode=own)
     workbench: Any = SimpleNamespace(config=Config(model=model), device=torch.device("cpu"))
     result = grad.run(workbench, config)
     assert finished(result, 1.0)["notices"][: len(result.notices)] == result.notices

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -326,3 +329,29 @@ def test_pretending_a_gpu_gives_the_sizes_without_values() -> None:
         assert end.shape == (70, D)
         assert dW.shape == (H, D)
     assert not gpu.workspaces()
+
+
+COMPILED = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from phasebench.dynamics.gpu import kernels
+
+FLAGS = {"KICK": True, "NORM": True, "D": 512, "WIDTH": 512, "LIMIT": 2.0**30}
+TYPES = dict.fromkeys("QP", "*i32") | dict.fromkeys("UGX", "*bf16")
+TYPES |= dict.fromkeys(("h", "d", "eps"), "fp32") | {"size": "i32"}
+for kernel in (kernels.shear, kernels.unshear):
+    names = kernel.arg_names
+    types = {n: "constexpr" if n in FLAGS else TYPES.get(n, "*fp32") for n in names}
+    flags = {(names.index(n),): FLAGS[n] for n in names if n in FLAGS}
+    target, options = GPUTarget("cuda", 90, 32), {"enable_fp_fusion": False}
+    made = compile(ASTSource(kernel, types, flags), target=target, options=options)
+    print(kernel.__name__, made.asm["ptx"].count("fma.rn.f32"))
+"""
+
+
+def test_kernels_compile_for_a_gpu_that_is_not_there_and_fuse_no_product_into_a_sum() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    env = {key: x for key, x in os.environ.items() if key != "TRITON_INTERPRET"}
+    call = [sys.executable, "-c", COMPILED]
+    done = subprocess.run(call, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["shear 0", "unshear 0"], done.stderr

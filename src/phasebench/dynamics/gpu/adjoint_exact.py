@@ -26,7 +26,7 @@ from phasebench.dynamics.gpu.launch import capturing, no_kernels, pretending, wo
 from phasebench.dynamics.gpu.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
 from phasebench.dynamics.hamiltonian import Hamiltonian
 from phasebench.dynamics.integrators import State
-from phasebench.dynamics.lattice import FINEST, HEADROOM, KICKED, OF_P, low_bits, with_low_bits
+from phasebench.dynamics.lattice import FINEST, HEADROOM, KICKED, OF_P
 from phasebench.dynamics.precision import float32_products
 
 # tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill the device
@@ -110,60 +110,75 @@ def _chunks(tokens: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, tokens)) for start in range(0, tokens, size))
 
 
-def _encode(plan: Plan, q: Tensor, p: Tensor, sr: Tensor, at: slice) -> None:
-    """Choose the lattices of tokens, as `Lattice.around` does, put them there, and keep their spacings in sr."""
-    D, limits = plan.shape.D, (HEADROOM / LIMIT, OF_P, KICKED)
-    launch(
-        "encode",
-        (plan.shape.rows,),
-        *(q[at], p[at], q.stride(0), p.stride(0), plan.c, *plan.QP, *plan.sr, *sr[:, at]),
-        *(plan.largest, plan.check, at.start, q.numel(), len(q[at])),
-        *(plan.shape.schedule.travel, *limits),
-        D=D,
-        WIDTH=plan.row["WIDTH"],
-        FINEST=127 + int(math.log2(FINEST)),
-        LIMIT=LIMIT,
-    )
+def _advance(
+    problem: Problem, q: Tensor, p: Tensor, begin: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Take rows (n, D) through the flow, and keep q, p, their rests, their spacings, largest, checksum.
+
+    Puts the start on its lattice into `begin`, of shape (2, n, D), if that is given.
+    """
+    n, D = q.shape
+    plan = _plan(n, problem)
+    plan.take(*problem.H.weights, backward=False)
+    new = functools.partial(torch.empty, device=q.device)
+    ends, rests, sr = (new(n, D), new(n, D)), new(2, n, D, dtype=torch.int8), new(2, n)
+    largest, start = torch.empty_like(plan.largest), torch.empty_like(plan.check)
+    for at in _chunks(n, plan.shape.rows):
+        # the lattices as `Lattice.around` chooses them
+        launch(
+            "encode",
+            (plan.shape.rows,),
+            *(q[at], p[at], q.stride(0), p.stride(0), plan.c, *plan.QP, *plan.sr, *sr[:, at]),
+            *(plan.largest, plan.check, at.start, q.numel(), len(q[at])),
+            *(problem.schedule.reach, HEADROOM / LIMIT, OF_P, KICKED),
+            D=D,
+            WIDTH=plan.row["WIDTH"],
+            FINEST=127 + int(math.log2(FINEST)),
+            LIMIT=LIMIT,
+        )
+        if begin is not None:
+            begin[:, at] = plan.QP[:, : len(q[at])]
+        plan.forward()
+        launch(
+            "finish",
+            blocks(q[at]),
+            *(*plan.QP, *plan.sr, plan.largest, plan.check),
+            *(*(x[at] for x in ends), *rests[:, at], largest, start, q[at].numel()),
+            D=D,
+            LIMIT=LIMIT,
+            BLOCK=BLOCK,
+        )
+    return *ends, *rests, sr, largest, start
 
 
-def _load(plan: Plan, QP: Tensor, sr: Tensor, w: Tensor, v: Tensor, at: slice) -> None:
-    room = plan.wv[0]
-    launch(
-        "load",
-        blocks(room),
-        *(*QP[:, at], *sr[:, at], w[at], v[at], w.stride(0), v.stride(0)),
-        *(*plan.QP, *plan.sr, *plan.wv, w[at].numel(), room.numel()),
-        D=plan.shape.D,
-        BLOCK=BLOCK,
-    )
+def _retreat(
+    problem: Problem, kept: tuple[Tensor, ...], w: Tensor, v: Tensor
+) -> Iterator[tuple[slice, Plan]]:
+    """Take rows, as `_advance` kept them, and their adjoints back: yields each chunk's plan."""
+    q, p, rest_q, rest_p, (s, r) = kept[:5]
+    plan = _plan(len(rest_q), problem)
+    plan.take(*problem.H.weights, backward=True)
+    for at in _chunks(len(rest_q), plan.shape.half):
+        launch(
+            "load",
+            blocks(plan.wv[0]),
+            *(x[at] for x in (q, p, rest_q, rest_p, s, r, w, v)),
+            *(w.stride(0), v.stride(0), *plan.QP, *plan.sr, *plan.wv),
+            *(w[at].numel(), plan.wv[0].numel()),
+            D=plan.shape.D,
+            BLOCK=BLOCK,
+        )
+        plan.backward()
+        yield at, plan
 
 
 class _AdjointExact(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: Problem, q: Tensor, p: Tensor, *weights: Tensor) -> State:
-        x, y = _rows(q), _rows(p)
-        plan = _plan(len(x), problem)
-        plan.take(*weights, backward=False)
-        QP = torch.empty(2, *x.shape, dtype=torch.int32, device=x.device)
-        ends = [torch.empty(x.shape, device=x.device) for _ in range(2)]
-        sr = torch.empty(2, len(x), device=x.device)
-        largest, start = torch.empty_like(plan.largest), torch.empty_like(plan.check)
-        for at in _chunks(len(x), plan.shape.rows):
-            _encode(plan, x, y, sr, at)
-            plan.forward()
-            launch(
-                "finish",
-                blocks(x[at]),
-                *(*plan.QP, *plan.sr, plan.largest, plan.check),
-                *(*QP[:, at], ends[0][at], ends[1][at], largest, start, x[at].numel()),
-                D=plan.shape.D,
-                LIMIT=LIMIT,
-                BLOCK=BLOCK,
-            )
-        # the end as floats, which whatever comes next is likely to keep too, and a byte a number for what they round off
-        rests = [low_bits(*it) for it in zip(QP, ends, sr[..., None], strict=True)]
-        q1, p1 = ends[0].view(q.shape), ends[1].view(p.shape)
-        ctx.save_for_backward(q1, p1, *rests, sr, largest, start, *weights)
+        q1, p1, *kept, largest, start = _advance(problem, _rows(q), _rows(p))
+        # the end as floats, which whatever comes next is likely to keep too, and a byte a number
+        q1, p1 = q1.view(q.shape), p1.view(p.shape)
+        ctx.save_for_backward(q1, p1, *kept, largest, start, *weights)
         ctx.problem, ctx.products = problem, torch.get_float32_matmul_precision()
         _judge(problem, largest, start, start)
         return q1, p1
@@ -171,33 +186,28 @@ class _AdjointExact(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        *kept, sr, largest, start, W, a, b, c = ctx.saved_tensors
-        parts = zip(kept[:2], kept[2:], sr[..., None], strict=True)
-        QP = torch.stack([with_low_bits(x.view(rest.shape), rest, s) for x, rest, s in parts])
-        x, y, tokens = _rows(w), _rows(v), QP.shape[1]
-        grads = torch.empty(QP.shape, device=QP.device)
+        q, p, rest_q, rest_p, sr, largest, start, *weights = ctx.saved_tensors
+        problem, x, y = ctx.problem, _rows(w), _rows(v)
+        kept = _rows(q), _rows(p), rest_q, rest_p, sr
+        grads = torch.empty(2, *x.shape, device=x.device)
         with float32_products(ctx.products):  # the forward pass', or F would have other bits
-            plan = _plan(tokens, ctx.problem)
-            plan.take(W, a, b, c, backward=True)
-            for at in _chunks(tokens, plan.shape.half):
-                _load(plan, QP, sr, x, y, at)
-                plan.backward()
+            for at, plan in _retreat(problem, kept, x, y):
                 launch(
                     "unload",
                     blocks(x[at]),
                     *(*plan.QP, *plan.wv, *grads[:, at], plan.check),
-                    *(at.start * plan.shape.D, grads[0].numel(), x[at].numel()),
+                    *(at.start * plan.shape.D, x.numel(), x[at].numel()),
                     BLOCK=BLOCK,
                 )
-        poison = _judge(ctx.problem, largest, plan.check, start)
+        poison = _judge(problem, largest, plan.check, start)
         grads += poison
         sums = plan.dW, *plan.dab.sum(1), plan.dc.sum(0)
-        sums = ((dx + poison).to(x.dtype) for dx, x in zip(sums, (W, a, b, c), strict=True))
+        sums = ((dx + poison).to(like.dtype) for dx, like in zip(sums, weights, strict=True))
         return None, grads[0].view(w.shape), grads[1].view(v.shape), *sums
 
 
 def _judge(problem: Problem, largest: Tensor, end: Tensor, start: Tensor) -> Tensor:
-    """Tell the problem's watch how the lattice fared; NaN if anything is wrong with it, else 0, on the device."""
+    """Tell the problem's watch how the lattice fared; NaN if anything is wrong with it, else 0."""
     poison = torch.empty((), device=largest.device)
     facts = problem.watch.facts(largest.device)
     launch("judge", (1,), largest, end, start, facts, poison, LIMIT=LIMIT)
@@ -206,22 +216,15 @@ def _judge(problem: Problem, largest: Tensor, end: Tensor, start: Tensor) -> Ten
 
 @torch.no_grad()
 def round_trip(q: Tensor, p: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-    """The start on its lattice, and what the reversal of the flow brings back: (Q, P), integers of shape (2, n, D)."""
+    """The start on its lattice, and what the reversal of the flow brings back, as (Q, P).
+
+    Integers of shape (2, tokens, D).
+    """
     if refused(q.device, q.dtype, problem.H) or not q.numel():
         return eager_round_trip(q, p, problem)
     x, y = _rows(q.float()), _rows(p.float())
-    plan = _plan(len(x), problem)
-    plan.take(*problem.H.weights, backward=False)
-    sr = torch.empty(2, len(x), device=x.device)
     start, back = torch.empty(2, 2, *x.shape, dtype=torch.int32, device=x.device)
-    for at in _chunks(len(x), plan.shape.rows):
-        _encode(plan, x, y, sr, at)
-        start[:, at] = plan.QP[:, : len(x[at])]
-        plan.forward()
-        back[:, at] = plan.QP[:, : len(x[at])]
-    still = torch.zeros_like(x)
-    for at in _chunks(len(x), plan.shape.half):
-        _load(plan, back, sr, still, still, at)
-        plan.backward()
+    kept, still = _advance(problem, x, y, start), torch.zeros_like(x)
+    for at, plan in _retreat(problem, kept, still, still):
         back[:, at] = plan.QP[:, : len(x[at])]
     return start, back

@@ -64,51 +64,17 @@ def _curvature(z, slope, KIND: tl.constexpr):
 
 
 @triton.jit
-def _top(x, mask):
-    """max |x|, with NaN as infinity"""
-    return tl.max(tl.where(mask, tl.where(x == x, tl.abs(x), float("inf")), 0.0), 0)
+def _size(x):
+    """|x|, with NaN as infinity"""
+    return tl.where(x == x, tl.abs(x), float("inf"))
 
 
 @triton.jit
-def _remember(units, mask, largest, LIMIT: tl.constexpr):
-    """largest = max(largest, |units|) where that is beyond LIMIT."""
-    top = _top(units, mask)
+def _remember(size, largest, LIMIT: tl.constexpr):
+    """largest = max(largest, size) where that is beyond LIMIT."""
+    top = tl.max(size, 0)
     if top >= LIMIT:
         tl.atomic_max(largest, top)
-
-
-@triton.jit
-def take(
-    W,
-    a,
-    b,
-    c,
-    W_,
-    a_,
-    b_,
-    c_,
-    dW,
-    largest,
-    check,
-    size,
-    H: tl.constexpr,
-    D: tl.constexpr,
-    BACKWARD: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Copy the weights; the checksum from zero, before a forward pass largest too, before a backward dW."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < size
-    tl.store(W_ + i, tl.load(W + i, mask=mask).to(W_.dtype.element_ty), mask=mask)
-    tl.store(a_ + i, tl.load(a + i, mask=i < H).to(tl.float32), mask=i < H)
-    tl.store(b_ + i, tl.load(b + i, mask=i < H).to(tl.float32), mask=i < H)
-    tl.store(c_ + i, tl.load(c + i, mask=i < D).to(tl.float32), mask=i < D)
-    if BACKWARD:
-        tl.store(dW + i, tl.zeros((BLOCK,), tl.float32), mask=mask)
-    if tl.program_id(0) == 0:
-        tl.store(check, 0)
-        if not BACKWARD:
-            tl.store(largest, 0.0)
 
 
 @triton.jit
@@ -168,7 +134,7 @@ def encode(
     first,
     total,
     tokens,
-    travel,
+    time,
     scale,
     of_p,
     kicked,
@@ -184,13 +150,12 @@ def encode(
     mask = col < tl.where(row < tokens, D, 0)
     x = tl.load(q + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0)
     y = tl.load(p + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0)
-    reach = travel * tl.max(tl.load(c + col, mask=inside, other=0.0), 0)
-    at, speed = _top(x, mask), tl.maximum(_top(y, mask), kicked)
+    reach = time * tl.max(tl.load(c + col, mask=inside, other=0.0), 0)
+    at, speed = tl.max(_size(x), 0), tl.maximum(tl.max(_size(y), 0), kicked)
     s_ = _spacing(scale * (at + reach * speed), FINEST)
     r_ = _spacing(scale * of_p * speed, FINEST)
     x, y = _rint(x / s_), _rint(y / r_)
-    _remember(x, mask, largest, LIMIT)
-    _remember(y, mask, largest, LIMIT)
+    _remember(tl.maximum(_size(x), _size(y)), largest, LIMIT)
     Q_, P_ = x.to(tl.int32), y.to(tl.int32)
     tl.store(Q + row * D + col, Q_, mask=inside)
     tl.store(P + row * D + col, P_, mask=inside)
@@ -203,6 +168,24 @@ def encode(
 
 
 @triton.jit
+def _float(X, spacing, x, rest, i, mask, good, D: tl.constexpr):
+    """x = X s, NaN unless good, and what rounding to a float cut off X (`lattice.low_bits`)."""
+    units, s = tl.load(X + i, mask=mask, other=0), tl.load(spacing + i // D, mask=mask, other=1.0)
+    value = units.to(tl.float32) * s
+    tl.store(x + i, tl.where(good, value, float("nan")), mask=mask)
+    tl.store(rest + i, (units - _rint(value / s).to(tl.int32)).to(tl.int8), mask=mask)
+
+
+@triton.jit
+def _integer(x, rest, spacing, X, s, i, mask, inside, D: tl.constexpr):
+    """X and s of what `_float` and `encode` kept; zeros where only inside, not mask."""
+    unit = tl.load(spacing + i // D, mask=mask, other=1.0)
+    units = _rint(tl.load(x + i, mask=mask, other=0.0) / unit).to(tl.int32)
+    tl.store(X + i, units + tl.load(rest + i, mask=mask, other=0).to(tl.int32), mask=inside)
+    tl.store(s + i // D, unit, mask=inside)
+
+
+@triton.jit
 def finish(
     Q,
     P,
@@ -210,10 +193,10 @@ def finish(
     r,
     largest,
     check,
-    Q_end,
-    P_end,
     q,
     p,
+    rest_q,
+    rest_p,
     largest_end,
     start,
     size,
@@ -221,16 +204,11 @@ def finish(
     LIMIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Keep Q, P, largest and the checksum; q = Q s, p = P r, or NaN if anything has left the lattice's range."""
+    """Keep the end, largest and the checksum; NaN if anything has left the lattice's range."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < size
-    Q_, P_ = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
-    s_, r_ = tl.load(s + i // D, mask=mask, other=1.0), tl.load(r + i // D, mask=mask, other=1.0)
     good = tl.load(largest) < LIMIT
-    tl.store(Q_end + i, Q_, mask=mask)
-    tl.store(P_end + i, P_, mask=mask)
-    tl.store(q + i, tl.where(good, Q_.to(tl.float32) * s_, float("nan")), mask=mask)
-    tl.store(p + i, tl.where(good, P_.to(tl.float32) * r_, float("nan")), mask=mask)
+    _float(Q, s, q, rest_q, i, i < size, good, D)
+    _float(P, r, p, rest_p, i, i < size, good, D)
     if tl.program_id(0) == 0:
         tl.store(largest_end, tl.load(largest))
         tl.store(start, tl.load(check))
@@ -238,8 +216,10 @@ def finish(
 
 @triton.jit
 def load(
-    Q_end,
-    P_end,
+    q,
+    p,
+    rest_q,
+    rest_p,
     s_end,
     r_end,
     dq,
@@ -259,22 +239,12 @@ def load(
 ):
     """What a backward pass begins with; zeros from `size` to `room`, which add nothing to any sum."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask, all_ = i < size, i < room
-    row, col = i // D, i % D
-    tl.store(Q + i, tl.load(Q_end + i, mask=mask, other=0), mask=all_)
-    tl.store(P + i, tl.load(P_end + i, mask=mask, other=0), mask=all_)
-    tl.store(
-        s + row, tl.load(s_end + row, mask=mask & (col == 0), other=1.0), mask=all_ & (col == 0)
-    )
-    tl.store(
-        r + row, tl.load(r_end + row, mask=mask & (col == 0), other=1.0), mask=all_ & (col == 0)
-    )
-    tl.store(
-        w + i, tl.load(dq + row.to(tl.int64) * stride_q + col, mask=mask, other=0.0), mask=all_
-    )
-    tl.store(
-        v + i, tl.load(dp + row.to(tl.int64) * stride_p + col, mask=mask, other=0.0), mask=all_
-    )
+    mask, inside = i < size, i < room
+    _integer(q, rest_q, s_end, Q, s, i, mask, inside, D)
+    _integer(p, rest_p, r_end, P, r, i, mask, inside, D)
+    row, col = (i // D).to(tl.int64), i % D
+    tl.store(w + i, tl.load(dq + row * stride_q + col, mask=mask, other=0.0), mask=inside)
+    tl.store(v + i, tl.load(dp + row * stride_p + col, mask=mask, other=0.0), mask=inside)
 
 
 @triton.jit
@@ -377,21 +347,21 @@ def shear(
     i, mask = row * D + col, col < D
     q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
     s_, r_ = tl.load(s + row), tl.load(r + row)
+    seen = tl.zeros((WIDTH,), tl.float32)
     if KICK:
         u = tl.load(U + i, mask=mask, other=0.0).to(tl.float32)
         norm = tl.load(norms + row)
         n = norm * (q.to(tl.float32) * s_)
         F, _ = _force(u, n, norm, D, NORM)
-        units = _rint(h * F / r_)
-        _remember(units, mask, largest, LIMIT)
-        p += units.to(tl.int32)
-        _remember(p.to(tl.float32), mask, largest, LIMIT)
+        kick = _rint(h * F / r_)
+        p += kick.to(tl.int32)
+        seen = tl.maximum(_size(kick), tl.abs(p.to(tl.float32)))
         tl.store(P + i, p, mask=mask)
     c_ = tl.load(c + col, mask=mask, other=0.0)
-    units = _rint(d * (c_ * (p.to(tl.float32) * r_)) / s_)
-    _remember(units, mask, largest, LIMIT)
-    q += units.to(tl.int32)
-    _remember(q.to(tl.float32), mask, largest, LIMIT)
+    drift = _rint(d * (c_ * (p.to(tl.float32) * r_)) / s_)
+    q += drift.to(tl.int32)
+    seen = tl.maximum(seen, tl.maximum(_size(drift), tl.abs(q.to(tl.float32))))
+    _remember(seen, largest, LIMIT)
     tl.store(Q + i, q, mask=mask)
     q_ = q.to(tl.float32) * s_
     norm = _norm(q_, eps, D, NORM)

@@ -133,18 +133,9 @@ class Plan:
 
     def take(self, W: Tensor, a: Tensor, b: Tensor, c: Tensor, *, backward: bool) -> None:
         """Take over a layer's weights; sums, and what is remembered of the states, from zero."""
-        if backward:
-            self.dab.zero_()
-            self.dc.zero_()
-        launch(
-            "take",
-            blocks(W),
-            *(W, a, b, c, self.W, *self.ab, self.c, self.dW, self.largest, self.check, W.numel()),
-            H=self.shape.H,
-            D=self.shape.D,
-            BACKWARD=backward,
-            BLOCK=BLOCK,
-        )
+        torch._foreach_copy_([self.W, *self.ab, self.c], [W, a, b, c])
+        sums = [self.dW, self.dab, self.dc] if backward else [self.largest]
+        torch._foreach_zero_([self.check, *sums])
 
     def _advance(self) -> None:
         for kick in pairs(self.shape.schedule.shears):
