@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
@@ -60,9 +62,11 @@ class Workbench:
         return self.weights.trained(config, key, seed)
 
     def release(self) -> None:
-        """Give back the memory of the trained models, if there are any."""
+        """Give back the memory of the trained models, and what torch's allocator keeps."""
         if "weights" in vars(self):
             self.weights.release()
+        gc.collect()  # what a benchmark that failed has left
+        torch.cuda.empty_cache()
 
     @property
     def needs_text(self) -> bool:

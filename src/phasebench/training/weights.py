@@ -106,10 +106,8 @@ class WeightSource:
         return self._loaded[own]
 
     def release(self) -> None:
-        """Give back the memory of the models; they are loaded again if asked for again."""
+        """Forget the models; they are loaded again if asked for again."""
         self._loaded.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _given(self, config: ModelConfig, key: str) -> Trained:
         key = f"{key}.checkpoint"
