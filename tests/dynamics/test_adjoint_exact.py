@@ -39,7 +39,7 @@ def leaves(
 ) -> list[Tensor]:
     torch.manual_seed(2)
     shapes = [(*batch, D), (*batch, D), (H, D), (H,), (H,), (D,)]
-    scales = [1.0, 1.0, stiffness, 0.3, 1.0, 0.5]
+    scales = [1.0, 1.0, stiffness, 0.1, 1.0, 0.5]
     drawn = [torch.randn(s) * x for s, x in zip(shapes, scales, strict=True)]
     drawn[5] = drawn[5].exp()  # masses are positive
     return [x.to(dtype).requires_grad_() for x in drawn]
@@ -162,7 +162,7 @@ def flow(**kwargs: Any) -> HamiltonianFlow:
 
 
 def runaway(**kwargs: Any) -> tuple[HamiltonianFlow, Tensor, Tensor]:
-    """A flow that leaves the lattice, which is chosen for forces of order one: V without a floor."""
+    """A flow that leaves its lattice, which is made for forces of order one."""
     ode = flow(steps=40, coupling=300.0, eps=None, potential="gelu", **kwargs)
     return ode, torch.randn(1, 3, D, requires_grad=True), torch.randn(1, 3, D, requires_grad=True)
 
@@ -248,7 +248,7 @@ def test_a_lattice_holds_its_range() -> None:
 
 def test_a_state_at_rest_has_room_to_be_kicked() -> None:
     at_rest = Lattice.around(torch.zeros(2), torch.zeros(2), 1.0)
-    assert float(at_rest.p.s) * 2.0**30 >= 60
+    assert float(at_rest.p.s) * 2.0**30 >= 30
 
 
 def test_a_light_channel_has_room_to_move() -> None:

@@ -125,7 +125,7 @@ def test_mclachlan_beats_leapfrog_at_equal_force_evaluations() -> None:
 
 @pytest.mark.parametrize("omega_dt", [0.05, 0.1, 0.2])
 def test_energy_of_the_oscillator_under_leapfrog(omega_dt: float) -> None:
-    """From rest at its turning point, H swings by (omega dt)^2 / 4 of itself (DESIGN, section 4)."""
+    """From rest at its turning point, H swings by (omega dt)^2 / 4 of itself."""
     problem = Oscillator(omega=1.0)
     q, p = problem.q0, 0 * problem.p0
     energies = [problem.energy(q, p).item()]

@@ -1,4 +1,4 @@
-"""The kernels of the head's loss, against the plain one; on a CPU by Triton's interpreter, on a GPU for real."""
+"""The kernels of the head's loss against the plain one; on a CPU by Triton's interpreter."""
 
 from __future__ import annotations
 

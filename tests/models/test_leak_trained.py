@@ -1,4 +1,4 @@
-"""The leak test of test_models, after a training: gains and couplings are no longer those of the start."""
+"""The leak test of test_models after a training, which has changed gains and couplings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trained(corpus: Corpus, model: LanguageModel, path: Path) -> History:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_trained_model_does_not_see_the_future(tmp_path: Path, name: str) -> None:
-    """Changing token t leaves the logits before t bitwise as they were, and does change those at t; for every t."""
+    """Changing token t leaves the bits of logits before t and changes those at t, for every t."""
     corpus = load_corpus(DataConfig(name="synthetic", synthetic=SyntheticConfig(rows=40)), tmp_path)
     ode = OdeConfig(steps=3)
     model = build_model(

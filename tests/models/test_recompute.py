@@ -19,8 +19,10 @@ SUBSETS = [list(s) for n in range(4) for s in itertools.combinations(RECOMPUTE, 
 
 def config(name: str, recompute: list[str], dropout: float = 0.2, **ode: object) -> ModelConfig:
     rates = DropoutConfig(dropout, dropout, dropout, dropout)
-    return ModelConfig(**variant(name), dim=16, blocks=3, heads=2, hidden=32, positions=64, dropout=rates,
-                       recompute=recompute, ode=OdeConfig(**{"steps": 3, **ode}))  # fmt: skip  # pyright: ignore
+    sizes = {"dim": 16, "blocks": 3, "heads": 2, "hidden": 32, "positions": 64}
+    made = OdeConfig(**{"steps": 3, "dt": 0.1, "integrator": "leapfrog", **ode})  # pyright: ignore
+    choice = {"dropout": rates, "recompute": recompute, "ode": made}
+    return ModelConfig(**variant(name), **sizes, **choice)  # pyright: ignore
 
 
 def gradients(

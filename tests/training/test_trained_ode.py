@@ -20,7 +20,7 @@ from phasebench.config import (
 from phasebench.run.hydra_app import steps_in
 from phasebench.training import checkpoint
 
-AS_TRAINED = "model.ode.steps=2 model.ode.dt=0.5"
+AS_TRAINED = "model.ode.steps=2 model.ode.dt=0.5 model.ode.integrator=leapfrog"
 OTHERWISE = "model.ode.steps=4 model.ode.dt=0.25 model.ode.integrator=yoshida4"
 TRAINED = "model.trained_ode.steps=2 model.trained_ode.dt=0.5 model.trained_ode.integrator=leapfrog"
 PPL = "bench=ppl bench.ppl.baseline=null bench.ppl.batch=2 bench.ppl.seq=16"

@@ -1,15 +1,19 @@
 """The adjoint of the discrete flow: each shear is undone, and its exact transpose applied.
 
-Legend: q, p state; w = dL/dq, v = dL/dp adjoints; h the shear's size; n, r, z, u, x, y, J as in `hamiltonian`.
+Legend: q, p state; w = dL/dq, v = dL/dp adjoints; h the shear's size; n, r, z, u, x, y, J as in
+`hamiltonian`; sums are over tokens.
 
-    kick  p += h F(q)    w -= h V''(q) v,    with U = W y,  S = a . sigma'(z),  C = a . sigma''(z) . U:
-                         dW -= h (C^T n + S^T y),  da -= h sum sigma'(z) . U,  db -= h sum C
-    drift q += h c p     v += h c . w,       dc += h sum p . w
+    kick  p += h F(q)     transposed:  w -= h V''(q) v
+                          dW -= h (C^T n + S^T y),   da -= h sum sigma'(z) . U,   db -= h sum C
+                          with U = W y,  S = a . sigma'(z),  C = a . sigma''(z) . U
+    drift q += h c p      transposed:  v += h c . w,   dc += h sum p . w
 
-sums over tokens.  V'' is symmetric, so a kick's transpose costs its Hessian-vector product: u = W^T S, x = W^T C.
+V'' is symmetric, so a kick's transpose costs its Hessian-vector product, with u = W^T S and
+x = W^T C.
 
-The reversal here is in floating point: it sees states that differ from the forward pass' by rounding, so its memory,
-but not its gradient, is independent of the number of steps.  `adjoint_exact` reverses bit for bit.
+The reversal here is in floating point: it sees states that differ from the forward pass' by
+rounding.  Its memory is independent of the number of steps, its gradient is not.  `adjoint_exact`
+reverses bit for bit.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from phasebench.dynamics.lattice import Watch
 
 @dataclass(frozen=True)
 class Problem:
-    """What is integrated: H with its precision, the shears, and where a lattice on a GPU says how it fared."""
+    """What is integrated: H and its precision, the shears, and who watches a GPU's lattice."""
 
     H: Hamiltonian
     schedule: Schedule
@@ -40,7 +44,7 @@ Method = Callable[[Tensor, Tensor, Problem], State]
 
 
 def adjoint(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Backprop that keeps the final state only and runs the flow backwards."""
+    """Keep the final state only and run the flow backwards."""
     return _Adjoint.apply(problem, q, p, *problem.H.weights)
 
 
@@ -70,7 +74,10 @@ class _Adjoint(torch.autograd.Function):
 def transpose_kick(
     q: Tensor, w: Tensor, v: Tensor, H: Hamiltonian, h: float, sums: list[Tensor]
 ) -> State:
-    """Apply a kick's transpose: returns F(q), with the bits of `H.force`, and the new w; adds dW, da, db to sums."""
+    """Apply a kick's transpose: return F(q), with the bits of `H.force`, and the new w.
+
+    Adds dW, da, db to sums.
+    """
     n, r = H.normalised(q)
     y, kind = pull(v, n, r), H.W.dtype
     slope, C = H.sigma.slopes(H.z(n))
@@ -92,13 +99,16 @@ def transpose_kick(
 def transpose_drift(
     p: Tensor, w: Tensor, v: Tensor, H: Hamiltonian, h: float, sums: list[Tensor]
 ) -> Tensor:
-    """Apply a drift's transpose: returns the new v; adds dc to sums."""
+    """Apply a drift's transpose: return the new v. Adds dc to sums."""
     sums[3] += h * _column_sums(p * w, sums[3].dtype)
     return v + h * H.velocity(w)
 
 
 def _column_sums(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Over all axes but the last, in two stages: of one stage the CUDA kernel takes 64 MiB for partial sums."""
+    """Sum over all axes but the last, in two stages.
+
+    In one stage the CUDA kernel would take 64 MiB for partial sums.
+    """
     rows = x.reshape(-1, x.shape[-1])
     whole = len(rows) - len(rows) % 64
     stages = rows[:whole].unflatten(0, (whole // 64, 64)).sum(1, dtype=dtype).sum(0)

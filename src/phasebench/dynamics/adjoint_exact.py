@@ -1,7 +1,7 @@
 """The adjoint on a lattice: the states of the forward pass, bit for bit, from its end alone.
 
-Legend: as in `adjoint` (q, p state; w, v adjoints; h shear) and `lattice` (Q, P integers).  Rounding onto the lattice
-is differentiated as the identity (straight through).
+Legend: as in `adjoint` (q, p state; w, v adjoints; h shear) and `lattice` (Q, P integers). Rounding
+onto the lattice is differentiated as the identity (straight through).
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from phasebench.dynamics.precision import float32_products
 
 
 def adjoint_exact(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Backprop that keeps the final state only and runs the flow backwards bit for bit.
+    """Keep the final state only and run the flow backwards bit for bit.
 
-    Raises `LatticeOverflow` if a state grows beyond the lattice chosen for its start, and in the backward pass
-    `LatticeCorrupted` if the reversal does not end at the start.  States of half precision are held in float32.
+    Raises `LatticeOverflow` if a state grows beyond the lattice chosen for its start, and in the
+    backward pass `LatticeCorrupted` if the reversal does not end at the start.  States of half
+    precision are held in float32.
     """
     given, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
     q1, p1 = _AdjointExact.apply(problem, q.to(wide), p.to(wide), *problem.H.weights)
@@ -39,7 +40,7 @@ def adjoint_exact(q: Tensor, p: Tensor, problem: Problem) -> State:
 
 
 def lattice_of(q: Tensor, p: Tensor, problem: Problem) -> Lattice:
-    """The lattice on which that problem moves (q, p)."""
+    """Choose the lattice on which that problem moves (q, p)."""
     return Lattice.around(q, p, problem.schedule.reach * problem.H.c.detach().amax().to(q.dtype))
 
 
@@ -69,7 +70,10 @@ def retreat(
 
 @torch.no_grad()
 def round_trip(q: Tensor, p: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-    """The start on its lattice, and what the reversal of the flow brings back: (Q, P), integers of shape (2, ...)."""
+    """Return the start on its lattice and what the reversal of the flow brings back.
+
+    Both are integers (Q, P), of shape (2, ..., D).
+    """
     lattice = lattice_of(q, p, problem)
     start, plan = lattice.encode(q, p), (lattice, problem.H.cast(), problem.schedule.shears)
     return torch.stack(start), torch.stack(retreat(*advance(*start, *plan), *plan))
@@ -84,7 +88,8 @@ class _AdjointExact(torch.autograd.Function):
         Q, P = advance(Q, P, lattice, problem.H.of(*weights).cast(), problem.schedule.shears)
         lattice.check()
         q1, p1 = lattice.decode(Q, P)
-        # the end as floats, which whatever comes next is likely to keep too, and a byte a number for what they round off
+        # the end as floats, which whatever comes next is likely to keep too, and a byte a number
+        # for what they round off
         rests = low_bits(Q, q1, lattice.q.s), low_bits(P, p1, lattice.p.s)
         ctx.save_for_backward(q1, p1, *rests, start, *weights)
         ctx.problem, ctx.lattice = problem, lattice

@@ -1,4 +1,4 @@
-"""The energy along a flow, step by step: what is kept of a trajectory is a few numbers a step, so it can be long.
+"""The energy along a flow, step by step; of a long trajectory only a few numbers a step are kept.
 
 With E_ref = mean_i(T_i(0) + |V_i(0)|) of a layer, over its tokens i:
 
@@ -34,7 +34,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """One layer's flow of n steps, over its tokens; float64, on the CPU. Index 0 is the start where there are n + 1."""
+    """Hold one layer's flow of n steps over its tokens, in float64 on the CPU.
+
+    Index 0 is the start where there are n + 1.
+    """
 
     reference: float  # E_ref
     mean_energy: float  # of H over tokens and steps
@@ -44,22 +47,23 @@ class Trace:
     exchange: Tensor  # (tokens)
     max_q: Tensor  # (n + 1) max_i |q_i(t)|, Euclidean
     max_p: Tensor  # (n + 1)
-    free_q: float  # max_i |q_i(0) + t c p_i(0)| at the end: what motion without a force would have reached
+    # max_i |q_i(0) + t c p_i(0)| at the end: what motion without a force would have reached
+    free_q: float
 
     @property
     def worst(self) -> float:
-        """The largest drift over tokens and steps."""
+        """Return the largest drift over tokens and steps."""
         return self.max_drift.max().item()
 
     @property
     def bad_step(self) -> int | None:
-        """The first step whose energies are not finite, from 1; None if all are."""
+        """Return the first step, from 1, whose energies are not finite; None if all are."""
         bad = ~(self.max_drift.isfinite() & self.mean[1:].isfinite())
         return int(bad.nonzero()[0]) + 1 if bad.any() else None
 
 
 def flow_starts(model: Reader, tokens: Tensor) -> list[Start]:
-    """Each layer's flow with the q and p, of shape (B, T, D), that it starts from on those tokens."""
+    """Return each layer's flow with the q and p (B, T, D) that it starts from on those tokens."""
     starts: list[Start] = []
 
     def remember(ode: Any, state: tuple[Tensor, Tensor]) -> None:
@@ -84,9 +88,10 @@ def energies(
     dt: float,
     integrator: str | None = None,
 ) -> Trace:
-    """The energies along the flow from (q, p), one token a row; null integrator: the flow's own.
+    """Take the energies along the flow from (q, p), one token a row; null integrator: the flow's.
 
-    They are taken of several steps at once: one by one, they would take longer on a GPU than the flow itself.
+    Several steps are taken at once: one by one, they would take longer on a GPU than the flow
+    itself.
     """
     H = ode.hamiltonian(torch.float64).cast()
     states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator or ode.integrator)

@@ -15,12 +15,12 @@ from phasebench.dynamics.adjoint import Problem
 from phasebench.dynamics.gpu.launch import capturing
 from phasebench.dynamics.gradients import GRADIENTS, checkpointed
 from phasebench.dynamics.hamiltonian import POTENTIALS, Hamiltonian
-from phasebench.dynamics.integrators import CONTRAST, Schedule, integrate
+from phasebench.dynamics.integrators import CONTRAST, Point, Schedule, integrate
 from phasebench.dynamics.lattice import LatticeOverflow, Watch
 
 
 class _LastForce:
-    """H whose force at the last point asked for is not computed again: a step may begin where one ended."""
+    """Remember H's force at the last point asked for: a step may begin where one ended."""
 
     def __init__(self, H: Hamiltonian) -> None:
         self.H, self.velocity = H, H.velocity
@@ -37,18 +37,21 @@ class _LastForce:
 class HamiltonianFlow(nn.Module):
     """(q, p) -> the state after `steps` steps of size dt, per token: nothing couples two tokens.
 
-    A potential that coupled tokens would push backwards in time, since the force between two tokens acts on both.
+    A potential that coupled tokens would push backwards in time, since the force between two tokens
+    acts on both.
 
     Args:
         dim: complex channels D.
         hidden: terms H of the potential.
-        coupling: about the rms force on a coordinate before training, for coordinates of variance 1/2.
+        coupling: about the rms force on a coordinate before training, of coordinates of
+            variance 1/2.
         eps: of the norm; None: V of q itself, which may have no floor.
-        on_overflow: where a state leaves the lattice of `adjoint_exact`: "error" raises `LatticeOverflow`, "checkpoint"
-            differentiates that flow by `checkpoint` instead, and counts it in `overflows`.
+        on_overflow: where a state leaves the lattice of `adjoint_exact`: "error" raises
+            `LatticeOverflow`, "checkpoint" differentiates that flow by `checkpoint` instead,
+            and counts it in `overflows`.
 
     Attributes:
-        run_as: "flow", or what stands in its place to tell whether a model uses it: "first_order" or "free".
+        run_as: "flow", or a stand-in that tells whether a model uses it: "first_order" or "free".
 
     Example:
         >>> ode = HamiltonianFlow(4, 8, steps=10, dt=0.1)
@@ -84,35 +87,33 @@ class HamiltonianFlow(nn.Module):
         self.log_c = nn.Parameter(torch.zeros(dim))
 
     def hamiltonian(self, dtype: torch.dtype | None = None) -> Hamiltonian:
-        """H with the products of V in dtype (None: that of the weights)."""
+        """Return H with the products of V in dtype (None: that of the weights)."""
         weights = self.W, self.g * self.a, self.b, self.log_c.exp()
         return Hamiltonian(*weights, self.sigma, self.eps, dtype)
 
     def problem(self, dtype: torch.dtype | None = None) -> Problem:
-        """What `forward` integrates, with forces in dtype."""
+        """Return what `forward` integrates, with forces in dtype."""
         schedule = Schedule(self.integrator, self.dt, self.steps)
         return Problem(self.hamiltonian(dtype), schedule, self.watch)
 
     @property
     def time(self) -> float:
-        """How long the flow lasts, n dt."""
+        """Return how long the flow lasts, n dt."""
         return self.steps * self.dt
 
     def h_func(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
-        """The energy H(q, p) of each token, in the precision of q."""
+        """Return the energy H(q, p) of each token, in the precision of q."""
         return self.hamiltonian(q.dtype).cast().energy(q, p)
 
     def check(self) -> None:
-        """Raise `LatticeOverflow` or `LatticeCorrupted` if the fused flow has come to it since the last check.
+        """Raise `LatticeOverflow` or `LatticeCorrupted` if a flow since the last check came to it.
 
-        Waits for the device; the eager flow raises at once.
+        Waits for the device. Only the fused flow waits to be asked; others raise at once.
         """
         self.watch.check()
 
-    def forward(
-        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]
-    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
-        """The state after the flow; under autocast the forces, not the state, are in its precision."""
+    def forward(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Point:
+        """Return the state after the flow; under autocast only forces are in its precision."""
         device = q.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):
@@ -131,8 +132,8 @@ class HamiltonianFlow(nn.Module):
 
     def free_motion(
         self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], dtype: torch.dtype | None = None
-    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
-        """(q + c t p, p): where the state would be without a force, by the same drifts; dtype is for forces."""
+    ) -> Point:
+        """Return (q + c t p, p), the state without a force, by the same drifts."""
         velocity = self.hamiltonian().velocity(p)
         for shear in self.problem().schedule.shears:
             if shear.kind == "drift":
@@ -141,11 +142,12 @@ class HamiltonianFlow(nn.Module):
 
     def first_order(
         self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], dtype: torch.dtype | None = None
-    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
-        """First-order perturbation theory: forces along the straight path of free motion, in dtype (None: q's).
+    ) -> Point:
+        """Return first-order perturbation theory: forces along the straight path of free motion.
 
-        p1 = p + sum_i h_i F(q + c t_i p) with the integrator's own kicks h_i at its own times t_i, and q1 by its drifts of
-        what p is by then: the same force evaluations as the flow, of which none sees what another did.
+        p1 = p + sum_i h_i F(q + c t_i p) with the integrator's own kicks h_i at its own times t_i,
+        and q1 by its drifts of what p is by then: as many force evaluations as the flow's, of which
+        none sees what another did. Forces are in dtype (None: that of q).
         """
         H = self.hamiltonian(dtype or q.dtype).cast()
         q1, p1, t, speed = q, p, 0.0, H.velocity(p)
@@ -164,10 +166,11 @@ class HamiltonianFlow(nn.Module):
         steps: int,
         dt: float,
         integrator: str,
-    ) -> Iterator[tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]]:
-        """The initial state and the state after each step, kicks not merged, so that q and p are at one time.
+    ) -> Iterator[Point]:
+        """Yield the initial state and the state after each step.
 
-        Besides the tables, `euler` and `rk4` are understood.
+        Kicks are not merged, so that q and p are at one time. Besides the tables, `euler` and `rk4`
+        are understood.
         """
         H = _LastForce(self.hamiltonian(q.dtype).cast())
         shears = () if integrator in CONTRAST else Schedule(integrator, dt, 1).shears

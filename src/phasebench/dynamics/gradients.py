@@ -1,11 +1,12 @@
-"""Ways to differentiate the discrete flow: which states of the trajectory are kept, and which are made again.
+"""Ways to differentiate the discrete flow: which states are kept, and which are made again.
 
-autograd    forces from autograd, two a step, every state kept: the way it is usually written
-backprop    forces in closed form, kicks merged, every state kept
-checkpoint  as backprop, but only the state at each step kept (torch.utils.checkpoint); checkpoint_sqrt: at sqrt(n)
-adjoint     nothing kept but the end: each shear is undone, and its exact transpose applied (`adjoint`)
-adjoint_exact  the same on a lattice, where a shear is undone bit for bit (`adjoint_exact`); fused on a GPU, and
-            `adjoint_exact_eager` by torch's own operators everywhere
+autograd       forces from autograd, two a step, every state kept: as it is usually written
+backprop       forces in closed form, kicks merged, every state kept
+checkpoint     as backprop, but only the state at each step kept (torch.utils.checkpoint);
+               checkpoint_sqrt: at sqrt(n) of them
+adjoint        nothing kept but the end: each shear is undone, and its transpose applied
+adjoint_exact  the same on a lattice, where a shear is undone bit for bit; fused on a GPU, and
+               as adjoint_exact_eager by torch's own operators everywhere
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from phasebench.dynamics.integrators import INTEGRATORS, State, integrate
 
 
 def backprop(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Full backprop through closed-form forces with merged kicks."""
+    """Backpropagate through closed-form forces with merged kicks."""
     return integrate(q, p, problem.H.cast(), problem.schedule.shears)
 
 
 def autograd(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Full backprop through forces that autograd derives from V, with the kicks of neighbouring steps kept apart."""
+    """Backpropagate through forces that autograd derives from V, no two kicks merged."""
     H, schedule = problem.H.cast(), problem.schedule
     for shear in INTEGRATORS[schedule.integrator] * schedule.steps:
         if shear.kind == "kick":
@@ -49,17 +50,17 @@ def _autograd_force(q: Tensor, H: Hamiltonian) -> Tensor:
 
 
 def checkpointed(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Backprop that keeps one state a step and computes what is between again."""
+    """Keep one state a step and compute what is between again."""
     return _in_segments(q, p, problem, problem.schedule.steps)
 
 
 def checkpointed_sqrt(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Backprop that keeps sqrt(steps) states (Chen et al. 2016, "Training deep nets with sublinear memory cost")."""
+    """Keep sqrt(steps) states (Chen et al. 2016, arXiv 1604.06174)."""
     return _in_segments(q, p, problem, math.isqrt(problem.schedule.steps))
 
 
 def _in_segments(q: Tensor, p: Tensor, problem: Problem, segments: int) -> State:
-    """One checkpoint a segment; what merging leaves over at the end is a short segment of its own."""
+    """Make one checkpoint a segment; what merging leaves over at the end is one more, short."""
     H, shears = problem.H.cast(), problem.schedule.shears
     size = max(1, (len(shears) - 1) // segments)
     for start in range(0, len(shears), size):
@@ -77,5 +78,6 @@ GRADIENTS: dict[str, Method] = {
     "checkpoint_sqrt": checkpointed_sqrt,
 }
 
-# of the methods that reverse the trajectory bit for bit: the start, and what comes back, as integers
+# of the methods that reverse the trajectory bit for bit: the start, and what comes back, as
+# integers
 ROUND_TRIPS = {"adjoint_exact": round_trip, "adjoint_exact_eager": round_trip_eager}

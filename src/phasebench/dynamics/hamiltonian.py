@@ -7,11 +7,14 @@
     V''(q) v = J x - r^2 (mu u + m v + (kappa - 3 mu m) n),
                y = J v,  x = W^T (a . sigma''(z) . W y),  m = <n u>, mu = <n v>, kappa = <u v>
 
-with < > the mean over the D coordinates.  |n| < D^(1/2), so V is bounded: it has a floor, energy bounds |p|, and a trajectory can
-neither blow up nor need a confining wall.  F is orthogonal to q up to eps: n . F = -eps r^3 n . u.  Without the norm (`eps` None) n = q, r = 1, J = 1: then V has whatever floor sigma gives it.
+with < > the mean over the D coordinates. |n| < D^(1/2), so V is bounded: it has a floor, energy
+bounds |p|, and q grows at most linearly in time, without a confining wall. F is orthogonal to q up
+to eps: n . F = -eps r^3 n . u. Without the norm (`eps` None) n = q, r = 1, J = 1: then V has
+whatever floor sigma gives it.
 
-Shapes: q, p, v, c (..., D); W (H, D); a, b, z (..., H).  Energies have shape (...), one a token.  H is the number of
-terms of V (`hidden` in the configuration).  Forces from autograd would need a double backward and twice the time.
+Shapes: q, p, v, c (..., D); W (H, D); a, b, z (..., H). Energies have shape (...), one a token. H
+is the number of terms of V (`hidden` in the configuration). Forces from autograd would need a
+double backward and twice the time.
 """
 
 from __future__ import annotations
@@ -106,15 +109,18 @@ class Hamiltonian:
 
     @property
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W, a, b, c: what is learned."""
+        """Return W, a, b, c: what is learned."""
         return self.W, self.a, self.b, self.c
 
     def of(self, *weights: Tensor) -> Hamiltonian:
-        """The same function of other weights."""
+        """Return the same function of other weights."""
         return dataclasses.replace(self, **dict(zip("Wabc", weights, strict=True)))
 
     def cast(self) -> Hamiltonian:
-        """With V's weights in `dtype`, once for many forces; c, which meets no product, in float32 or better."""
+        """Return H with V's weights in `dtype`, once for many forces.
+
+        c, which meets no product, is in float32 or better.
+        """
         if self.dtype is None:
             return self
         exact = torch.promote_types(self.dtype, torch.float32)
@@ -123,34 +129,34 @@ class Hamiltonian:
     def normalised(
         self, q: Float[Tensor, "... D"]
     ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "..."] | None]:
-        """n, and r of shape (..., 1); without the norm q, and None."""
+        """Return n, and r of shape (..., 1); without the norm q, and None."""
         if self.eps is None:
             return q, None
         r = (q.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return r * q, r
 
     def z(self, n: Float[Tensor, "... D"]) -> Float[Tensor, "... H"]:
-        """W n + b."""
+        """Return W n + b."""
         return F.linear(n.to(self.W.dtype), self.W, self.b)
 
     def value(self, q: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
-        """V(q)."""
+        """Return V(q)."""
         return self.sigma.value(self.z(self.normalised(q)[0])) @ self.a
 
     def energy(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
-        """H(q, p)."""
+        """Return H(q, p)."""
         return self.kinetic(p) + self.value(q)
 
     def kinetic(self, p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
-        """sum_i c_i p_i^2 / 2."""
+        """Return sum_i c_i p_i^2 / 2."""
         return (p * self.velocity(p)).sum(-1) / 2
 
     def velocity(self, p: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """dH/dp = c p, in the precision of p."""
+        """Return dH/dp = c p, in the precision of p."""
         return self.c.to(p.dtype) * p
 
     def force(self, q: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """F(q) = -J u, in the precision of q."""
+        """Return F(q) = -J u, in the precision of q."""
         n, r = self.normalised(q)
         return -pull((self.a * self.sigma.slope(self.z(n)) @ self.W).to(q.dtype), n, r)
 
@@ -158,7 +164,7 @@ class Hamiltonian:
 def pull(
     u: Float[Tensor, "... D"], n: Float[Tensor, "... D"], r: Float[Tensor, "..."] | None
 ) -> Float[Tensor, "... D"]:
-    """J u = r (u - n <n u>); u itself without the norm (r None)."""
+    """Return J u = r (u - n <n u>); u itself without the norm (r None)."""
     return u if r is None else r * (u - n * (n * u).mean(-1, keepdim=True))
 
 
@@ -169,7 +175,7 @@ def curvature(
     n: Float[Tensor, "... D"],
     r: Float[Tensor, "..."] | None,
 ) -> Float[Tensor, "... D"]:
-    """V''(q) v, from the x and u of the legend."""
+    """Return V''(q) v, from the x and u of the legend."""
     if r is None:
         return x
     m, mu, kappa = ((s * t).mean(-1, keepdim=True) for s, t in ((n, u), (n, v), (u, v)))

@@ -2,9 +2,10 @@
 
     kick(h):  p += h F(q)        drift(h):  q += h c p
 
-for H = sum_i c_i p_i^2 / 2 + V(q), F = -dV/dq.  Both are shears of phase space: symplectic, and undone by their own inverse, whatever F is.  A step of size dt is the
-row of its table with every coefficient times dt.  Consecutive shears of one kind are merged over step boundaries,
-so that leapfrog needs one force evaluation a step and one more at the end.
+for H = sum_i c_i p_i^2 / 2 + V(q), F = -dV/dq. Both are shears of phase space: symplectic, and
+undone by their own inverse, whatever F is. A step of size dt is the row of its table with every
+coefficient times dt. Consecutive shears of one kind are merged over step boundaries, so that
+leapfrog needs one force evaluation a step and one more at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Kind = Literal["kick", "drift"]
-State = tuple[Tensor, Tensor]  # (q, p)
+State = tuple[Tensor, Tensor]  # (q, p), or integers (Q, P)
+Point = tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]  # of phase space
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def _alternate(kicks: tuple[float, ...], drifts: tuple[float, ...]) -> tuple[She
 
 
 def _mirror(half: tuple[float, ...], count: int) -> tuple[float, ...]:
-    """The palindrome of `count` coefficients with that first half, its middle such that the sum is one."""
+    """Return the palindrome of `count` coefficients with that first half, whose sum is one."""
     missing = count - 2 * len(half)  # 1 or 2 middle coefficients
     middle = ((1 - 2 * sum(half)) / missing,) * missing
     return (*half, *middle, *reversed(half))
@@ -63,11 +65,13 @@ def _leapfrogs(*sizes: float) -> tuple[Shear, ...]:
 
 
 INTEGRATORS: dict[str, tuple[Shear, ...]] = {
-    # Stoermer-Verlet: Hairer, Lubich & Wanner, "Geometric Numerical Integration" (2006), section I.3.1
+    # Stoermer-Verlet: Hairer, Lubich & Wanner, "Geometric Numerical Integration" (2006), section
+    # I.3.1
     "leapfrog": _leapfrogs(1.0),
     # the same with the drifts outside: one force evaluation a step, none shared with the next
     "leapfrog_dkd": _alternate((1.0,), (1 / 2, 1 / 2)),
-    # McLachlan, SIAM J. Sci. Comput. 16 (1995) 151: order 2 with the least error of two force evaluations a step
+    # McLachlan, SIAM J. Sci. Comput. 16 (1995) 151: order 2 with the least error of two force
+    # evaluations a step
     "mclachlan2": _alternate((1 / 2, 1 / 2), (_MCLACHLAN, 1 - 2 * _MCLACHLAN, _MCLACHLAN)),
     # Yoshida, Phys. Lett. A 150 (1990) 262: three leapfrogs, order 4
     "yoshida4": _leapfrogs(_YOSHIDA, 1 - 2 * _YOSHIDA, _YOSHIDA),
@@ -75,7 +79,8 @@ INTEGRATORS: dict[str, tuple[Shear, ...]] = {
     "yoshida6": _leapfrogs(*_YOSHIDA6, 1 - 2 * sum(_YOSHIDA6), *reversed(_YOSHIDA6)),
     # Suzuki, Phys. Lett. A 146 (1990) 319: five leapfrogs, order 4
     "suzuki4": _leapfrogs(_SUZUKI, _SUZUKI, 1 - 4 * _SUZUKI, _SUZUKI, _SUZUKI),
-    # Blanes & Moan, J. Comput. Appl. Math. 142 (2002) 313, SRKN_6^b, order 4: for H = |p|^2 / 2 + V(q)
+    # Blanes & Moan, J. Comput. Appl. Math. 142 (2002) 313, SRKN_6^b, order 4: for H = |p|^2 / 2 +
+    # V(q)
     "blanes_moan4": _alternate(
         _mirror((0.0829844064174052, 0.396309801498368, -0.0390563049223486), 7),
         _mirror((0.245298957184271, 0.604872665711080), 6),
@@ -131,20 +136,15 @@ class Schedule:
         return tuple(merged)
 
     @property
-    def time(self) -> float:
-        """How long the flow lasts."""
-        return self.steps * self.dt
-
-    @property
     def reach(self) -> float:
-        """How far from the start, forwards or backwards in time, the drifts ever are."""
+        """Return how far from the start, forwards or backwards in time, the drifts ever are."""
         drifts = (shear.h for shear in self.shears if shear.kind == "drift")
         return max(map(abs, itertools.accumulate(drifts)))
 
 
 @runtime_checkable
 class Field(Protocol):
-    """A separable Hamiltonian's derivatives, in the shape and precision of what they are asked of."""
+    """A separable Hamiltonian's derivatives, in the shape and precision of their arguments."""
 
     def force(self, q: Tensor, /) -> Tensor:
         """F(q) = -dV/dq."""
@@ -157,7 +157,7 @@ class Field(Protocol):
 
 def integrate(
     q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], field: Field, shears: Sequence[Shear]
-) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
+) -> Point:
     """Apply the shears one after the other."""
     for shear in shears:
         if shear.kind == "kick":
@@ -167,13 +167,16 @@ def integrate(
     return q, p
 
 
-def euler(q: Tensor, p: Tensor, field: Field, h: float) -> tuple[Tensor, Tensor]:
-    """One step of explicit Euler, order 1: not symplectic, its energy grows without end."""
+def euler(q: Tensor, p: Tensor, field: Field, h: float) -> State:
+    """Do one step of explicit Euler, order 1: not symplectic, its energy grows without end."""
     return q + h * field.velocity(p), p + h * field.force(q)
 
 
-def rk4(q: Tensor, p: Tensor, field: Field, h: float) -> tuple[Tensor, Tensor]:
-    """One step of the classical Runge-Kutta method (Kutta 1901), order 4: not symplectic, its energy drifts slowly."""
+def rk4(q: Tensor, p: Tensor, field: Field, h: float) -> State:
+    """Do one step of the classical Runge-Kutta method (Kutta 1901), order 4.
+
+    Not symplectic: its energy drifts slowly.
+    """
     F1 = field.force(q)
     q2, p2 = q + h / 2 * field.velocity(p), p + h / 2 * F1
     F2 = field.force(q2)

@@ -1,13 +1,17 @@
-"""States as integers, so that a shear is undone bit for bit (Levesque & Verlet 1993; Rein & Tamayo 2018, "JANUS").
+"""States as integers, so that a shear is undone bit for bit.
+
+(Levesque & Verlet 1993; Rein & Tamayo 2018, "JANUS".)
 
     q = Q s,  p = P s',    spacings s, s' = 2^-k, 2^-k'
     kick(h):   P += round(h F(q) / s')        drift(h):  Q += round(h c p / s)
 
-Integer addition undoes itself, and F sees the same bits in both directions: the reversed trajectory is the forward one,
-in any precision of F and for any number of steps.  int32 for float32 states, int64 for float64 ones.
+Integer addition undoes itself, and F sees the same bits in both directions: the reversed trajectory
+is the forward one, in any precision of F and for any number of steps.  int32 for float32 states,
+int64 for float64 ones.
 
-Legend: Q, P integers; s, s' spacings, a pair a token, so that no token's lattice depends on another's state (on a later
-one's, that would be a leak); limit: |Q|, |P| and every increment stay below it, so that no sum can wrap around.
+Legend: Q, P integers; s, s' spacings, a pair a token, so that no token's lattice depends on
+another's state (on a later one's, that would be a leak); limit: |Q|, |P| and every increment stay
+below it, so that no sum can wrap around.
 """
 
 from __future__ import annotations
@@ -84,7 +88,7 @@ class Grid:
 
 @dataclass
 class Lattice:
-    """A grid for q and one for p, whose scales differ: in a long flow |q| grows to time |p|, but |p| does not.
+    """A grid for q and one for p, whose scales differ: a long flow makes |q| grow, but |p| hardly.
 
     Example:
         >>> lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([2.0]), reach=100.0)
@@ -102,11 +106,12 @@ class Lattice:
         p: Float[Tensor, "*tokens D"],
         reach: Float[Tensor, ""] | float,
     ) -> Lattice:
-        """Around what forces of order one make of (q, p), with |.| the largest coordinate of a token.
+        """Choose it for what forces of order one make of (q, p); |.| is a token's largest
+        coordinate.
 
-        p: `OF_P` times the larger of |p| and `KICKED`.  Energy is what bounds it: sum c p^2 / 2 gains at most V(0) - min V,
-        some E_ref, and one coordinate in D can take all of it: some D^(1/2) times what it had.
-        q: |q| + reach max(|p|, KICKED); reach is how far a unit of p carries q: the drifts' time times the largest c.
+        p: `OF_P` times the larger of |p| and `KICKED`. Energy bounds it: sum c p^2 / 2 gains at
+        most V(0) - min V, some E_ref. q: |q| + reach max(|p|, KICKED); reach is how far a unit of p
+        carries q, the flow's time times the largest c.
         """
         at, speed = (x.detach().abs().amax(-1, keepdim=True) for x in (q, p))
         speed = speed.clamp(min=KICKED)
@@ -130,12 +135,16 @@ class Lattice:
         check_facts(torch.stack((largest, torch.zeros_like(largest))), LIMITS[self.q.integer])
 
 
-# An operator, since it asks for values: where memory is predicted tensors have none, and its fake asks nothing.
+# An operator, since it asks for values: where memory is predicted tensors have none, and its fake
+# asks nothing.
 @torch.library.custom_op(
     "phasebench::check_lattice", mutates_args=(), schema="(Tensor facts, float limit) -> ()"
 )
 def check_facts(facts: Tensor, limit: float) -> None:
-    """Raise `LatticeOverflow` or `LatticeCorrupted` for (largest number, whether a reversal missed its start)."""
+    """Raise what (largest number, whether a reversal missed its start) come to.
+
+    Raises `LatticeOverflow` or `LatticeCorrupted`.
+    """
     largest, missed = facts.tolist()
     if largest >= limit:
         raise LatticeOverflow(
@@ -144,8 +153,8 @@ def check_facts(facts: Tensor, limit: float) -> None:
         )
     if missed:
         raise LatticeCorrupted(
-            "the reversed flow does not end at its start: the saved state, the weights or the kernels "
-            "changed between forward and backward"
+            "the reversed flow does not end at its start: the saved state, the weights or the "
+            "kernels changed between forward and backward"
         )
 
 
@@ -154,10 +163,11 @@ def _(facts: Tensor, limit: float) -> None: ...
 
 
 class Watch:
-    """How a flow's lattices have fared on a GPU, where asking at once would mean to wait for it.
+    """Tell how a flow's lattices have fared on a GPU, where asking at once would mean to wait.
 
-    Kernels keep the largest number and whether a reversal missed its start in `facts`, on their device; CUDA graphs
-    that are replayed do so too.  Whoever waits for the device anyway asks by `check`.
+    Kernels keep the largest number and whether a reversal missed its start in `facts`, on their
+    device; those of a CUDA graph that is replayed do so too. Whoever waits for the device anyway
+    asks by `check`.
     """
 
     def __init__(self) -> None:
@@ -183,7 +193,7 @@ class Watch:
 def low_bits(
     X: Int[Tensor, "..."], x: Float[Tensor, "..."], s: Float[Tensor, "..."]
 ) -> Int[Tensor, "..."]:
-    """What x = X s, which rounds X to the bits of a float, does not tell of X: a byte, as long as X is in range.
+    """Return what x = X s, which rounds X to a float's bits, does not tell of X: a byte.
 
     Example:
         >>> X, s = torch.tensor([2**29 + 3], dtype=torch.int32), torch.tensor(2.0**-26)
@@ -197,11 +207,14 @@ def low_bits(
 def with_low_bits(
     x: Float[Tensor, "..."], rest: Int[Tensor, "..."], s: Float[Tensor, "..."]
 ) -> Int[Tensor, "..."]:
-    """X, of which `low_bits` were taken."""
+    """Return X, of which `low_bits` were taken."""
     return torch.round(x / s).to(_INTEGERS[x.dtype]) + rest
 
 
 def checksum(Q: Int[Tensor, "..."], P: Int[Tensor, "..."]) -> Int[Tensor, ""]:
-    """64 bits that change with every bit of the state and with its order: sum of X_i (2 i + 1), modulo 2^64."""
+    """Return 64 bits that change with every bit of the state and with its order.
+
+    sum of X_i (2 i + 1), modulo 2^64.
+    """
     X = torch.stack((Q, P)).flatten().to(torch.int64)
     return (X * (2 * torch.arange(len(X), device=X.device) + 1)).sum()

@@ -12,7 +12,8 @@ import torch
 def float32_products(precision: str) -> Iterator[None]:
     """Multiply float32 numbers as `torch.set_float32_matmul_precision` says; put back on leaving.
 
-    A backward pass that computes again what the forward pass did needs the forward pass' setting for the same bits.
+    A backward pass that computes again what the forward pass did needs the forward pass' setting
+    for the same bits.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)

@@ -19,7 +19,7 @@ MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
 
 
 def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
-    """The model that config describes, with fresh weights from torch's global generator.
+    """Make the model that config describes, with fresh weights from torch's global generator.
 
     Raises `ConfigError` for a model whose package is not installed.
     """
@@ -27,7 +27,7 @@ def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
 
 
 def require(config: ModelConfig, key: str) -> None:
-    """Raise `ConfigError`, for the dotted name of config, if the model needs a package that is not installed."""
+    """Raise `ConfigError`, for the dotted name of config, if a package of the model is missing."""
     if config.name == "gpt":
         _require_gpt(key)
 

@@ -1,6 +1,7 @@
 """Causal complex attention with rotary phases.
 
-Legend: q, k, v complex queries, keys and values of one head; theta_j = base^(-j / d) the rotary frequencies.
+Legend: q, k, v complex queries, keys and values of one head; theta_j = base^(-j / d) the rotary
+frequencies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from phasebench.models.layers import ComplexLinear
 def rotary_phases(
     length: int, dim: int, base: float, device: torch.device
 ) -> Float[Tensor, "2 T d"]:
-    """cos and sin of t theta_j for t < length: position as multiplication by e^{i t theta_j} (Su et al. 2021)."""
+    """Return cos and sin of t theta_j for t < length: positions as phases (Su et al. 2021)."""
     theta = base ** (-torch.arange(dim, device=device, dtype=torch.float32) / dim)
     angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * theta
     return torch.stack((angle.cos(), angle.sin()))
@@ -25,7 +26,8 @@ def rotary_phases(
 class CausalAttention(nn.Module):
     """softmax(Re<q_t, k_s> / sqrt(2 d), s <= t) v_s per head, on states (B, T, 2 D).
 
-    Re<q, k> = Re q . Re k + Im q . Im k is the real dot product of [Re | Im], so the fused kernels apply.
+    Re<q, k> = Re q . Re k + Im q . Im k is the real dot product of [Re | Im], so the fused kernels
+    apply.
     """
 
     def __init__(
@@ -51,7 +53,8 @@ class CausalAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True).transpose(
             1, 2
         )
-        # time stays before heads in memory, as the kernels keep it: in that order the last product needs no copy
+        # time stays before heads in memory, as the kernels keep it: in that order the last product
+        # needs no copy
         by_head = (
             self.out.matrix().view(width, 2, self.heads, d).transpose(1, 2).reshape(width, width)
         )

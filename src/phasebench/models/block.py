@@ -16,7 +16,7 @@ from phasebench.models.layers import ComplexDropout, ComplexNorm
 
 
 def recomputed(active: bool, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """function(*inputs); if active, only the inputs are kept, and the backward pass calls it again.
+    """Call function; if active, keep its inputs only, and call it again in the backward pass.
 
     The second call sees the same random numbers and the same autocast, so that gradients have the
     same bits.
@@ -29,7 +29,8 @@ def recomputed(active: bool, function: Callable[..., Tensor], *inputs: Tensor) -
 class Block(nn.Module, ABC):
     """z = attend(z); z = merge(z, *mix(z)), on states (B, T, 2 D).
 
-    In three parts, so that a model can choose what its backward pass computes again (`LanguageModel`).
+    In three parts, so that a model can choose what its backward pass computes again
+    (`LanguageModel`).
 
     Attributes:
         OPAQUE: names of submodules that `compiled` leaves as they are: their kernels are their own.
@@ -55,16 +56,16 @@ class Block(nn.Module, ABC):
     def forward(
         self, z: Float[Tensor, "B T dim2"], *, attention: bool = False, tail: bool = False
     ) -> Float[Tensor, "B T dim2"]:
-        """The block; `attention` and `tail`: whether the backward pass computes these parts again."""
+        """Do both; `attention`, `tail`: whether the backward pass computes these parts again."""
         z = recomputed(attention, self.attend, z)
         return recomputed(tail, self.merge, z, *self.mix(z))
 
     def attend(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
-        """z + attention(norm(z))."""
+        """Return z + attention(norm(z))."""
         return z + self.drop(self.attention(self.norm1(z)))
 
     def compiled(self) -> Callable[..., Tensor]:
-        """`forward` by torch.compile, which fuses what is between products; for one shape of states."""
+        """Compile `forward` for one shape of states: what is between products is fused."""
         for name in self.OPAQUE:
             part = self.get_submodule(name)
             part.forward = torch.compiler.disable(part.forward)
@@ -72,8 +73,8 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
-        """What the mixer makes of norm(z)."""
+        """Return what the mixer makes of norm(z)."""
 
     @abstractmethod
     def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
-        """z + what mix(z) comes to."""
+        """Return z + what mix(z) comes to."""

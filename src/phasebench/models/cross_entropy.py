@@ -1,9 +1,10 @@
 """Cross-entropy of a linear head without ever holding all its logits.
 
-Legend: z states (N, D); W head (V, D); y = W z logits; c_n = ln sum_v e^{y_nv}; L = sum_n c_n - y_n[target_n], in nats;
-dL/dy = e^{y - c} - onehot(target).  Of a chunk of logits y (n, width), in the precision of the
-products, the first V columns are words and the others padding; its targets t, c and weights w are
-columns (n, 1), and targets are words, all of them.  On a GPU each pass over y is one kernel.
+Legend: z states (N, D); W head (V, D); y = W z logits; c_n = ln sum_v e^{y_nv}; L = sum_n c_n -
+y_n[target_n], in nats; dL/dy = e^{y - c} - onehot(target). Of a chunk of logits y (n, width), in
+the precision of the products, the first V columns are words and the others padding; its targets t,
+c and weights w are columns (n, 1), and targets are words, all of them. On a GPU each pass over y is
+one kernel.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ def linear_cross_entropy(
 ) -> Float[Tensor, ""]:
     """L, over the scored targets: those of -100 are not.
 
-    At most chunk x V logits exist at one time; the backward pass computes them again, and adds to one dL/dW in place.
-    With `deferred`, dL/dW is left to it: so that it need not live through the backward pass of the whole model, the
-    logits are then computed a third time, which is a fifth of the head's arithmetic more.
-    (torch 2.13 has such a loss, 2.11 has not; `torch.utils.checkpoint` around a chunk holds three dL/dW.)
-    Products are in the precision of autocast, L and dL/dy in float32 or better.
+    At most chunk x V logits exist at one time; the backward pass computes them again, and adds to
+    one dL/dW in place. With `deferred`, dL/dW is left to it: so that it need not live through the
+    backward pass of the whole model, the logits are then computed a third time, which is a fifth of
+    the head's arithmetic more. (torch 2.13 has such a loss, 2.11 has not; `torch.utils.checkpoint`
+    around a chunk holds three dL/dW.) Products are in the precision of autocast, L and dL/dy in
+    float32 or better.
     """
     kind = z.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
@@ -116,7 +118,7 @@ def _chunks(z: Tensor, chunk: int) -> list[slice]:
 
 
 def _head(W: Tensor, dtype: torch.dtype) -> Tensor:
-    """W in dtype; where that is a copy anyway, with rows of zeros up to a multiple of 64, as fast kernels need."""
+    """Return W in dtype; a copy has rows of zeros up to a multiple of 64, as fast kernels need."""
     if W.dtype == dtype:
         return W
     return F.pad(W.to(dtype), (0, 0, 0, -len(W) % 64))
@@ -133,7 +135,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 def normalizers(
     y: Float[Tensor, "n width"], t: Int[Tensor, "n 1"], V: int
 ) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
-    """c and y_t, of a chunk of logits that is used up."""
+    """Return c and y_t. Uses y up."""
     if _fused(y):
         c, at_target = (y.new_empty(len(y), 1, dtype=torch.float32) for _ in range(2))
         _launch("normalizers", (len(y),), y, t, c, at_target, V, y.stride(0))
@@ -150,7 +152,7 @@ def gradients(
     w: Float[Tensor, "n 1"],
     V: int,
 ) -> Float[Tensor, "n width"]:
-    """w (e^{y - c} - onehot(t)), in y's precision, whose logits are used up; zero in the padding."""
+    """Return w (e^{y - c} - onehot(t)), in y's precision; zero in the padding. Uses y up."""
     if _fused(y):
         grid = len(y), -(-y.shape[1] // BLOCK)
         _launch("gradients", grid, y, t, c, w, V, y.shape[1], y.stride(0))

@@ -1,6 +1,8 @@
-"""Triton kernels of the head's cross-entropy: one pass over the logits each, whatever their precision, in float32.
+"""Triton kernels of the head's cross-entropy: one pass over the logits each, whatever their
+precision, in float32.
 
-Legend: as in `cross_entropy`: y logits (n, width) of which the first V columns count, c their log-sums (n), w weights (n).
+Legend: as in `cross_entropy`: y logits (n, width) of which the first V columns count, c their
+log-sums (n), w weights (n).
 
 With TRITON_INTERPRET=1 they run on the CPU, for tests.
 """
@@ -14,7 +16,7 @@ import triton.language as tl
 
 @triton.jit
 def normalizers(y, targets, c, at_target, V, stride, BLOCK: tl.constexpr):
-    """c = ln sum_v e^{y_v} and y_target of a row (Milakov & Gimelshein 2018, "Online normalizer calculation")."""
+    """c = ln sum_v e^{y_v} and y_target of a row (Milakov & Gimelshein 2018)."""
     row = tl.program_id(0).to(tl.int64)
     y += row * stride
     largest, total = float("-inf"), 0.0

@@ -1,8 +1,9 @@
 """The reference: GPT-2's architecture, from the package transformers, with fresh weights.
 
-Of as many real channels as the complex models (D_real = 2 dim), as many layers as they have blocks, a perceptron of
-`hidden` units and a table of `positions` learned positions.  Only its body is taken from there: the tied head, the
-chunked loss and the dropout around the body are those of the other models.  Dropout rates mean what they mean there:
+Of as many real channels as the complex models (D_real = 2 dim), as many layers as they have blocks,
+a perceptron of `hidden` units and a table of `positions` learned positions. Only its body is taken
+from there: the tied head, the chunked loss and the dropout around the body are those of the other
+models. Dropout rates mean what they mean there:
 
     embedding  whole rows of the table, before the positions are added
     input      `embd_pdrop`, on the sum of both
@@ -28,7 +29,8 @@ from phasebench.models.layers import ComplexEmbedding, LockedDropout
 class GptLanguageModel(LanguageModel):
     """GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners").
 
-    Raises `ConfigError` where transformers is missing, and for more tokens than there are positions.
+    Raises `ConfigError` where transformers is missing, and for more tokens than there are
+    positions.
     """
 
     TABLES = ("embedding.", "body.wte.", "body.wpe.")
@@ -68,7 +70,7 @@ class GptLanguageModel(LanguageModel):
         """Nothing: the body is the library's, which fuses what it can."""
 
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
-        """The normalised states that the head reads, of embedded tokens; there is nothing to spare in the body."""
+        """Return the normalised states that the head reads; the body has nothing to spare."""
         if z.shape[1] > self.positions:
             raise ConfigError(
                 "model.positions",

@@ -1,10 +1,9 @@
-"""What the models share: tied head, loss, sizes; and what both stages share: embedding, blocks, final norm."""
+"""What models share (tied head, loss, sizes), and what both stages share (embedding, blocks)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,17 +27,19 @@ class LanguageModel(nn.Module, ABC):
 
     Causal: logits at t depend on tokens <= t only.
 
-    `recompute` names what the backward pass of `loss` computes again instead of keeping it (docs/memory.md); every
-    model understands "head": the logits once more, so that their large gradient need not exist until the very end.
+    `recompute` names what the backward pass of `loss` computes again instead of keeping it
+    (docs/memory.md); every model understands "head": the logits once more, so that their large
+    gradient need not exist until the very end.
     """
 
-    embedding: ComplexEmbedding  # registered before all else, so that its table has the name `embedding.weight`
+    # registered before all else, so that its table has the name `embedding.weight`
+    embedding: ComplexEmbedding
     recompute: frozenset[str] = frozenset()
     TABLES: tuple[str, ...] = ("embedding.",)  # beginnings of the names of tables
 
     @abstractmethod
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
-        """The normalised states that the head reads, of embedded tokens; sparing memory as `recompute` says, or not."""
+        """Return the normalised states that the head reads; sparing memory as `recompute` says."""
 
     def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads."""
@@ -46,7 +47,7 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def compile_training(self) -> None:
-        """From now on run what torch.compile makes faster by it while training, never while evaluating."""
+        """Compile from now on what training gains by it; evaluation never runs compiled."""
 
     @property
     def head(self) -> nn.Parameter:
@@ -59,7 +60,8 @@ class LanguageModel(nn.Module, ABC):
     def loss(
         self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int | None
     ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-        """Summed cross-entropy in nats and the number of scored targets; targets of -100 are not scored.
+        """Summed cross-entropy in nats and the number of scored targets; targets of -100 are not
+        scored.
 
         The logits of `chunk` tokens exist at one time; with None, a plain head, those of all.
         """
@@ -80,28 +82,16 @@ class LanguageModel(nn.Module, ABC):
 
     @property
     def flows(self) -> list[HamiltonianFlow]:
-        """The Hamiltonian flows among the layers, in their order."""
+        """Return the Hamiltonian flows among the layers, in their order."""
         return [module for module in self.modules() if isinstance(module, HamiltonianFlow)]
 
     def check_lattices(self) -> None:
-        """Raise `LatticeOverflow` or `LatticeCorrupted` if a flow has come to it. Waits for the device."""
+        """Raise what `HamiltonianFlow.check` of each flow raises. Waits for the device."""
         for flow in self.flows:
             flow.check()
 
-    @contextmanager
-    def flows_as(self, stand_in: str) -> Iterator[None]:
-        """Within it, run a stand-in for every flow: "first_order" or "free" (`HamiltonianFlow`)."""
-        flows = self.flows
-        for flow in flows:
-            flow.run_as = stand_in
-        try:
-            yield
-        finally:
-            for flow in flows:
-                flow.run_as = "flow"
-
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
-        """Which of a recipe's weight decays applies: matrices and tables have one each, gains and biases none."""
+        """Name the recipe's decay of a parameter: of matrices and of tables; others have none."""
         if parameter.ndim < 2:
             return None
         return "embedding_decay" if name.startswith(self.TABLES) else "weight_decay"
@@ -113,11 +103,12 @@ class LanguageModel(nn.Module, ABC):
 
 
 class ComplexLanguageModel(LanguageModel):
-    """Both stages: complex states of shape (B, T, 2 D) = [Re | Im], and logit_v = Re<e_v, z> with the embedding's e.
+    """Both stages: complex states of shape (B, T, 2 D) = [Re | Im], and logit_v = Re<e_v, z> with
+    the embedding's e.
 
-    Of each block "tail" in `recompute` is what follows the mixer, and "attention" is attention.  With both, only the
-    state before a mixer and what the mixer makes of it are kept, and one half of the batch is computed again after the
-    other.
+    Of each block "tail" in `recompute` is what follows the mixer, and "attention" is attention.
+    With both, only the state before a mixer and what the mixer makes of it are kept, and one half
+    of the batch is computed again after the other.
     """
 
     def __init__(
@@ -175,7 +166,7 @@ class ComplexLanguageModel(LanguageModel):
 
 
 def _in_halves(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """function(*inputs), computed again in the backward pass for one half of the batch after the other."""
+    """Call function, again in the backward pass for one half of the batch after the other."""
     halves = zip(*(x.split(-(-len(x) // 2)) for x in inputs), strict=True)
     parts = [recomputed(True, function, *half) for half in halves]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -196,7 +187,7 @@ _CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _a
 
 
 def flops_per_token(model: LanguageModel, seq: int) -> float:
-    """FLOPs of one forward pass a token (2 a multiply-add; products and attention only), counted by torch."""
+    """Count FLOPs of a forward pass a token: 2 a multiply-add, of products and attention only."""
     device = model.head.device
     tokens = torch.zeros(1, seq, dtype=torch.int64, device=device)
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter, torch.no_grad():

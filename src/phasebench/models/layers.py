@@ -1,7 +1,8 @@
 """Linear map, activation, norm, dropout and embedding of complex states.
 
-z = x + i y is held as one real tensor [x | y] of shape (..., 2 D): matrix products, autocast and fused attention
-then work on it unchanged.  Legend: A, B real and imaginary part of a weight; g gain; b bias of modReLU.
+z = x + i y is held as one real tensor [x | y] of shape (..., 2 D): matrix products, autocast and
+fused attention then work on it unchanged. Legend: A, B real and imaginary part of a weight; g gain;
+b bias of modReLU.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ BLANK = 0.02  # every coordinate of a dropped row: as large as those of a fresh 
 class ComplexLinear(nn.Module):
     """z -> (A + i B) z, without bias: one real product with the block matrix [[A, -B], [B, A]].
 
-    The entries are drawn so that E|A + i B|^2 = gain^2 / D_in, which keeps the mean of |z|^2 for gain 1
-    (Trabelsi et al. 2018, "Deep Complex Networks", section 3.6).
+    The entries are drawn so that E|A + i B|^2 = gain^2 / D_in, which keeps the mean of |z|^2 for
+    gain 1 (Trabelsi et al. 2018, "Deep Complex Networks", section 3.6).
 
     Example:
         >>> layer = ComplexLinear(3, 5)
@@ -58,9 +59,11 @@ class ModReLU(nn.Module):
 
 
 class ComplexNorm(nn.Module):
-    """z -> g z / sqrt(mean_d |z_d|^2 + eps), with a real gain g per channel, so that phases are kept.
+    """z -> g z / sqrt(mean_d |z_d|^2 + eps), with a real gain g per channel, so that phases are
+    kept.
 
-    Without the gain, which a linear map that follows can absorb, a backward pass needs one tensor less.
+    Without the gain, which a linear map that follows can absorb, a backward pass needs one tensor
+    less.
     """
 
     def __init__(self, dim: int, *, gain: bool = False, eps: float = 1e-6) -> None:
@@ -77,10 +80,12 @@ class ComplexNorm(nn.Module):
 
 
 class ComplexDropout(nn.Module):
-    """Sets complex channels, both parts at once, to zero with probability rate in training and rescales the rest.
+    """Sets complex channels, both parts at once, to zero with probability rate in training and
+    rescales the rest.
 
-    locked: the same channels at all positions of a sequence, on states (B, T, 2 D) (Gal & Ghahramani 2016, "A
-    Theoretically Grounded Application of Dropout in Recurrent Neural Networks"; AWD-LSTM's, Merity et al. 2018).
+    locked: the same channels at all positions of a sequence, on states (B, T, 2 D) (Gal &
+    Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks";
+    AWD-LSTM's, Merity et al. 2018).
     """
 
     def __init__(self, rate: float, *, locked: bool = False) -> None:
@@ -96,7 +101,7 @@ class ComplexDropout(nn.Module):
 
 
 class LockedDropout(nn.Module):
-    """Dropout of real channels, the same at all positions of a sequence: `ComplexDropout`'s counterpart."""
+    """Dropout of real channels, the same at all positions of a sequence."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -109,12 +114,14 @@ class LockedDropout(nn.Module):
 
 
 class ComplexEmbedding(nn.Module):
-    """A complex table e of shape (V, D); in training whole rows are dropped with probability `rate`.
+    """A complex table e of shape (V, D); in training whole rows are dropped with probability
+    `rate`.
 
-    Row dropout is the embedding dropout of Gal & Ghahramani (2016), but a dropped row is read as `BLANK`, and the
-    others as they are.  Zero would stay zero in every layer for the first token of a sequence, and each norm there
-    multiplies the gradient by 1 / sqrt(eps): after some layers it is infinite.  `weight` is also the tied head's:
-    logit_v = Re<e_v, z> = [Re e_v | Im e_v] . [Re z | Im z].
+    Row dropout is the embedding dropout of Gal & Ghahramani (2016), but a dropped row is read as
+    `BLANK`, and the others as they are. Zero would stay zero in every layer for the first token of
+    a sequence, and each norm there multiplies the gradient by 1 / sqrt(eps): after some layers it
+    is infinite. `weight` is also the tied head's: logit_v = Re<e_v, z> = [Re e_v | Im e_v] . [Re z
+    | Im z].
     """
 
     def __init__(self, vocab_size: int, dim: int, rate: float = 0.0) -> None:
@@ -128,7 +135,7 @@ class ComplexEmbedding(nn.Module):
     def tied(
         self, tokens: Int[Tensor, "B T"], deferred: Deferred
     ) -> tuple[Float[Tensor, "B T dim2"], Float[Tensor, "V dim2"]]:
-        """The states, and the table for a head: one gradient of the table for both (`phasebench.models.tied_table`)."""
+        """Return the states, and the table for a head: one gradient for both (`tied_table`)."""
         z, head = lookup(self.weight, tokens, deferred)
         return self._dropped(z, tokens), head
 

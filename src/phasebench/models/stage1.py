@@ -14,9 +14,9 @@ from phasebench.models.layers import ComplexLinear, ModReLU
 class Stage1Block(Block):
     """z += attention(norm(z)); z += C2 modReLU(C1 norm(z)), on states (B, T, 2 D).
 
-    Multiplying z by a common phase multiplies the output by it.  That ends with `shear`, an ablation:
-    (c1 Im norm(z), 0) is added too, without dropout, with c1 (D) learned from that start.  It is the free motion of
-    Stage 2's block without the rest of the flow (docs/recipes.md).
+    Multiplying z by a common phase multiplies the output by it. That ends with `shear`, an
+    ablation: (c1 Im norm(z), 0) is added too, without dropout, with c1 (D) learned from that start.
+    It is the free motion of Stage 2's block without the rest of the flow (docs/recipes.md).
     """
 
     def __init__(self, config: ModelConfig) -> None:

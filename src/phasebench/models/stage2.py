@@ -58,13 +58,13 @@ class Stage2Block(Block):
         self.leave = ComplexLinear(config.dim, config.dim) if self.learned else nn.Identity()
 
     def mix(self, z: Float[Tensor, "B T dim2"]) -> tuple[Tensor, ...]:
-        """q', p'; of learned coordinates also q, p, which a second product might round otherwise."""
+        """Return q', p', and learned q, p, which a second product might round otherwise."""
         start = self.enter(self.norm2(z)).to(z.dtype).chunk(2, -1)
         end = self.ode(*start)
         return (*end, *start) if self.learned else end
 
     def merge(self, z: Float[Tensor, "B T dim2"], *mixed: Tensor) -> Float[Tensor, "B T dim2"]:
-        """z + mixer."""
+        """Return z + mixer."""
         q1, p1, *start = mixed
         # norm(z) once more: two passes over a state are cheaper than to keep it
         n = self.norm2(z).chunk(2, -1)

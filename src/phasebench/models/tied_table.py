@@ -1,7 +1,8 @@
 """A table that is read at both ends of a model: rows looked up at its start, a head at its end.
 
-Legend: W table (V, D); z rows looked up (B, T, D).  dL/dW has a sparse part, of the lookup, and a dense one, of the
-head.  Autograd would make both dense and add them; here the lookup's is added into the head's in place.
+Legend: W table (V, D); z rows looked up (B, T, D). dL/dW has a sparse part, of the lookup, and a
+dense one, of the head. Autograd would make both dense and add them; here the lookup's is added into
+the head's in place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 @dataclass
 class Deferred:
-    """Parts of dL/dW that are added when the lookup's backward pass runs, which is the last of the whole model's."""
+    """Parts of dL/dW that the lookup's backward pass adds, the last of the whole model's."""
 
     parts: list[Callable[[Tensor], None]] = field(
         default_factory=list
@@ -36,7 +37,8 @@ def lookup(
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "V D"]]:
     """The rows of W at tokens, and W for a head, whose gradient the lookup's is added to.
 
-    What reads the returned W must give it a gradient that nothing else holds: it is changed in place.
+    What reads the returned W must give it a gradient that nothing else holds: it is changed in
+    place.
     """
     z, head = _Lookup.apply(W, tokens, deferred)
     return z, head

@@ -1,4 +1,4 @@
-"""The fused path of the exact adjoint, against the eager one; on a CPU by Triton's interpreter, on a GPU for real."""
+"""The fused exact adjoint against the eager one; on a CPU by Triton's interpreter."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The adjoint on a lattice, on a GPU: all that is between two matrix products in one Triton kernel.
+"""The adjoint on a lattice, on a GPU: all between two matrix products is one Triton kernel.
 
-Legend: as in `dynamics.adjoint_exact` and `kernels`.  Tokens are worked on `ROWS` at a time, since none needs another:
-the workspace (a `plan.Plan`) is then the same for every batch and length.
+Legend: as in `dynamics.adjoint_exact` and `kernels`.  Tokens are worked on `ROWS` at a time, since
+none needs another: the workspace (a `plan.Plan`) is then the same for every batch and length.
 
-Nothing here waits for the device.  A state that leaves the lattice turns the outputs into NaN, a reversal that misses
-its start the gradients; the problem's `Watch` raises the error once somebody waits for the device and asks.
+Nothing here waits for the device.  A state that leaves the lattice turns the outputs into NaN, a
+reversal that misses its start the gradients; the problem's `Watch` raises the error once somebody
+waits for the device and asks.
 """
 
 from __future__ import annotations
@@ -29,16 +30,19 @@ from phasebench.dynamics.integrators import State
 from phasebench.dynamics.lattice import FINEST, HEADROOM, KICKED, OF_P
 from phasebench.dynamics.precision import float32_products
 
-# tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill the device
+# tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill
+# the device
 ROWS = 4096
-ALIGNED = 16  # numbers: sizes of which every row, wherever it begins, is aligned alike, so that cuBLAS' choice is too
+# numbers: sizes of which every row, wherever it begins, is aligned alike, so that cuBLAS' choice is
+# too
+ALIGNED = 16
 PLANS = 8  # kept for the next call
 
 log = logging.getLogger(__name__)
 
 
 def adjoint_exact(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Backprop that keeps the final state only and runs the flow backwards bit for bit.
+    """Keep the final state only and run the flow backwards bit for bit.
 
     By these kernels where they can run, else eagerly, which is logged once.
     """
@@ -54,7 +58,7 @@ def adjoint_exact(q: Tensor, p: Tensor, problem: Problem) -> State:
 
 
 def refused(device: torch.device, dtype: torch.dtype, H: Hamiltonian) -> str | None:
-    """Why the kernels cannot run on such states, or None."""
+    """Return why the kernels cannot run on such states, or None."""
     what, reason, shape = "the fused kernels of adjoint_exact", no_kernels(device), H.W.shape
     if reason:
         return f"{what} {reason}"
@@ -73,7 +77,7 @@ def _notice(reason: str) -> None:
 
 
 def _plan(tokens: int, problem: Problem) -> Plan:
-    """The plan for that many tokens: kept ones are found again."""
+    """Return the plan for that many tokens; kept ones are found again."""
     H = problem.H
     dtype, device = H.dtype or H.W.dtype, H.W.device
     on_gpu = device.type == "cuda"
@@ -101,7 +105,7 @@ def _plan(tokens: int, problem: Problem) -> Plan:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(tokens, D), with neighbouring channels next to each other."""
+    """Return rows (tokens, D) whose channels are next to each other."""
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
@@ -113,13 +117,14 @@ def _chunks(tokens: int, size: int) -> Iterator[slice]:
 def _advance(
     problem: Problem, q: Tensor, p: Tensor, begin: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Take rows (n, D) through the flow, and keep q, p, their rests, their spacings, largest, checksum.
+    """Take rows (n, D) through the flow.
 
-    Puts the start on its lattice into `begin`, of shape (2, n, D), if that is given.
+    Returns q, p, their rests (`lattice.low_bits`), their spacings, largest and the start's
+    checksum. Puts the start on its lattice into `begin`, of shape (2, n, D), if that is given.
     """
     n, D = q.shape
     plan = _plan(n, problem)
-    plan.take(*problem.H.weights, backward=False)
+    plan.take(*problem.H.weights)
     new = functools.partial(torch.empty, device=q.device)
     ends, rests, sr = (new(n, D), new(n, D)), new(2, n, D, dtype=torch.int8), new(2, n)
     largest, start = torch.empty_like(plan.largest), torch.empty_like(plan.check)
@@ -157,7 +162,7 @@ def _retreat(
     """Take rows, as `_advance` kept them, and their adjoints back: yields each chunk's plan."""
     q, p, rest_q, rest_p, (s, r) = kept[:5]
     plan = _plan(len(rest_q), problem)
-    plan.take(*problem.H.weights, backward=True)
+    plan.take(*problem.H.weights)
     for at in _chunks(len(rest_q), plan.shape.half):
         launch(
             "load",
@@ -192,11 +197,11 @@ class _AdjointExact(torch.autograd.Function):
         grads = torch.empty(2, *x.shape, device=x.device)
         with float32_products(ctx.products):  # the forward pass', or F would have other bits
             for at, plan in _retreat(problem, kept, x, y):
+                grads[:, at] = plan.wv[:, : len(x[at])]
                 launch(
-                    "unload",
+                    "tally",
                     blocks(x[at]),
-                    *(*plan.QP, *plan.wv, *grads[:, at], plan.check),
-                    *(at.start * plan.shape.D, x.numel(), x[at].numel()),
+                    *(*plan.QP, plan.check, at.start * plan.shape.D, x.numel(), x[at].numel()),
                     BLOCK=BLOCK,
                 )
         poison = _judge(problem, largest, plan.check, start)

@@ -1,13 +1,14 @@
-"""Triton kernels of the flow on a lattice: everything between the matrix products of a kick, each in one pass.
+"""Triton kernels of the flow on a lattice: all that is between the matrix products of a kick.
 
-Legend: as in `hamiltonian`, `adjoint` and `lattice`: Q, P integers; s, r a token's spacings of q and p, powers of two;
-largest |Q| or |P| that was too large, else 0; q, p, w, v float32; norm = (<q^2> + eps)^(-1/2), n = norm q, y = J v;
-z = W n + b and U = W y, rows of H numbers in the precision of the products; S = a . sigma'(z), C = a . sigma''(z) . U;
-u = S W, x = C W, rows of D; h, d the sizes of a kick and of the drift after it.
+Legend: as in `hamiltonian`, `adjoint` and `lattice`: Q, P integers; s, r a token's spacings of q
+and p, powers of two; largest |Q| or |P| that was too large, else 0; q, p, w, v float32; norm =
+(<q^2> + eps)^(-1/2), n = norm q, y = J v; z = W n + b and U = W y, rows of H numbers in the
+precision of the products; S = a . sigma'(z), C = a . sigma''(z) . U; u = S W, x = C W, rows of D;
+h, d the sizes of a kick and of the drift after it.
 
-The reversal needs the forward pass' bits.  So multiplications and additions are never fused (`enable_fp_fusion=False`
-at every launch, see `plan.launch`), and the sums over a row that forces depend on are exact ones of integers: whatever
-order a kernel adds them in, the bits are the same.
+The reversal needs the forward pass' bits.  So multiplications and additions are never fused
+(`enable_fp_fusion=False` at every launch, see `plan.launch`), and the sums over a row that forces
+depend on are exact ones of integers: whatever order a kernel adds them in, the bits are the same.
 
 With TRITON_INTERPRET=1 they run on the CPU, for tests.
 """
@@ -24,7 +25,10 @@ LOGCOSH, GELU, SOFTPLUS, GELU_INTEGRAL = (tl.constexpr(i) for i in range(4))
 
 @triton.jit
 def _rint(x):
-    """To the nearest integer, halves to even: by adding and taking away 2^23, above which float32 holds integers."""
+    """To the nearest integer, halves to even.
+
+    By adding and taking away 2^23, above which float32 holds integers only.
+    """
     up = tl.where(x >= 0, (x + 8388608.0) - 8388608.0, (x - 8388608.0) + 8388608.0)
     return tl.where(tl.abs(x) < 8388608.0, up, x)
 
@@ -79,7 +83,7 @@ def _remember(size, largest, LIMIT: tl.constexpr):
 
 @triton.jit
 def _spacing(reach, FINEST: tl.constexpr):
-    """The least power of two >= reach, but no finer than 2^(FINEST - 127); by the bits of float32."""
+    """The least power of two >= reach, but no finer than 2^(FINEST - 127), by float32's bits."""
     bits = reach.to(tl.int32, bitcast=True)
     exponent = (bits >> 23) + ((bits & 0x7FFFFF) != 0).to(tl.int32)
     return (tl.minimum(tl.maximum(exponent, FINEST), 253) << 23).to(tl.float32, bitcast=True)
@@ -87,7 +91,10 @@ def _spacing(reach, FINEST: tl.constexpr):
 
 @triton.jit
 def _mean(x, D: tl.constexpr):
-    """The mean of a row in bits that do not depend on the order: x in units of which the largest has 2^40, cut off."""
+    """The mean of a row, in bits that do not depend on the order of its sum.
+
+    In integers: units of which the largest x has 2^40.
+    """
     unit = _spacing(tl.max(tl.abs(x), 0), 60) * 9.094947017729282e-13
     return tl.sum((x / unit).to(tl.int64), 0).to(tl.float32) * unit / D
 
@@ -111,7 +118,7 @@ def _force(u, n, norm, D: tl.constexpr, NORM: tl.constexpr):
 
 @triton.jit
 def _add_checksum(Q, P, i, offset, total, check):
-    """check += sum of X_i (2 i + 1) modulo 2^64, i counted over all of Q, then all of P (`lattice.checksum`)."""
+    """check += sum of X_i (2 i + 1) modulo 2^64, i over Q, then P (`lattice.checksum`)."""
     odd = 2 * (i.to(tl.int64) + offset) + 1
     tl.atomic_add(check, tl.sum(Q.to(tl.int64) * odd + P.to(tl.int64) * (odd + 2 * total), 0))
 
@@ -237,7 +244,7 @@ def load(
     D: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What a backward pass begins with; zeros from `size` to `room`, which add nothing to any sum."""
+    """What a backward pass begins with; zeros from `size` to `room` add nothing to any sum."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask, inside = i < size, i < room
     _integer(q, rest_q, s_end, Q, s, i, mask, inside, D)
@@ -248,19 +255,16 @@ def load(
 
 
 @triton.jit
-def unload(Q, P, w, v, dq, dp, check, offset, total, size, BLOCK: tl.constexpr):
-    """What a backward pass ends with."""
+def tally(Q, P, check, offset, total, size, BLOCK: tl.constexpr):
+    """Add the states that a backward pass ends with to the checksum."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < size
-    tl.store(dq + i, tl.load(w + i, mask=mask), mask=mask)
-    tl.store(dp + i, tl.load(v + i, mask=mask), mask=mask)
-    Q_, P_ = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
+    Q_, P_ = tl.load(Q + i, mask=i < size, other=0), tl.load(P + i, mask=i < size, other=0)
     _add_checksum(Q_, P_, i, offset, total, check)
 
 
 @triton.jit
 def judge(largest, check, start, facts, poison, LIMIT: tl.constexpr):
-    """Remember (largest, whether the reversal missed its start) in facts; poison: NaN if either is wrong, else 0."""
+    """facts = (largest, whether a reversal missed its start) so far; poison NaN if wrong."""
     top = tl.load(largest)
     missed = tl.load(check) != tl.load(start)
     tl.store(facts, tl.maximum(tl.load(facts), top))
@@ -293,9 +297,10 @@ def slopes(
     R: tl.constexpr,
     B: tl.constexpr,
 ):
-    """Z = W n becomes C, U becomes S, with the bits of `slope`; adds -h sum sigma' U and -h sum C to da and db.
+    """Z = W n becomes C, with the bits of `slope` U becomes S; adds to da and db.
 
-    da and db have a row for each GROUP rows of Z, which only one program writes: sums then do not depend on the order.
+    -h sum sigma' U and -h sum C. da and db have a row for each GROUP rows of Z, which only one
+    program writes: sums then do not depend on the order.
     """
     group = tl.program_id(0)
     col = tl.program_id(1) * B + tl.arange(0, B)
@@ -342,7 +347,7 @@ def shear(
     WIDTH: tl.constexpr,
     LIMIT: tl.constexpr,
 ):
-    """A token's kick by h (where KICK), then its drift by d; X = n, in the precision of the next product."""
+    """A token's kick by h (where KICK), then its drift by d; X = n for the next product."""
     row, col = tl.program_id(0), tl.arange(0, WIDTH)
     i, mask = row * D + col, col < D
     q, p = tl.load(Q + i, mask=mask, other=0), tl.load(P + i, mask=mask, other=0)
@@ -393,10 +398,11 @@ def unshear(
     D: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Undo a token's kick by h (where KICK), then its drift by d, and transpose them; X = (n, y), one after the other.
+    """Undo a token's kick by h (where KICK), then its drift by d, and transpose them.
 
-    The kick: P -= round(h F / r), w -= h V'' v with u, x in U, G.  The drift: Q -= round(d c p / s), v += d c w; dc has
-    a row a token, to which it adds d p w.
+    X = (n, y), one after the other, for the next product. The kick: P -= round(h F / r), w -= h V''
+    v, with u, x in U, G. The drift: Q -= round(d c p / s), v += d c w; dc has a row a token, to
+    which it adds d p w.
     """
     row, col = tl.program_id(0), tl.arange(0, WIDTH)
     i, mask = row * D + col, col < D

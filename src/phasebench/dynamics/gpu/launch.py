@@ -1,8 +1,9 @@
-"""Where Triton kernels of our own run, their launch, and how a machine without a GPU pretends that they do.
+"""Where Triton kernels of our own run, and how a machine without a GPU pretends that they do.
 
-This is the one place that knows of predictions of memory: within `as_on_gpu` tensors have sizes but no values, so what
-would run on a GPU is allocated and not run.  (Operators with a registered fake, torch.library, would hide from the
-predictor what they allocate within, cost 40 us a launch, and know no workspace that lives on between calls.)
+This is the one place that knows of predictions of memory: within `as_on_gpu` tensors have sizes but
+no values, so what would run on a GPU is allocated and not run.  (Operators with a registered fake,
+torch.library, would hide from the predictor what they allocate within, cost 40 us a launch, and
+know no workspace that lives on between calls.)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _pretended: ContextVar[OrderedDict[Any, Any] | None] = ContextVar("pretended", d
 
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
-    """Within it, fake tensors on the CPU take the memory that they would on a GPU: that of the fused path."""
+    """Within it, fake tensors on the CPU take the memory that they would on a GPU."""
     token = _pretended.set(OrderedDict())
     try:
         yield
@@ -35,12 +36,12 @@ def as_on_gpu() -> Iterator[None]:
 
 
 def pretending() -> bool:
-    """Whether memory is predicted: nothing is launched."""
+    """Return whether memory is predicted: nothing is launched."""
     return _pretended.get() is not None
 
 
 def workspaces() -> OrderedDict[Any, Any]:
-    """What is kept for the next call; a prediction has its own, without values."""
+    """Return what is kept for the next call; a prediction has its own, without values."""
     own = _pretended.get()
     return _workspaces if own is None else own
 
@@ -51,12 +52,15 @@ def release() -> None:
 
 
 def capturing(device: torch.device) -> bool:
-    """Whether a CUDA graph is being captured: what is launched has no results yet, nor may one ask for any."""
+    """Return whether a CUDA graph is being captured.
+
+    What is launched then has no results yet, nor may one ask for any.
+    """
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def no_kernels(device: torch.device) -> str | None:
-    """Why Triton's kernels cannot run on that device, or None."""
+    """Return why Triton's kernels cannot run on that device, or None."""
     if pretending():
         return None
     if device.type != "cuda" and not INTERPRETED:

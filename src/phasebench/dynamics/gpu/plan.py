@@ -1,11 +1,11 @@
-"""One chunk of tokens through the fused flow and back: buffers, launches, and their recording as CUDA graphs.
+"""One chunk of tokens through the fused flow and back: buffers, launches, and their CUDA graphs.
 
-Legend: as in `kernels`.  A kick's products: forward n W^T and S W, of N tokens; backward (n, y) W^T and (C, S) W, of
-N / 2 tokens, and dW = (C, S)^T (n, y).  The first two then have the same shapes in both directions, so the same
-kernels, whose rows do not know where they stand: the same bits.
+Legend: as in `kernels`.  A kick's products: forward n W^T and S W, of N tokens; backward (n, y) W^T
+and (C, S) W, of N / 2 tokens, and dW = (C, S)^T (n, y).  The first two then have the same shapes in
+both directions, so the same kernels, whose rows do not know where they stand: the same bits.
 
-The launches cost the host more than the device needs for them.  On a GPU they are recorded once a plan and replayed; a
-plan serves every layer of the same sizes.
+The launches cost the host more than the device needs for them.  On a GPU they are recorded once a
+plan and replayed; a plan serves every layer of the same sizes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def launch(name: str, grid: tuple[int, ...], *args: Any, **constants: Any) -> No
 
 
 def blocks(X: Tensor) -> tuple[int, ...]:
-    """The grid of an elementwise kernel."""
+    """Return the grid of an elementwise kernel."""
     return (-(-X.numel() // BLOCK),)
 
 
@@ -49,7 +49,9 @@ class Kick:
 
 
 def pairs(shears: tuple[Shear, ...]) -> list[Kick]:
-    """The shears, two at a time; the first pair has no kick, and no drift either where the shears begin with a kick.
+    """Pair each kick with the drift after it.
+
+    The first pair has no kick, and no drift either where the shears begin with a kick.
 
     Example:
         >>> pairs(Schedule("leapfrog", 1.0, 1).shears)
@@ -69,8 +71,8 @@ class Shape:
     """What determines a plan's launches, and so its recording.
 
     Attributes:
-        rows: N, tokens at a time forward; half as many backward, with the products of n and y in one.
-        precision: of products of float32 numbers, as `torch.get_float32_matmul_precision` gives it.
+        rows: N, tokens at a time forward; half as many backward, with n and y in one product.
+        precision: of products of float32 numbers (`torch.get_float32_matmul_precision`).
         stream: on which it runs; two streams must not share buffers.
     """
 
@@ -95,10 +97,10 @@ class Plan:
     """Buffers, a layer's weights as the kernels take them, and the flow on these buffers.
 
     Attributes:
-        QP: integers (2, N, D), which `forward` takes through the flow and `backward` the first N / 2 of back.
-        wv: adjoints (2, N / 2, D), which `backward` takes back.
+        QP: integers (2, N, D), which `forward` takes through the flow.
+        wv: adjoints (2, N / 2, D), which `backward` takes back with the first N / 2 of QP.
         sr, norms, largest: (s, r), norm and largest of `kernels`; check: the checksum so far.
-        dW, dab, dc: to which `backward` adds the gradients; those of a, b and c in parts, one a row.
+        dW, dab, dc: to which `backward` adds the gradients; of a, b and c in parts, one a row.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -122,20 +124,19 @@ class Plan:
         self.forward, self.backward = self._advance, self._retreat
 
     def record(self) -> Plan:
-        """From now on replay `forward` and `backward` instead of launching their kernels one by one."""
+        """From now on replay `forward` and `backward` instead of launching kernel by kernel."""
         self.forward, self.backward = _recorded(self._advance), _recorded(self._retreat)
         return self
 
     def pretend(self) -> Plan:
-        """From now on do nothing: what `forward` and `backward` do takes no memory beside these buffers."""
+        """From now on do nothing: `forward` and `backward` take no memory beside these buffers."""
         self.forward = self.backward = lambda: None
         return self
 
-    def take(self, W: Tensor, a: Tensor, b: Tensor, c: Tensor, *, backward: bool) -> None:
+    def take(self, W: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
         """Take over a layer's weights; sums, and what is remembered of the states, from zero."""
         torch._foreach_copy_([self.W, *self.ab, self.c], [W, a, b, c])
-        sums = [self.dW, self.dab, self.dc] if backward else [self.largest]
-        torch._foreach_zero_([self.check, *sums])
+        torch._foreach_zero_([self.largest, self.check, self.dW, self.dab, self.dc])
 
     def _advance(self) -> None:
         for kick in pairs(self.shape.schedule.shears):
@@ -194,7 +195,7 @@ class Plan:
 
 
 def _recorded(run: Callable[[], None]) -> Callable[[], None]:
-    """Kernels launched by run(), as one CUDA graph; runs them once before, which compiles them."""
+    """Record the kernels launched by run() as one CUDA graph; run them once before, to compile."""
     graph, stream = torch.cuda.CUDAGraph(), _stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
