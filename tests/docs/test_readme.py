@@ -16,7 +16,8 @@ ROWS = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|.*\| (\w+) \|$", TEXT, re.
 WANTED = {
     "training": {
         *("ppl_ratio", "stage2_ppl", "stage1_ppl", "reference_ppl", "max_drift"),
-        *("force_share", "nonlinearity"),
+        *("force_share", "learned_exchange", "nonlinearity", "beyond_linear"),
+        *("first_order_change_pct", "discretisation_change_pct"),
     },
     "long": {"secular_change"},
     "spec": {"ppl_ratio"},
