@@ -51,7 +51,9 @@ def test_commands_compose(command: str) -> None:
     assert to_config(composed(*points)).bench
 
 
-@pytest.mark.parametrize("name", ["phasebench.report", "phasebench.report.compare", "phasebench.run.merge"])
+@pytest.mark.parametrize(
+    "name", ["phasebench.report", "phasebench.report.compare", "phasebench.run.merge"]
+)
 def test_options_of_the_other_commands_exist(name: str) -> None:
     help_text = subprocess.run(
         [sys.executable, "-m", name, "--help"], capture_output=True, text=True, check=True

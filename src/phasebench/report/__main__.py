@@ -22,7 +22,7 @@ _EXAMPLES = """\
 examples:
   python -m phasebench.report outputs/sweeps/demo
   python -m phasebench.report outputs/2026-11-22 outputs/2026-11-23 --output outputs/both
-  phasebench-report outputs/reference/h100 --print          (the same command, by its short name)
+  phasebench-report outputs/reference/h200 --print          (the same command, by its short name)
 
 exit code: 0 the report was written (files that cannot be used are listed in it),
 2 there is nothing to report, or no file of all can be used
