@@ -1,4 +1,4 @@
-"""Shared fixtures; shapes of public signatures are checked by jaxtyping and beartype in every test."""
+"""Shared fixtures; every test checks shapes of signatures by jaxtyping and beartype."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Mechanical problems with known answers, as potentials: force(q) and energy(q, p) of unit masses, float64."""
+"""Mechanical problems with known answers, as potentials: force(q) and energy(q, p) of unit masses,
+float64.
+"""
 
 from __future__ import annotations
 

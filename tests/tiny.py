@@ -1,4 +1,6 @@
-"""A tiny language model, a task that it can learn, and a training of both: what the tests of training share."""
+"""A tiny language model, a task that it can learn, and a training of both: what the tests of
+training share.
+"""
 
 from __future__ import annotations
 

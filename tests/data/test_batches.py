@@ -107,7 +107,9 @@ def test_a_text_shorter_than_one_sequence_is_refused_with_its_length() -> None:
 def test_epochs_are_as_many_steps_as_see_every_window_that_often(
     epochs: float, n: int, batch: int, seq: int
 ) -> None:
-    """Each epoch is a permutation of the same number of windows, so counting them tells the epochs apart."""
+    """Each epoch is a permutation of the same number of windows, so counting them tells the epochs
+    apart.
+    """
     steps, windows_an_epoch = steps_of(epochs, n, batch=batch, seq=seq), max(1, (n - seq) // seq)
     assert steps * batch >= epochs * windows_an_epoch - 1e-6
     assert (steps - 1) * batch < epochs * windows_an_epoch or steps == 1

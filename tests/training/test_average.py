@@ -1,4 +1,6 @@
-"""Averages of the weights: what is validated and stored, and that the training itself does not notice."""
+"""Averages of the weights: what is validated and stored, and that the training itself does not
+notice.
+"""
 
 from __future__ import annotations
 

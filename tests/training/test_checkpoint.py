@@ -44,7 +44,8 @@ def refusal(model: nn.Module, path: Path, expected: dict[str, str] = IDENTITY) -
 def rewritten(path: Path, checked: bool, **changes: Any) -> None:
     """Change a file's metadata, with a checksum that fits or with the old one."""
     with safe_open(path, framework="pt") as file:
-        tensors, metadata = {n: file.get_tensor(n) for n in file.keys()}, file.metadata()  # noqa: SIM118
+        names, metadata = file.keys(), file.metadata()
+        tensors = {name: file.get_tensor(name) for name in names}
     old = metadata.pop("checksum")
     metadata |= changes
     metadata["checksum"] = checksum(tensors, metadata) if checked else old

@@ -1,4 +1,6 @@
-"""Trained weights run by another ode than they were trained with: the numbers, the labels, what is refused."""
+"""Trained weights run by another ode than they were trained with: the numbers, the labels, what is
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of several things that are to be compared: interleaved, in changing order, after a warm-up."""
+"""Times of several things to compare: interleaved, in changing order, after a warm-up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch
 
 @dataclass(frozen=True)
 class Timed:
-    """Raw samples of one thing: seconds, and peak bytes of the caching allocator (None without a GPU)."""
+    """Raw samples of one thing: seconds, and peak bytes of the caching allocator (None without a
+    GPU).
+    """
 
     seconds: list[float]
     peak_bytes: list[int] | None

@@ -1,4 +1,6 @@
-"""The environment of a run: what else its numbers depend on. Neither the host's name nor any folder is recorded."""
+"""The environment of a run: what else its numbers depend on. Neither the host's name nor any folder
+is recorded.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +73,11 @@ def _known(reasons: dict[str, str], key: str, ask: Any, *args: Any) -> Any:
 
 
 def _git(source: Path) -> dict[str, Any]:
-    """Commit of the checkout that holds a source file, and whether any file in it differs from that commit.
+    """Commit of the checkout that holds a source file, and whether any file in it differs from that
+    commit.
 
-    A package installed below somebody else's checkout is not part of that: the file must be tracked.
+    A package installed below somebody else's checkout is not part of that: the file must be
+    tracked.
     """
     told = os.environ.get(
         "PHASEBENCH_COMMIT"
@@ -97,7 +101,8 @@ def _ask_git(source: Path, *arguments: str) -> str:
         raise Unknown(f"git {arguments[0]} gave no answer in {GIT_TIMEOUT_S:.0f} s") from None
     if done.returncode:  # git's own message would name folders
         raise Unknown(
-            f"not in a git checkout with a commit that git trusts (git {arguments[0]}: {done.returncode})"
+            "not in a git checkout with a commit that git trusts "
+            f"(git {arguments[0]}: {done.returncode})"
         )
     return done.stdout
 
@@ -148,7 +153,9 @@ def _driver() -> dict[str, Any]:
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:
-    """The GPU that the run uses, as torch counts them (NVML counts those hidden from this process too)."""
+    """The GPU that the run uses, as torch counts them (NVML counts those hidden from this process
+    too).
+    """
     if device.type != "cuda":
         _driver()  # without one, that is the reason
         raise Unknown(f"device={device} uses none")

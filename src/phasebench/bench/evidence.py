@@ -1,4 +1,4 @@
-"""The least evidence that the benches' gates need: without it a gate is not measured, never passed."""
+"""The least evidence that gates need: without it a gate is not measured, never passed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def trained(change: float) -> Need:
 
 
 def weight_change(model: LanguageModel, config: ModelConfig, vocab_size: int, seed: int) -> float:
-    """Compute |w - w0| / |w0| over all weights w; w0 are those that a training from `seed` begins with."""
+    """Compute |w - w0| / |w0| over all weights w; w0 are those that a training from `seed` begins
+    with.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = build_model(config, vocab_size)

@@ -1,4 +1,6 @@
-"""What the benchmarks of one run share: device, text and trained weights, each made when first asked for."""
+"""What the benchmarks of one run share: device, text and trained weights, each made when first
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ class Workbench:
         }
 
     def prepare(self) -> None:
-        """Fail early: load the text and open the given checkpoints before anything is measured or written."""
+        """Fail early: load the text and open the given checkpoints before anything is measured or
+        written.
+        """
         if not self.needs_text:
             return
         if self.config.train.tensorboard:

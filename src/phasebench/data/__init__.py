@@ -1,4 +1,6 @@
-"""Text as streams of token ids: where it comes from, how it is tokenised, how it is cut into batches."""
+"""Text as streams of token ids: where it comes from, how it is tokenised, how it is cut into
+batches.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A stream of tokens cut into batches: random windows for training, every token exactly once for scoring."""
+"""A stream of tokens cut into batches: random windows for training, every token exactly once for
+scoring.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ IGNORED = -100  # a target that is not scored
 def training_batch(
     tokens: Int64[Tensor, " N"], step: int, *, batch: int, seq: int, seed: int
 ) -> tuple[Int64[Tensor, "batch seq"], Int64[Tensor, "batch seq"]]:
-    """Inputs and next-token targets of optimizer step ``step``: a pure function of ``(seed, step)``.
+    """Inputs and next-token targets of optimizer step ``step``: a pure function of ``(seed,
+    step)``.
 
-    An epoch is a fresh permutation of the non-overlapping windows of ``seq`` tokens, which begin at a fresh random
-    offset; their number is the same in every epoch, so that step and epoch need no state. Batches may span two epochs.
-    Raises `ConfigError` if the text is shorter than one sequence and its targets.
+    An epoch is a fresh permutation of the non-overlapping windows of ``seq`` tokens, which begin at
+    a fresh random offset; their number is the same in every epoch, so that step and epoch need no
+    state. Batches may span two epochs. Raises `ConfigError` if the text is shorter than one
+    sequence and its targets.
 
     >>> inputs, targets = training_batch(torch.arange(100), 3, batch=2, seq=8, seed=0)
     >>> inputs.shape, torch.equal(inputs + 1, targets)
@@ -49,7 +53,9 @@ def steps_of(epochs: float, n_tokens: int, *, batch: int, seq: int) -> int:
 
 
 def _epoch_shape(n_tokens: int, seq: int) -> tuple[int, int]:
-    """Windows an epoch, and the largest offset that leaves room for them (at least seq - 1 if two windows fit)."""
+    """Windows an epoch, and the largest offset that leaves room for them (at least seq - 1 if two
+    windows fit).
+    """
     if n_tokens < seq + 1:
         raise ConfigError(
             "train.seq",
@@ -70,7 +76,9 @@ def _epoch_starts(seed: int, epoch: int, count: int, slack: int, seq: int) -> Te
 
 
 class Window(NamedTuple):
-    """Reads positions ``start .. end - 1`` of the prefixed stream, scores tokens ``scored .. end - 1`` of the text."""
+    """Reads positions ``start .. end - 1`` of the prefixed stream, scores tokens ``scored .. end -
+    1`` of the text.
+    """
 
     start: int
     scored: int
@@ -80,11 +88,13 @@ class Window(NamedTuple):
 def windows(n_tokens: int, seq: int, stride: int) -> list[Window]:
     """The windows that score every one of ``n_tokens`` tokens once, ``stride`` tokens each.
 
-    The text is preceded by one <eos>, so position j of that stream predicts token j of the text. A window reads at
-    most ``seq`` positions: the one before the last scored token and those before it.
+    The text is preceded by one <eos>, so position j of that stream predicts token j of the text. A
+    window reads at most ``seq`` positions: the one before the last scored token and those before
+    it.
 
     >>> windows(5, seq=3, stride=2)
-    [Window(start=0, scored=0, end=2), Window(start=1, scored=2, end=4), Window(start=3, scored=4, end=5)]
+    [Window(start=0, scored=0, end=2), Window(start=1, scored=2, end=4), Window(start=3, scored=4,
+    end=5)]
     """
     if n_tokens < 1 or not 1 <= stride <= seq:
         raise ValueError(
@@ -100,12 +110,14 @@ def windows(n_tokens: int, seq: int, stride: int) -> list[Window]:
 def scoring_batches(
     tokens: Int64[Tensor, " N"], *, eos: int, batch: int, seq: int, stride: int
 ) -> Iterator[tuple[Int64[Tensor, "B seq"], Int64[Tensor, "B seq"]]]:
-    """Inputs and targets that score every token once: up to ``batch`` windows at a time (see `windows`).
+    """Inputs and targets that score every token once: up to ``batch`` windows at a time (see
+    `windows`).
 
-    Positions of context and of padding have the target `IGNORED`. ``stride=seq`` reads every token once;
-    a smaller stride gives every token at least ``seq - stride`` tokens of context.
+    Positions of context and of padding have the target `IGNORED`. ``stride=seq`` reads every token
+    once; a smaller stride gives every token at least ``seq - stride`` tokens of context.
 
-    >>> for inputs, targets in scoring_batches(torch.tensor([5, 6, 7]), eos=0, batch=2, seq=2, stride=1):
+    >>> for inputs, targets in scoring_batches(torch.tensor([5, 6, 7]), eos=0, batch=2, seq=2,
+    stride=1):
     ...     print(inputs.tolist(), targets.tolist())
     [[0, 0], [0, 5]] [[5, -100], [-100, 6]]
     [[5, 6]] [[-100, 7]]

@@ -1,4 +1,6 @@
-"""A corpus: the splits of a text as streams of token ids, with what is needed to judge a perplexity on them."""
+"""A corpus: the splits of a text as streams of token ids, with what is needed to judge a perplexity
+on them.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ SPLITS = ("train", "validation", "test")
 
 
 def wikitext_rows(config: DataConfig, name: str) -> tuple[dict[str, list[str]], str]:
-    """Read the rows of every split of ``name`` (wikitext2, wikitext103), and say where they are from.
+    """Read the rows of every split of ``name`` (wikitext2, wikitext103), and say where they are
+    from.
 
     From the folder ``data.path`` if given, else from the hub's local cache, else from the hub.
     A row is a line of the original text, without the blanks at its ends; a blank line is the empty

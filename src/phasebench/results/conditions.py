@@ -1,4 +1,6 @@
-"""The specification's conditions: the sizes at which its three benchmarks were stated; are they met?"""
+"""The specification's conditions: the sizes at which its three benchmarks were stated; are they
+met?
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """results.json: what a run measured, judged and was run with, written whole after each event.
 
-The top level has the specification's keys; everything else that is needed to judge or repeat the run
-stands beside them (schema.json is the contract). What was not measured is null with a reason; NaN
-and Infinity never occur.
+The top level has the specification's keys; everything else that is needed to judge or repeat the
+run stands beside them (schema.json is the contract). What was not measured is null with a reason;
+NaN and Infinity never occur.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _AT_LEAST = ", at least: "  # version 1 wrote that a value is a lower bound, and
 
 
 class ResultsFile:
-    """The results.json of one run. `path` is written at once and after each event, `copy_to` likewise.
+    """The results.json of one run. `path` is written at once and after each event, `copy_to`
+    likewise.
 
     A `copy_to` that is a folder means the results.json in it. One that exists already is replaced
     only when a bench has finished, or has failed by more than a `ConfigError`. `point` says which
@@ -78,7 +79,7 @@ class ResultsFile:
         self._write()
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Record the text in use: name, source, notice, tokenizer, sizes, whether it is comparable."""
+        """Record the text in use: name, source, notice, tokenizer, sizes, comparability."""
         self._data = plain(data, "data", self._reasons)
         self._write()
 
@@ -106,7 +107,9 @@ class ResultsFile:
         self._set(bench, failed(type(error).__name__, str(error), traceback, duration_s))
 
     def close(self) -> dict[str, Any]:
-        """End the run: ``ok`` if every bench ended well (whether or not its gates passed), else ``failed``."""
+        """End the run: ``ok`` if every bench ended well (whether or not its gates passed), else
+        ``failed``.
+        """
         lost = failed("Interrupted", "the run ended before the bench did", None, None)
         for name, bench in self._benches.items():
             if bench["status"] == "running":
@@ -168,14 +171,17 @@ def schema() -> dict[str, Any]:
 
 
 def load(path: Path | str) -> dict[str, Any]:
-    """Read a results.json. Raises ValueError with one line if it is truncated, foreign or of another version."""
+    """Read a results.json. Raises ValueError with one line if it is truncated, foreign or of
+    another version.
+    """
     return parse(Path(path).read_bytes(), path)
 
 
 def parse(content: bytes, path: Path | str) -> dict[str, Any]:
     """Read the bytes of a results.json; `path` is for the messages. Raises what `load` raises.
 
-    What version 1 wrote otherwise is brought to the present form; the schema holds for what is returned.
+    What version 1 wrote otherwise is brought to the present form; the schema holds for what is
+    returned.
     """
 
     def refuse(name: str) -> None:
@@ -236,7 +242,7 @@ def _upgrade(results: dict[str, Any]) -> None:
 
 
 def config_hash(config: Any) -> str:
-    """Hash the canonical JSON of a resolved configuration (keys sorted, no spaces): SHA-256, hex."""
+    """Hash the canonical JSON of a configuration (keys sorted, no spaces): SHA-256, hex."""
     canonical = json.dumps(
         plain(config, "config", {}), sort_keys=True, separators=(",", ":"), allow_nan=False
     )

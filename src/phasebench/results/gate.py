@@ -1,4 +1,6 @@
-"""What a bench hands back, and what becomes of it in results.json: values with units, gates, the verdict."""
+"""What a bench hands back, and what becomes of it in results.json: values with units, gates, the
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ class Need:
 
 @dataclass(frozen=True)
 class Gate:
-    """A quantity against its limit. Raises ValueError where a gate that was not measured has no reason.
+    """A quantity against its limit. Raises ValueError where a gate that was not measured has no
+    reason.
 
     `name` is the key of the metric that is judged. Benches make gates with `check`; the last three
     fields are missing in the files of former versions.
@@ -104,7 +107,8 @@ class Gate:
         needs: Sequence[Need] = (),
         unit: str = "",
     ) -> Gate:
-        """Judge a metric: passed if `value comparison limit` holds; `unit` is shown after the limit.
+        """Judge a metric: passed if `value comparison limit` holds; `unit` is shown after the
+        limit.
 
         Not measured where the value is null or not finite, where a need is not met, and where only
         a lower bound is known and a larger value could turn the verdict.
@@ -130,7 +134,7 @@ class Gate:
 
 @dataclass
 class BenchResult:
-    """What a bench hands back: metrics by key, gates, raw samples and what the reader should know."""
+    """What a bench hands back: metrics by key, gates, raw samples and notices."""
 
     metrics: dict[str, Metric] = field(default_factory=dict)
     gates: list[Gate] = field(default_factory=list)

@@ -1,4 +1,6 @@
-"""Strict JSON on disk: values that JSON can hold, text that people can read, files that are whole or absent."""
+"""Strict JSON on disk: values that JSON can hold, text that people can read, files that are whole
+or absent.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ class ArrayLike(Protocol):
 def plain(value: Any, at: str, lost: dict[str, str]) -> Any:
     """`value` as dicts, lists, strings, finite numbers, booleans and None.
 
-    A float that is not finite becomes None, and `lost` gets its place (a dotted path below `at`) and the reason.
-    Raises TypeError, with the place, for what JSON cannot hold.
+    A float that is not finite becomes None, and `lost` gets its place (a dotted path below `at`)
+    and the reason. Raises TypeError, with the place, for what JSON cannot hold.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -68,7 +70,8 @@ def _plain_mapping(value: Mapping[Any, Any], at: str, lost: dict[str, str]) -> d
 
 
 def dumps(value: Any, indent: int = 0) -> str:
-    """JSON text of plain values. Scalars that belong together share a line: a list of them, a small group of keys.
+    """JSON text of plain values. Scalars that belong together share a line: a list of them, a small
+    group of keys.
 
     Raises ValueError for NaN and Infinity.
     """
@@ -120,10 +123,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def destination(path: Path | str, key: str, name: str) -> Path:
-    """The file that `path` means, in a folder that exists and can be written; a folder means the file `name` in it.
+    """The file that `path` means, in a folder that exists and can be written; a folder means the
+    file `name` in it.
 
-    Links are followed, and missing folders made. Raises `ConfigError` for `key` where no regular file can be written:
-    a device such as /dev/stdout would be replaced by a file, not written to.
+    Links are followed, and missing folders made. Raises `ConfigError` for `key` where no regular
+    file can be written: a device such as /dev/stdout would be replaced by a file, not written to.
     """
     try:
         is_folder = str(path).endswith(os.sep) or Path(path).is_dir()

@@ -1,4 +1,6 @@
-"""Statistics of a few values: intervals, a line with its error, Welch's test. scipy is loaded when first needed."""
+"""Statistics of a few values: intervals, a line with its error, Welch's test. scipy is loaded when
+first needed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x by least squares; error is the slope's standard error, 0 for two points."""
+    """y = intercept + slope x by least squares; error is the slope's standard error, 0 for two
+    points.
+    """
 
     slope: float
     intercept: float
@@ -34,7 +38,8 @@ class Line:
 
 
 def quantile(df: float, confidence: float = CONFIDENCE) -> float:
-    """The t of Student's t with df degrees of freedom beyond which, on both sides, 1 - confidence lies.
+    """The t of Student's t with df degrees of freedom beyond which, on both sides, 1 - confidence
+    lies.
 
     >>> round(quantile(2), 3), round(quantile(18), 3)
     (4.303, 2.101)
@@ -45,7 +50,9 @@ def quantile(df: float, confidence: float = CONFIDENCE) -> float:
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """The interval of the mean of n independent normal values, mean +- t s / sqrt(n); None for one value."""
+    """The interval of the mean of n independent normal values, mean +- t s / sqrt(n); None for one
+    value.
+    """
     n = len(values)
     if n < 2:
         return None
@@ -86,7 +93,8 @@ def linear_regression(x: Sequence[float], y: Sequence[float]) -> Line:
 
 
 def welch_p(base: Sequence[float], new: Sequence[float]) -> float | None:
-    """Test whether two means differ: the two-sided p-value of Welch's t-test (Biometrika 34 (1947) 28).
+    """Test whether two means differ: the two-sided p-value of Welch's t-test (Biometrika 34 (1947)
+    28).
 
     None where there is no test: fewer than two values on a side, or no spread at all.
 

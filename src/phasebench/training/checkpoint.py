@@ -142,7 +142,8 @@ def load(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+            names = file.keys()  # the file is no iterator
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         problem = f"cannot be read: truncated, or not a safetensors file ({error})"
         raise BadCheckpoint(problem) from error

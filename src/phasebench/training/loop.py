@@ -213,7 +213,7 @@ class Training:
             Checkpoint(tensors, identity, self.done, self.history, scaler).save(path, self.about)
 
     def _resume(self) -> None:
-        """Go on from the unfinished training beside the path, or from the trunk, if there is one."""
+        """Go on from the unfinished training beside the path, or else from the trunk."""
         start, identity = self.partial, self.identity
         if self.trunk and not start.exists():
             start = self.trunk.latest(decay_start(self.recipe)) or start

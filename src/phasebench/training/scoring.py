@@ -121,7 +121,7 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 
 
 def matmul_precision(precision: str) -> AbstractContextManager[None]:
-    """Let float32 products use TF32 where precision is tf32, and only there; put back on leaving."""
+    """Let float32 products use TF32 where precision is tf32 only; put back on leaving."""
     return float32_products("high" if precision == "tf32" else "highest")
 
 

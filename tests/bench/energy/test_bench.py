@@ -100,8 +100,8 @@ def test_a_long_symplectic_flow_has_no_secular_change_and_a_bounded_state() -> N
 
 
 def test_a_long_flow_that_is_not_symplectic_has_one() -> None:
-    """RK4 multiplies an oscillator's energy by |R(iy)|^2 = 1 - y^6 / 72 + O(y^8) a step, y = omega dt, R its stability
-    function 1 + x + x^2 / 2 + x^3 / 6 + x^4 / 24."""
+    """RK4 multiplies an oscillator's energy by |R(iy)|^2 = 1 - y^6 / 72 + O(y^8) a step, y = omega
+    dt, R its stability function 1 + x + x^2 / 2 + x^3 / 6 + x^4 / 24."""
     found = layer("rk4", 2000)
     lost = 1 - (1 - 0.2**6 / 72) ** 2000
     assert found.slope.change == pytest.approx(-lost, rel=0.05)

@@ -80,7 +80,7 @@ def test_ranks_survive_ties() -> None:
 
 
 def test_aliasing_an_oscillation_of_the_spacing_of_looks_is_no_trend() -> None:
-    """Every 34th of 10,001 values of an oscillation with a period near 34 steps looks like a trend."""
+    """Every 34th value of an oscillation with a period near 34 steps looks like a trend."""
     series = [1e-3 * math.sin(2 * math.pi * t / (34 + 34 * 34 / 40_000)) for t in range(10_001)]
     looked_at = series[::34]
     assert abs(spearmanr(range(len(looked_at)), looked_at).statistic) > 0.9
@@ -94,7 +94,7 @@ def test_aliasing_an_oscillation_of_the_spacing_of_looks_is_no_trend() -> None:
 
 
 def noise(seed: int, n: int, memory: float) -> list[float]:
-    """An autoregressive series of unit variance that forgets within about 1 / (1 - memory) values."""
+    """An autoregressive series of unit variance; it forgets within 1 / (1 - memory) values."""
     draw, x, found = random.Random(seed).gauss, 0.0, []
     for _ in range(n):
         x = memory * x + math.sqrt(1 - memory**2) * draw(0.0, 1.0)
@@ -112,7 +112,9 @@ def test_the_slope_of_a_line_is_its_own(steepness: float, dt: float, n: int) -> 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9, 0.95])
 def test_the_slope_s_error_is_that_of_many_series(memory: float) -> None:
-    """Also where neighbouring values are nearly the same, which an error of independent values would miss by ten."""
+    """Also where neighbouring values are nearly the same, which an error of independent values
+    would miss by ten.
+    """
     fitted = [
         slope([1e-4 * t + x for t, x in enumerate(noise(seed, 2000, memory))], 1.0)
         for seed in range(60)
@@ -128,7 +130,9 @@ def test_the_slope_s_error_is_that_of_many_series(memory: float) -> None:
 
 
 def test_the_slope_s_interval_holds_for_long_memories_too() -> None:
-    """At a correlation of neighbours of 0.99, 95 % intervals missed in 14.5 % before they were widened."""
+    """At a correlation of neighbours of 0.99, 95 % intervals missed in 14.5 % before they were
+    widened.
+    """
     fitted = [slope(noise(seed, 1000, 0.99), 1.0) for seed in range(400)]
     missed = sum(abs(f.change) > f.change_error for f in fitted) / len(fitted)
     assert missed < 0.1

@@ -1,4 +1,6 @@
-"""The perplexity benchmark on models whose perplexity is known, with a workbench that only holds things."""
+"""The perplexity benchmark on models whose perplexity is known, with a workbench that only holds
+things.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ Predict = Callable[[Tensor], Tensor]  # tokens (B, T) -> ln p of the next token 
 
 
 class Scripted(ComplexLanguageModel):
-    """A model that predicts as told, and remembers the targets that it was scored on, window by window."""
+    """A model that predicts as told, and remembers the targets that it was scored on, window by
+    window.
+    """
 
     def __init__(self, predict: Predict, vocab: int = VOCAB, parameters: int = 100) -> None:
         super().__init__(TINY, vocab, Stage1Block)
@@ -192,7 +196,9 @@ def test_as_many_batches_as_there_are_is_the_whole_split() -> None:
 
 
 def test_a_perplexity_beyond_floats_leaves_the_others() -> None:
-    """A text without spaces has few words of many tokens: exp(nats / words) overflows, exp(nats / tokens) does not."""
+    """A text without spaces has few words of many tokens: exp(nats / words) overflows, exp(nats /
+    tokens) does not.
+    """
     result = measured(text(n=500, words=2), Scripted(constant(4.0)), Scripted(constant(4.0)))
     entry = finished(result, 1.0)
     assert entry["metrics"]["candidate_word_ppl"]["value"] is None
@@ -218,7 +224,9 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def by_the_source(corpus: Corpus, bonus: float = 0.0) -> Predict:
-    """The source's own distribution of the next word; `bonus` nats better over the split than it can be."""
+    """The source's own distribution of the next word; `bonus` nats better over the split than it
+    can be.
+    """
     from tokenizers import Tokenizer
 
     tokenizer, source = Tokenizer.from_str(corpus.tokenizer_json), SyntheticSource(0)
@@ -238,7 +246,9 @@ def by_the_source(corpus: Corpus, bonus: float = 0.0) -> Predict:
 
 
 def peeking(vocab: int) -> Predict:
-    """Gives 0.99 to the next token of its input, which it should not see; the input's last position has none."""
+    """Gives 0.99 to the next token of its input, which it should not see; the input's last position
+    has none.
+    """
 
     def predict(tokens: Tensor) -> Tensor:
         p = torch.full((*tokens.shape, vocab), 0.01 / vocab, dtype=torch.float64)

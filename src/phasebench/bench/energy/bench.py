@@ -1,10 +1,13 @@
-"""Conservation of energy along the flow of every layer, on trained weights and the hidden states of real text.
+"""Conservation of energy along the flow of every layer, on trained weights and the hidden states of
+real text.
 
 `phasebench.dynamics.energy` says what drift and exchange are; max_drift, mean_drift: over layers,
 tokens and steps, and over the seeds whose weights are measured.  An accurate flow's drift is small
-beside its exchange; in a flow that stands still both are.  The mean energy of a batch drifts far less
+beside its exchange; in a flow that stands still both are.  The mean energy of a batch drifts far
+less
 than its tokens do, and is reported beside them.  States and forces are float32 unless
-bench.energy.precision is fp64, energies float64.  docs/energy.md describes the series in the details.
+bench.energy.precision is fp64, energies float64.  docs/energy.md describes the series in the
+details.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ class _Flows:
 
 
 def check(workbench: Workbench, config: EnergyConfig) -> None:
-    """Raise `ConfigError` for a model without a Hamiltonian flow, too little text, or a dt that ends elsewhere."""
+    """Raise `ConfigError` for a model without a Hamiltonian flow, too little text, or a dt that
+    ends elsewhere.
+    """
     require_ode(workbench.config)
     needed, there = config.batch * config.seq, len(workbench.corpus.splits[config.split].tokens)
     if there < needed:
@@ -58,9 +63,11 @@ def check(workbench: Workbench, config: EnergyConfig) -> None:
 
 
 def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
-    """Integrate every layer's flow from the states of the split's first tokens and judge drift and trend.
+    """Integrate every layer's flow from the states of the split's first tokens and judge drift and
+    trend.
 
-    Raises `evaluation.NotFinite` if a trajectory leaves the finite numbers, and what `check` raises.
+    Raises `evaluation.NotFinite` if a trajectory leaves the finite numbers, and what `check`
+    raises.
     """
     check(workbench, config)
     seeds = config.seeds or [workbench.config.seed]
@@ -70,7 +77,8 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
         starts = models[0].starts
         integrator = config.integrator or starts[0][0].integrator
         layers = [layer for model in models for layer in _layers(model, config)]
-        # of the flows alone, without their energies, by the integrator and by leapfrog at the same dt
+        # of the flows alone, without their energies, by the integrator and by leapfrog at the same
+        # dt
         timed = seconds(starts, (integrator, _PLAIN), config.steps, config.dt, workbench.device)
         rows = []
         if config.integrators or config.dts:

@@ -1,7 +1,8 @@
-"""Integrators and step sizes beside each other, over the same time and from the same states: the Pareto data.
+"""Integrators and step sizes beside each other, over the same time and from the same states: the
+Pareto data.
 
-A row is the drift that an integrator reaches at one dt and precision, and its cost in force evaluations and time.
-Float64 shows an integrator's order, which rounding hides in float32.
+A row is the drift that an integrator reaches at one dt and precision, and its cost in force
+evaluations and time. Float64 shows an integrator's order, which rounding hides in float32.
 """
 
 from __future__ import annotations
@@ -26,16 +27,21 @@ _MIN_STEPS = 8  # for the trend
 
 
 def grid(config: EnergyConfig) -> list[tuple[str | None, float, int]]:
-    """Integrator (None: the model's own), dt and number of steps of each comparison, all of the same duration.
+    """Integrator (None: the model's own), dt and number of steps of each comparison, all of the
+    same duration.
 
-    Raises `ConfigError` for a dt that does not divide the duration, or leaves fewer than eight steps.
+    Raises `ConfigError` for a dt that does not divide the duration, or leaves fewer than eight
+    steps.
     """
     duration = config.steps * config.dt
     found = []
     for dt in config.dts or [config.dt]:
         steps = round(duration / dt)
         if steps < _MIN_STEPS or abs(steps * dt - duration) > 1e-6 * duration:
-            problem = f"{dt:g} does not divide the duration, steps x dt = {duration:g}, into {_MIN_STEPS} steps or more"
+            problem = (
+                f"{dt:g} does not divide the duration, steps x dt = {duration:g}, "
+                f"into {_MIN_STEPS} steps or more"
+            )
             raise ConfigError(
                 "bench.energy.dts",
                 config.dts,
@@ -57,8 +63,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """A row for each integrator, dt and precision; drifts are None where they are not finite.
 
-    Timed are the integrators beside each other at the first dt, in the first precision: at another dt their times are
-    as their force evaluations, and no model runs in another precision.
+    Timed are the integrators beside each other at the first dt, in the first precision: at another
+    dt their times are as their force evaluations, and no model runs in another precision.
     """
     cells = [(name or starts[0][0].integrator, dt, steps) for name, dt, steps in grid(config)]
     _, first, steps = cells[0]
@@ -108,7 +114,8 @@ def _drift(starts: list[Start], integrator: str, dt: float, steps: int) -> dict[
 
 
 def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each integrator and precision, the order: the slope of ln(mean drift) over ln(dt), with its standard error.
+    """For each integrator and precision, the order: the slope of ln(mean drift) over ln(dt), with
+    its standard error.
 
     None where fewer than three step sizes have a drift above rounding.
     """
@@ -134,9 +141,11 @@ def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
 def seconds(
     starts: list[Start], integrators: Iterable[str], steps: int, dt: float, device: torch.device
 ) -> dict[str, Timed]:
-    """Seconds of all layers' flows with kicks merged, by integrator: three samples, or one of a long flow.
+    """Seconds of all layers' flows with kicks merged, by integrator: three samples, or one of a
+    long flow.
 
-    Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one slow start.
+    Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one
+    slow start.
     """
     things = {name: lambda name=name: _flow(starts, name, dt, steps) for name in integrators}
     return interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)

@@ -119,7 +119,8 @@ def flows_as(model: LanguageModel, **settings: object) -> Iterator[None]:
 def perplexities(
     workbench: Workbench, config: EnergyConfig, model: LanguageModel
 ) -> dict[str, float | None]:
-    """Score the split by the model, by stand-ins of its flows, and by the same flows in steps of dt.
+    """Score the split by the model, by stand-ins of its flows, and by the same flows in steps of
+    dt.
 
     flow: as trained. first_order, free: every flow replaced. fine: the same time in steps of
     bench.energy.dt; None where they do not divide it.

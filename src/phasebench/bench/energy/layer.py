@@ -27,7 +27,8 @@ class Layer:
     trace: Trace
     trend: Trend  # of the mean energy
     slope: Slope  # of the mean energy
-    drift_slope: Slope  # of the mean over tokens of |H(t) - H(0)|, in which tokens that drift apart do not cancel
+    # of the mean over tokens of |H(t) - H(0)|, in which tokens that drift apart do not cancel
+    drift_slope: Slope
 
     @classmethod
     def of(cls, trace: Trace, seed: int, index: int, dt: float) -> Layer:
@@ -43,7 +44,9 @@ class Layer:
 
     @property
     def secular(self) -> float:
-        """Over the run, in E_ref: the larger fitted change of both lines, with its 95 % error added."""
+        """Over the run, in E_ref: the larger fitted change of both lines, with its 95 % error
+        added.
+        """
         return max(
             abs(fitted.change) + fitted.change_error for fitted in (self.slope, self.drift_slope)
         )
@@ -59,7 +62,9 @@ def thinning(steps: int, layers: int) -> int:
 
 
 def row(layer: Layer, every: int) -> dict[str, Any]:
-    """A layer as plain values; of its series, every so many steps: the value there, or the largest since the last."""
+    """A layer as plain values; of its series, every so many steps: the value there, or the largest
+    since the last.
+    """
     trace = layer.trace
     return {
         "seed": layer.seed,
@@ -87,7 +92,8 @@ def row(layer: Layer, every: int) -> dict[str, Any]:
 
 
 def growth(size: Tensor) -> float | None:
-    """The power of time with which a size grows over the last nine tenths: 0 bounded, 1 free motion.
+    """The power of time with which a size grows over the last nine tenths: 0 bounded, 1 free
+    motion.
 
     None where it is zero at either end.
     """

@@ -47,16 +47,18 @@ class Trend:
 
     @property
     def monotonic(self) -> bool:
-        """Whether the series is ordered in time and, in its second half, still moves by more than rounding.
+        """Whether the series is ordered in time and, in its second half, still moves by more than
+        rounding.
 
-        A slow oscillation of which the series shows no more than a quarter of a period counts too: a
-        longer series tells the two apart.
+        A slow oscillation of which the series shows no more than a quarter of a period counts too:
+        a longer series tells the two apart.
         """
         return abs(self.rank_correlation) > RANK_LIMIT and abs(self.late_change) > ROUNDING
 
 
 def trend(series: Sequence[float]) -> Trend:
-    """Look at a series of at least eight finite values; of more than `POINTS`, at that many block means.
+    """Look at a series of at least eight finite values; of more than `POINTS`, at that many block
+    means.
 
     Single values, one a block, would show an oscillation of about a block's length as a trend.
     Raises ValueError for a value that is not finite.
@@ -82,7 +84,8 @@ class Slope:
         slope: change a unit of time.
         error: its standard error, from means over blocks.
         degrees: of freedom of that error: blocks, as many as would be independent, less two.
-        block_correlation: r, between the residuals of neighbouring blocks; near 1, the blocks are too short.
+        block_correlation: r, between the residuals of neighbouring blocks; near 1, the blocks are
+            too short.
         change: slope times the time that the whole series lasts.
         change_error: half width of the change's 95 % interval, by Student's t.
     """
@@ -96,15 +99,16 @@ class Slope:
 
 
 def slope(series: Sequence[float], dt: float) -> Slope:
-    """Fit a line to all but the first tenth of a series with the spacing dt, of at least eight finite values.
+    """Fit a line to all but the first tenth of a series with the spacing dt, of at least eight
+    finite values.
 
     Neighbouring values of a trajectory are not independent, so the textbook error of least squares
     is far too small.  Means over blocks that are longer than the correlation lasts are nearly
     independent (Flyvbjerg & Petersen, J. Chem. Phys. 91 (1989) 461): the line and its error come
-    from at most `BLOCKS` of them.  A correlation of neighbouring blocks, rho, multiplies the error's
-    square by (1 + rho) / (1 - rho) and divides the number of independent blocks n by the same, as
-    for a first-order process; r, found in the residuals, is too small by (2 + 4 rho) / n, which is
-    added back (found by simulation).
+    from at most `BLOCKS` of them.  A correlation of neighbouring blocks, rho, multiplies the
+    error's square by (1 + rho) / (1 - rho) and divides the number of independent blocks n by the
+    same, as for a first-order process; r, found in the residuals, is too small by (2 + 4 rho) / n,
+    which is added back (found by simulation).
 
     In simulated first-order processes the 95 % interval misses in 3 to 7 % for 1,000 to 10,000
     values with a correlation of neighbours of up to 0.99, and in up to 12 % for 100 values.

@@ -1,9 +1,12 @@
-"""Gradients of the flow, method by method, against float64 backprop; and what each method keeps in memory.
+"""Gradients of the flow, method by method, against float64 backprop; and what each method keeps in
+memory.
 
-The loss is a fixed random linear function of the flow's end, so its gradients are those of the discrete map itself.
-Weights and states are random, at the model's sizes; stiffness s multiplies W, and so the potential's curvature by s^2.
+The loss is a fixed random linear function of the flow's end, so its gradients are those of the
+discrete map itself. Weights and states are random, at the model's sizes; stiffness s multiplies W,
+and so the potential's curvature by s^2.
 
-    error(x) = |x - x64| / |x64| over a group of gradients (the state's, W's, a's, b's, c's); x64 is full backprop in float64
+    error(x) = |x - x64| / |x64| over a group of gradients (the state's, W's, a's, b's, c's); x64 is
+    full backprop in float64
     recon    = max |reversed start - start|, of the methods that reverse the trajectory
     held     = bytes that the graph keeps between forward and backward, parameters included
 """
@@ -58,8 +61,9 @@ def check(workbench: Workbench, config: GradConfig) -> None:
 def run(workbench: Workbench, config: GradConfig) -> BenchResult:
     """Sweep methods, integrators, precisions, steps and stiffness; judge `adjoint_exact`.
 
-    The gates: a reconstruction error of exactly 0 everywhere; with float32 forces, gradients within `max_error` at the
-    model's own integrator and steps and at stiffness 1, and as many bytes held at the most steps as at the fewest.
+    The gates: a reconstruction error of exactly 0 everywhere; with float32 forces, gradients within
+    `max_error` at the model's own integrator and steps and at stiffness 1, and as many bytes held
+    at the most steps as at the fewest.
     """
     check(workbench, config)
     model = workbench.config.model
@@ -99,7 +103,9 @@ class _Bench:
         self._reference: dict[tuple[str, int, float], list[Tensor]] = {}
 
     def measure(self, point: Point) -> dict[str, Any]:
-        """Errors, cosines, reconstruction and bytes at one point; an overflow of the lattice is a result."""
+        """Errors, cosines, reconstruction and bytes at one point; an overflow of the lattice is a
+        result.
+        """
         try:
             gradients, held, motion = self._gradients(point, torch.float32)
             exact = self._exact(point)
@@ -136,7 +142,9 @@ class _Bench:
         return flow
 
     def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[list[Tensor], int, float]:
-        """Gradients of the loss by `GROUPS`, bytes held, and how far the flow moves the state, of itself."""
+        """Gradients of the loss by `GROUPS`, bytes held, and how far the flow moves the state, of
+        itself.
+        """
         flow = self._stiff(point, dtype)
         q, p = (x.to(dtype, copy=True).requires_grad_() for x in (self.q, self.p))
         kept: dict[int, int] = {}
@@ -182,7 +190,9 @@ class _Bench:
 
 
 def _one_minus_cosine(x: Tensor, ref: Tensor) -> float:
-    """1 - cos of the angle, from the difference of the unit vectors: 1 - x . y would round to 0 below 1e-16."""
+    """1 - cos of the angle, from the difference of the unit vectors: 1 - x . y would round to 0
+    below 1e-16.
+    """
     return ((x / x.norm() - ref / ref.norm()).square().sum() / 2).item()
 
 

@@ -1,10 +1,14 @@
-"""Perplexity of the candidate against its baseline, on trained weights and a whole split of real text.
+"""Perplexity of the candidate against its baseline, on trained weights and a whole split of real
+text.
 
-With N nats summed over the split:  token ppl = exp(N / tokens),  word ppl = exp(N / words),  byte ppl = exp(N / bytes),
-bits per byte = N / (bytes ln 2).  Words count one <eos> a row, as the published WikiText perplexities do.
+With N nats summed over the split:  token ppl = exp(N / tokens),  word ppl = exp(N / words),  byte
+ppl = exp(N / bytes),
+bits per byte = N / (bytes ln 2).  Words count one <eos> a row, as the published WikiText
+perplexities do.
 
-A reference model may stand beside the baseline.  With `seeds`, every model is trained from each of them: what is
-reported is then the mean over the seeds, ratios the geometric mean of the ratios of equal seeds.
+A reference model may stand beside the baseline.  With `seeds`, every model is trained from each of
+them: what is reported is then the mean over the seeds, ratios the geometric mean of the ratios of
+    equal seeds.
 """
 
 from __future__ import annotations
@@ -24,8 +28,10 @@ from phasebench.results.gate import BenchResult, Gate, Metric, Need
 from phasebench.training import scoring as evaluation
 from phasebench.training.scoring import perplexity
 
-# A model that has not seen the text beats the source's own likelihood by x nats with probability below e^-x (Markov's
-# inequality on the likelihood ratio, whose mean is at most 1): one that does so by this much has seen it.
+# A model that has not seen the text beats the source's own likelihood by x nats with probability
+# below e^-x (Markov's
+# inequality on the likelihood ratio, whose mean is at most 1): one that does so by this much has
+# seen it.
 _LEAK_NATS = math.log(1e9)
 _LARGER = 1.05  # candidate's parameters over another's, at most: more would be an advantage of size
 _NO_BASELINE = "no baseline to compare with (bench.ppl.baseline=null)"
@@ -214,7 +220,9 @@ def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metric
 
 
 def _sizes(scores: Scores, metrics: Metrics) -> tuple[Metrics, list[Gate]]:
-    """The model's parameters over the others': more than a few percent would be an advantage of size."""
+    """The model's parameters over the others': more than a few percent would be an advantage of
+    size.
+    """
     found, gates = {}, []
     for role, name in (("baseline", "parameter_ratio"), ("reference", "reference_parameter_ratio")):
         if role in scores:
@@ -248,7 +256,9 @@ def _floor(config: PplConfig, split: Split, scores: Scores) -> tuple[Metrics, li
 
 
 def _stages(scores: Scores, metrics: Metrics) -> Metrics:
-    """stage1_ppl and stage2_ppl, from models of those names only; the candidate's where two have the name."""
+    """stage1_ppl and stage2_ppl, from models of those names only; the candidate's where two have
+    the name.
+    """
     found = {}
     for stage in ("stage1", "stage2"):
         role = next((role for role, model in scores.items() if model.name == stage), None)

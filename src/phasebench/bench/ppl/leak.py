@@ -14,10 +14,11 @@ POSITIONS = (
 
 
 def leak(model: LanguageModel, tokens: Tensor) -> float:
-    """The largest change of a logit at t' < t when token t is changed, of the largest logit; 0: none, bit for bit.
+    """The largest change of a logit at t' < t when token t is changed, of the largest logit; 0:
+    none, bit for bit.
 
-    tokens has shape (T,) with T >= 2.  Raises ArithmeticError if a change reaches no logit at its own place either: the
-    test would then say nothing.
+    tokens has shape (T,) with T >= 2.  Raises ArithmeticError if a change reaches no logit at its
+    own place either: the test would then say nothing.
     """
     length = len(tokens)
     places = sorted({max(1, (i + 1) * length // POSITIONS - 1) for i in range(POSITIONS)})

@@ -1,4 +1,6 @@
-"""The scores of one model over the seeds it was trained from, and what a few of them can say of a ratio."""
+"""The scores of one model over the seeds it was trained from, and what a few of them can say of a
+ratio.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class Scored:
 
 
 def spread(model: Scored) -> dict[str, Metric]:
-    """What there is beside the mean: standard deviation over the seeds, and the leak if it was tested."""
+    """What there is beside the mean: standard deviation over the seeds, and the leak if it was
+    tested.
+    """
     metrics = {}
     if len(model.seeds) > 1:
         sd = statistics.stdev(score.perplexity for score in model.scores)
@@ -75,7 +79,9 @@ def spread(model: Scored) -> dict[str, Metric]:
 
 
 def ratio_metrics(name: str, unit: str, ours: Scored, theirs: Scored) -> dict[str, Metric]:
-    """Candidate over another: geometric mean over the seeds, and with several its interval by `ratio_interval`."""
+    """Candidate over another: geometric mean over the seeds, and with several its interval by
+    `ratio_interval`.
+    """
     pairs = zip(ours.scores, theirs.scores, strict=True)
     logs = [a.nats_per_token - b.nats_per_token for a, b in pairs]
     metrics = {name: Metric(perplexity(statistics.fmean(logs)), unit)}

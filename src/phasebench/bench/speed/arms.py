@@ -1,4 +1,5 @@
-"""What bench.speed times: a flow a block by each method and peer, and training steps of whole models.
+"""What bench.speed times: a flow a block by each method and peer, and training steps of whole
+models.
 
 Each arm is a maker: called, it builds what it needs and returns the thing to time.
 """
@@ -26,7 +27,9 @@ Step = Callable[[], object]
 
 
 class Arm(NamedTuple):
-    """What is timed: the name of a gradient method, a peer or a model, and the precision of its products."""
+    """What is timed: the name of a gradient method, a peer or a model, and the precision of its
+    products.
+    """
 
     name: str
     precision: str
@@ -45,7 +48,9 @@ def ceiling(precision: str, device: torch.device) -> float:
 
 
 def stack(model: ModelConfig, config: SpeedConfig, peers: bool, device: torch.device) -> Arms:
-    """Forward + backward through one flow a block, from the same states and weights, by each method and peer."""
+    """Forward + backward through one flow a block, from the same states and weights, by each method
+    and peer.
+    """
     torch.manual_seed(0)
     flows = [build_flow(model).to(device) for _ in range(model.blocks)]
     start = torch.randn(2, config.batch, config.seq, model.dim, device=device) / 2**0.5
@@ -81,7 +86,9 @@ def _pass(layers: list[Any], start: Tensor, precision: str, device: torch.device
 
 
 def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> Arms:
-    """Training steps (forward, backward, clipping, AdamW) by each method, and Stage 1's of as many parameters."""
+    """Training steps (forward, backward, clipping, AdamW) by each method, and Stage 1's of as many
+    parameters.
+    """
     precision = config.precisions[0]
     configs = {name: model.with_ode(gradient=name) for name in config.methods}
     configs["stage1"] = dataclasses.replace(model, name="stage1", hidden=max(1, model.hidden // 4))
@@ -105,7 +112,9 @@ def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> A
 
 
 class Measured(NamedTuple):
-    """An arm's samples (None where it ran out of memory) and its peak when it was alone (None without a GPU)."""
+    """An arm's samples (None where it ran out of memory) and its peak when it was alone (None
+    without a GPU).
+    """
 
     timed: Timed | None = None
     peak_bytes: int | None = None
@@ -115,7 +124,9 @@ class Measured(NamedTuple):
 def measure(
     arms: Arms, config: SpeedConfig, seed: int, device: torch.device
 ) -> dict[Arm, Measured]:
-    """Each arm's peak, one after the other, with nothing of another's alive; then the times of all, interleaved."""
+    """Each arm's peak, one after the other, with nothing of another's alive; then the times of all,
+    interleaved.
+    """
     alone = {arm: _alone(make, device) for arm, make in arms.items()}
     things = {str(arm): make() for arm, make in arms.items() if alone[arm].reason is None}
     timed = interleaved(
@@ -125,7 +136,9 @@ def measure(
 
 
 def _alone(make: Callable[[], Step], device: torch.device) -> Measured:
-    """The peak of a second step, in bytes of the caching allocator; why there is none, where it ran out of memory."""
+    """The peak of a second step, in bytes of the caching allocator; why there is none, where it ran
+    out of memory.
+    """
     if device.type != "cuda":
         return Measured()
     try:

@@ -1,11 +1,14 @@
-"""Time and memory of forward + backward of the ODE stack, and of training steps of the whole model, per method.
+"""Time and memory of forward + backward of the ODE stack, and of training steps of the whole model,
+per method.
 
-Arms are interleaved, their order shuffled each round; medians over the rounds, raw samples kept.  Peaks are measured
+Arms are interleaved, their order shuffled each round; medians over the rounds, raw samples kept.
+Peaks are measured
 with each arm alone.  Times of machines without a GPU compare the arms of one run, nothing else.
 
 Two figures of merit, with n tokens, D channels, H terms of V and k kicks a layer:
-    needed FLOPs = k x 8 x 2 n D H    a kick's least work: 2 products forward, 2 to undo it, 4 to transpose it
-    ceiling fraction = needed FLOPs / time / ceiling, with the ceiling a square matrix product's rate in this run
+    needed FLOPs = k x 8 x 2 n D H    a kick's least work: 2 products forward, 2 to undo it, 4 to
+    transpose it ceiling fraction = needed FLOPs / time / ceiling, with the ceiling a square matrix
+    product's rate in this run
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Other libraries' ways through the same ODE; an optional extra.
 
-torchdiffeq's midpoint rule takes as many steps as the flow, and two force evaluations each: as many as leapfrog takes
-where it does not merge the kicks of neighbouring steps.  `..._half` takes half as many steps, twice as large: as many
-force evaluations as leapfrog with merged kicks, but one, at an error about four times as large.
+torchdiffeq's midpoint rule takes as many steps as the flow, and two force evaluations each: as many
+as leapfrog takes
+where it does not merge the kicks of neighbouring steps.  `..._half` takes half as many steps, twice
+as large: as many force evaluations as leapfrog with merged kicks, but one, at an error about four
+times as large.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What the arms of the memory benchmark come to: metrics an arm, the adjoint against full backprop, gates.
+"""What the arms of the memory benchmark come to: metrics an arm, the adjoint against full backprop,
+gates.
 
     reduction = 1 - adjoint / full,   full = the smallest peak of the full-backprop arms
 
-An arm that ran out of memory has a lower bound in place of its peak: then so is the reduction, if it is a full
-backprop, and nothing is known of the reduction if it is the adjoint.
+An arm that ran out of memory has a lower bound in place of its peak: then so is the reduction, if
+it is a full backprop, and nothing is known of the reduction if it is the adjoint.
 """
 
 from __future__ import annotations
