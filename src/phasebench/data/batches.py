@@ -92,9 +92,8 @@ def windows(n_tokens: int, seq: int, stride: int) -> list[Window]:
     window reads at most ``seq`` positions: the one before the last scored token and those before
     it.
 
-    >>> windows(5, seq=3, stride=2)
-    [Window(start=0, scored=0, end=2), Window(start=1, scored=2, end=4), Window(start=3, scored=4,
-    end=5)]
+    >>> windows(5, seq=3, stride=2)[1:]
+    [Window(start=1, scored=2, end=4), Window(start=3, scored=4, end=5)]
     """
     if n_tokens < 1 or not 1 <= stride <= seq:
         raise ValueError(
@@ -116,8 +115,8 @@ def scoring_batches(
     Positions of context and of padding have the target `IGNORED`. ``stride=seq`` reads every token
     once; a smaller stride gives every token at least ``seq - stride`` tokens of context.
 
-    >>> for inputs, targets in scoring_batches(torch.tensor([5, 6, 7]), eos=0, batch=2, seq=2,
-    stride=1):
+    >>> tokens = torch.tensor([5, 6, 7])
+    >>> for inputs, targets in scoring_batches(tokens, eos=0, batch=2, seq=2, stride=1):
     ...     print(inputs.tolist(), targets.tolist())
     [[0, 0], [0, 5]] [[5, -100], [-100, 6]]
     [[5, 6]] [[-100, 7]]

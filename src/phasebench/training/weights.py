@@ -285,7 +285,7 @@ def _in_words(ode: OdeConfig) -> str:
     """Describe how a flow is integrated.
 
     >>> _in_words(OdeConfig(steps=5, dt=0.2))
-    '5 steps of 0.2 (leapfrog)'
+    '5 steps of 0.2 (blanes_moan4)'
     """
     return f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
 
