@@ -78,6 +78,8 @@ def _exchange(flow: HamiltonianFlow, q: Tensor, p: Tensor) -> float:
 
 
 def _beyond_linear(start: Tensor, end: Tensor, free: Tensor) -> float:
+    if not end.isfinite().all():
+        return float("nan")
     half = len(start) // 2
     inputs = torch.cat((start, torch.ones_like(start[:, :1])), -1)
     affine = torch.linalg.lstsq(inputs[:half], end[:half], driver="gels").solution
