@@ -58,13 +58,13 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "unreachable", lambda *args: "no network (test)")
 
 
-# tests that the merge of the rooms and the new flow left to be adapted; each run tries them anyway
+# tests, and files of tests, not adapted to, or not run after, the merge of rooms and flow
 _TO_ADAPT = set((ROOT / "tests/known_failures.txt").read_text(encoding="utf-8").splitlines())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.nodeid in _TO_ADAPT:
+        if {item.nodeid, item.nodeid.partition("::")[0]} & _TO_ADAPT:
             reason = "not yet adapted to the merged rooms and the interacting flow"
             item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
     if not torch.cuda.is_available():
