@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import logging
 import math
+import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from phasebench.config import ConfigError, DataConfig, SyntheticConfig
-from phasebench.data import Corpus, SyntheticSource, load_corpus, training_batch
+from phasebench.data import Corpus, SyntheticSource, hub, load_corpus, training_batch
 
 SMALL = SyntheticConfig(rows=40)
 
@@ -190,3 +195,48 @@ def test_a_text_is_read_once_in_a_process_until_it_changes(tmp_path: Path) -> No
     file.write_text("a few other words\n" * 50)
     assert load(text).fingerprint != before.fingerprint
     assert len(lines) == 3
+
+
+@pytest.fixture
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail whatever asks for an address or opens a socket."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"a socket was asked for: {args}")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_sockets")
+def test_a_local_text_opens_no_socket(tmp_path: Path) -> None:
+    load_corpus(DataConfig(name="synthetic", synthetic=SMALL), tmp_path)
+    file = tmp_path / "text.txt"
+    file.write_text("a few words of text\n" * 40)
+    load_corpus(DataConfig(name="text", path=str(file), vocab_size=260), tmp_path)
+    for split in ("train", "validation", "test"):
+        path = tmp_path / "w" / "wikitext-2-v1" / f"{split}-0.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"text": ["a few words"]}), path)
+    for name in ("wikitext2", "auto"):
+        config = DataConfig(name=name, path=str(tmp_path / "w"), tokenizer="wordlevel")
+        assert load_corpus(config, tmp_path).name == "wikitext2"
+
+
+@pytest.mark.usefixtures("no_sockets")
+def test_the_hub_is_named_before_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def ask(*args: Any) -> str:
+        said.extend(record.getMessage() for record in caplog.records)
+        return "no network (test)"
+
+    monkeypatch.setattr(hub, "cached", lambda *args: None)
+    monkeypatch.setattr(hub, "unreachable", ask)
+    with caplog.at_level(logging.INFO):
+        assert load_corpus(DataConfig(synthetic=SMALL), tmp_path).name == "synthetic"
+    assert len(said) == 1
+    assert "Salesforce/wikitext is not in the local cache: asking the hub, https://" in said[0]

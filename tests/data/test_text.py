@@ -83,3 +83,11 @@ def test_no_file_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=rf"^data\.path=.*{problem}"):
             text_rows(config(path))
+
+
+def test_kind_5_no_part_of_a_path_has_a_meaning(tmp_path: Path) -> None:
+    path = tmp_path / "a[1]*{x}.txt"
+    path.write_text("one two three\n" * 20)
+    assert text_rows(config(path))[0]["train"][0] == "one two three"
+    with pytest.raises(ConfigError, match=r"^data\.path=~nosuchuser/x: .*home.*\n  fix: "):
+        text_rows(config("~nosuchuser/x"))

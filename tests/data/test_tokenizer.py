@@ -84,6 +84,18 @@ def test_a_cache_that_cannot_be_written_names_its_key(tmp_path: Path) -> None:
         build_tokenizer("bpe", ROWS, CONFIG, tmp_path / "file")
 
 
+def test_kind_6_a_full_cache_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_tokenizer("bpe", ROWS, CONFIG, tmp_path)
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(module, "FileLock", refuse)
+    assert build_tokenizer("bpe", ROWS, CONFIG, tmp_path).json == first.json
+    with pytest.raises(ConfigError, match=r"^cache_dir=.*\.json\.lock: Permission denied"):
+        build_tokenizer("bpe", ROWS, DataConfig(vocab_size=290), tmp_path)
+
+
 def test_wordlevel_is_sorted_by_frequency_then_alphabet(tmp_path: Path) -> None:
     words = build_tokenizer("wordlevel", {"train": ["b a a", "c b a"]}, CONFIG, tmp_path)
     assert words.encode(["a b <eos>c"[:3], "c"]).tolist() == [0, 2, words.eos, 3, words.eos]

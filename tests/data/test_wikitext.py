@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,3 +101,39 @@ def test_without_a_path_the_hubs_cache_is_read_at_the_pinned_revision(
         (config.hub, "dataset", [f"wikitext-2-v1/{s}-*.parquet" for s in SPLITS], config.revision)
     ]
     assert config.revision in source
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array(["a", None, "b"]), pa.array([1, 2]), pa.array([b"a"]), pa.array([["a"], ["b"]])],
+    ids=["null", "numbers", "bytes", "lists"],
+)
+def test_kind_8_rows_that_are_no_strings_are_one_message(tmp_path: Path, column: pa.Array) -> None:
+    root = folder(tmp_path / "w", ["a"])
+    file = root / "wikitext-2-v1" / "validation-00000-of-00001.parquet"
+    pq.write_table(pa.table({"text": column}), file)
+    with pytest.raises(ConfigError, match=rf"^data\.path=.*{file.name}.*'text' of strings"):
+        load(root, tmp_path)
+
+
+def test_kind_5_no_part_of_a_path_has_a_meaning(tmp_path: Path) -> None:
+    for name in ("a [1]", "b*", "c?{x}", "~", "file:", "d%20#e"):
+        root = folder(tmp_path / name / "x", [name])
+        assert load(root, tmp_path)["train"] == [name]
+    with pytest.raises(ConfigError, match=r"^data\.path=~nosuchuser/x: .*home.*\n  fix: "):
+        load(Path("~nosuchuser/x"), tmp_path)
+
+
+def test_kind_6_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, opened = folder(tmp_path / "w", ["a"]), Path.open
+
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self.suffix == ".parquet":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigError, match=rf"^data\.path={root}: .*parquet: Permission denied"):
+        load(root, tmp_path)

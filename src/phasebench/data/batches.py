@@ -1,5 +1,6 @@
-"""A stream of tokens cut into batches: random windows for training, every token exactly once for
-scoring.
+"""A stream of tokens cut into batches.
+
+Random windows for training, every token exactly once for scoring.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ IGNORED = -100  # a target that is not scored
 def training_batch(
     tokens: Int64[Tensor, " N"], step: int, *, batch: int, seq: int, seed: int
 ) -> tuple[Int64[Tensor, "batch seq"], Int64[Tensor, "batch seq"]]:
-    """Inputs and next-token targets of optimizer step ``step``: a pure function of ``(seed,
-    step)``.
+    """Cut the inputs and next-token targets of one optimizer step, from 0.
 
-    An epoch is a fresh permutation of the non-overlapping windows of ``seq`` tokens, which begin at
-    a fresh random offset; their number is the same in every epoch, so that step and epoch need no
-    state. Batches may span two epochs. Raises `ConfigError` if the text is shorter than one
-    sequence and its targets.
+    They depend on ``(seed, step)`` alone. An epoch is a fresh permutation of the windows of ``seq``
+    tokens, which do not overlap and begin at a fresh random offset. Every epoch has as many, so
+    that no state is kept. A batch may span two epochs. Raises `ConfigError` if the text is shorter
+    than one sequence and its targets.
 
     >>> inputs, targets = training_batch(torch.arange(100), 3, batch=2, seq=8, seed=0)
     >>> inputs.shape, torch.equal(inputs + 1, targets)
@@ -44,7 +44,7 @@ def training_batch(
 
 
 def steps_of(epochs: float, n_tokens: int, *, batch: int, seq: int) -> int:
-    """The fewest steps of `training_batch` that see so many epochs. Raises what it raises.
+    """Count the fewest steps of `training_batch` that see so many epochs. Raises what it raises.
 
     >>> steps_of(2, 101, batch=2, seq=8)
     11
@@ -53,16 +53,12 @@ def steps_of(epochs: float, n_tokens: int, *, batch: int, seq: int) -> int:
 
 
 def _epoch_shape(n_tokens: int, seq: int) -> tuple[int, int]:
-    """Windows an epoch, and the largest offset that leaves room for them (at least seq - 1 if two
-    windows fit).
-    """
+    """Count the windows of an epoch; return them and the largest offset that leaves them room."""
     if n_tokens < seq + 1:
-        raise ConfigError(
-            "train.seq",
-            seq,
-            f"the training split has {n_tokens} tokens, a sequence and its targets need {seq + 1}",
-            f"train.seq={max(n_tokens - 1, 2)} at most, or a longer text",
-        )
+        needed = f"a sequence and its targets need {seq + 1}"
+        problem = f"the training split has {n_tokens} tokens, {needed}"
+        fix = f"train.seq={max(n_tokens - 1, 2)} at most, or a longer text"
+        raise ConfigError("train.seq", seq, problem, fix)
     count = max(1, (n_tokens - seq) // seq)
     return count, n_tokens - 1 - count * seq
 
@@ -76,24 +72,21 @@ def _epoch_starts(seed: int, epoch: int, count: int, slack: int, seq: int) -> Te
 
 
 class Window(NamedTuple):
-    """Reads positions ``start .. end - 1`` of the prefixed stream, scores tokens ``scored .. end -
-    1`` of the text.
-    """
+    """A window that reads positions of the prefixed stream and scores tokens of the text."""
 
-    start: int
-    scored: int
+    start: int  # reads start .. end - 1
+    scored: int  # scores scored .. end - 1
     end: int
 
 
 def windows(n_tokens: int, seq: int, stride: int) -> list[Window]:
-    """The windows that score every one of ``n_tokens`` tokens once, ``stride`` tokens each.
+    """List the windows that score each of ``n_tokens`` tokens once, ``stride`` tokens each.
 
-    The text is preceded by one <eos>, so position j of that stream predicts token j of the text. A
-    window reads at most ``seq`` positions: the one before the last scored token and those before
-    it.
+    The text is preceded by one <eos>, so position j of that stream predicts token j of the text.
+    A window reads at most ``seq`` positions, up to the one that predicts its last token.
 
-    >>> windows(5, seq=3, stride=2)[1:]
-    [Window(start=1, scored=2, end=4), Window(start=3, scored=4, end=5)]
+    >>> [tuple(window) for window in windows(5, seq=3, stride=2)]
+    [(0, 0, 2), (1, 2, 4), (3, 4, 5)]
     """
     if n_tokens < 1 or not 1 <= stride <= seq:
         raise ValueError(
@@ -109,8 +102,7 @@ def windows(n_tokens: int, seq: int, stride: int) -> list[Window]:
 def scoring_batches(
     tokens: Int64[Tensor, " N"], *, eos: int, batch: int, seq: int, stride: int
 ) -> Iterator[tuple[Int64[Tensor, "B seq"], Int64[Tensor, "B seq"]]]:
-    """Inputs and targets that score every token once: up to ``batch`` windows at a time (see
-    `windows`).
+    """Yield inputs and targets that score every token once, ``batch`` of the `windows` at a time.
 
     Positions of context and of padding have the target `IGNORED`. ``stride=seq`` reads every token
     once; a smaller stride gives every token at least ``seq - stride`` tokens of context.

@@ -1,6 +1,4 @@
-"""A corpus: the splits of a text as streams of token ids, with what is needed to judge a perplexity
-on them.
-"""
+"""A corpus: a text's splits as streams of token ids, and what a perplexity on them means."""
 
 from __future__ import annotations
 

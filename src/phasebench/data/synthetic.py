@@ -4,10 +4,8 @@ A row is a title and S sentences about it; the optional adverb makes their lengt
 
     NAME : NAME VERB [ADVERB] DET NOUN . NAME VERB [ADVERB] DET NOUN . ... <eos>
 
-    NAME    Zipf over the names in the title; copied from the title in every sentence (0 nats, up to
-    the whole row back)
-    VERB    Markov chain over the sentences: p(verb | verb of the sentence before), the first from
-    its stationary law
+    NAME    Zipf over the names in the title; then copied from it (0 nats, up to a whole row back)
+    VERB    Markov chain: p(verb | verb of the sentence before), the first from its stationary law
     ADVERB  p(adverb or none | verb)
     DET     agrees with the class of the name (0 nats)
     NOUN    p(noun | verb, class of the name)
@@ -17,8 +15,8 @@ little of the uniform one. So the surprisal of a text, -ln p, is a sum of table 
 entropy of a row a sum of the tables' entropies under the stationary law pi of the verbs and the law
 of the classes c (chain rule):
 
-    H(row) = H(name) + H(pi) + (S - 1) sum_v pi_v H(verb | v) + S sum_vc pi_v p(c) [H(adverb | v) +
-    H(noun | v, c)]
+    H(row) = H(name) + H(pi) + (S - 1) sum_v pi_v H(verb | v)
+             + S sum_vc pi_v p(c) [H(adverb | v) + H(noun | v, c)]
 
 A model whose perplexity on fresh text of the source is below its floor sees what it should predict.
 """
@@ -59,8 +57,7 @@ class Table:
 
 
 class SyntheticSource:
-    """The source with the given seed: the same tables on every machine and in every version of the
-    libraries.
+    """The source with a seed: the same tables on every machine, in every version of libraries.
 
     >>> source = SyntheticSource(0)
     >>> row = source.rows(1, seed=1)[0]
@@ -70,8 +67,7 @@ class SyntheticSource:
     """
 
     def __init__(self, seed: int) -> None:
-        # numpy promises the stream of RandomState for ever, that of its newer Generator only for a
-        # version
+        # numpy promises the stream of RandomState for ever, its newer Generator's for a version
         self.seed = seed
         rng = np.random.RandomState([seed, 0])
         self.names, self.verbs, self.adverbs, self.dets, self.nouns = _lexicon(rng)

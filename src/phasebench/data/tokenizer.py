@@ -117,9 +117,7 @@ def _pretrained(name: str, tokenizer: Tokenizer, eos_token: str) -> RowTokenizer
 
 
 def train_bpe(rows: Sequence[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level byte-pair encoding of at most ``vocab_size`` ids: 256 bytes, <eos>,
-    merges.
-    """
+    """Train a byte-level byte-pair encoding: 256 bytes, <eos>, merges, up to ``vocab_size``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -16,8 +16,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def wikitext_rows(config: DataConfig, name: str) -> tuple[dict[str, list[str]], str]:
-    """Read the rows of every split of ``name`` (wikitext2, wikitext103), and say where they are
-    from.
+    """Read every split's rows of ``name`` (wikitext2, wikitext103); say where they are from.
 
     From the folder ``data.path`` if given, else from the hub's local cache, else from the hub.
     A row is a line of the original text, without the blanks at its ends; a blank line is the empty
@@ -84,7 +83,7 @@ def _rows(file: Path, path: str) -> list[str]:
             # from the open file, so that no part of its name has a meaning to a library
             rows = Dataset(parquet.read_table(opened, columns=["text"]))["text"]
             # the hub's rows are " a b \n", others' "a b": the same stream for both
-            return [row.strip() for row in rows]
+            return [str.strip(row) for row in rows]  # a TypeError for what is no text
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             problem = f"{file.name} cannot be read as parquet with a column 'text' of strings"
             reason = f"{type(error).__name__}: {error}"

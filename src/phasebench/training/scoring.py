@@ -6,7 +6,7 @@ Also the device and the precision that models compute in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -64,14 +64,13 @@ def score(
     precision: str,
     loss_chunk: int,
     max_batches: int | None = None,
-    on_batch: Callable[[int], None] | None = None,
 ) -> Score:
     """Sum the cross-entropy of every batch, or of the first max_batches.
 
     model is on `device`; it is put in evaluation mode, and back afterwards. loss_chunk is the
-    number of tokens whose logits exist at one time. on_batch is called with the number of batches
-    done after each. Raises `NotFinite` at the first batch whose sum is NaN or infinite,
-    `ValueError` where no token is scored; running out of memory propagates. No batch is skipped.
+    number of tokens whose logits exist at one time. No batch is skipped. Raises `NotFinite` at the
+    first batch whose sum is NaN or infinite, `ValueError` where no token is scored; running out of
+    memory propagates.
     """
     nats, tokens, done, complete = 0.0, 0, 0, True
     with mode(model, training=False), torch.no_grad():
@@ -86,8 +85,6 @@ def score(
             if not math.isfinite(value):
                 raise NotFinite(f"the summed loss of batch {done} is {value}, in {precision}")
             nats, tokens, done = nats + value, tokens + int(count), done + 1
-            if on_batch:
-                on_batch(done)
     if not tokens:
         raise ValueError(f"none of the {done} batches has a token to score")
     return Score(nats, tokens, done, complete)

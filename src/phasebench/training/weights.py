@@ -284,8 +284,8 @@ def _labelled(trained: Trained, config: ModelConfig) -> Trained:
 def _in_words(ode: OdeConfig) -> str:
     """Describe how a flow is integrated.
 
-    >>> _in_words(OdeConfig(steps=5, dt=0.2))
-    '5 steps of 0.2 (blanes_moan4)'
+    >>> _in_words(OdeConfig(steps=5, dt=0.2, integrator="leapfrog"))
+    '5 steps of 0.2 (leapfrog)'
     """
     return f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
 
