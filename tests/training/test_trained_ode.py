@@ -1,6 +1,4 @@
-"""Trained weights run by another ode than they were trained with: the numbers, the labels, what is
-refused.
-"""
+"""Trained weights run by another ode than in training: numbers, labels, what is refused."""
 
 from __future__ import annotations
 
@@ -88,6 +86,7 @@ def test_a_baseline_with_the_same_weights_as_they_were_trained(command: Command)
         "bench.ppl.seq=16",
         "bench.ppl.baseline.ode.steps=2",
         "bench.ppl.baseline.ode.dt=0.5",
+        "bench.ppl.baseline.ode.integrator=leapfrog",
     ]
     (results,) = command(*words).results
     own = command(PPL, *TINY, AS_TRAINED).results[0]

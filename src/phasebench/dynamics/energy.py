@@ -88,13 +88,10 @@ def energies(
     dt: float,
     integrator: str | None = None,
 ) -> Trace:
-    """Take the energies along the flow from (q, p), one token a row; null integrator: the flow's.
-
-    Several steps are taken at once: one by one, they would take longer on a GPU than the flow
-    itself.
-    """
+    """Take the energies along the flow from (q, p); null integrator: the flow's own."""
     H = ode.hamiltonian(torch.float64).cast()
     states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator or ode.integrator)
+    # one by one, they would take longer on a GPU than the flow itself
     at_once = max(1, _BYTES // (8 * q[..., 0].numel() * ode.a.numel()))
     start_E = start_T = exchange = torch.empty(0)
     rows: list[Tensor] = []

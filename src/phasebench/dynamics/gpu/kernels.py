@@ -117,6 +117,26 @@ def _force(u, n, norm, D: tl.constexpr, NORM: tl.constexpr):
 
 
 @triton.jit
+def _keep(q, s, Q, X, norms, i, row, mask, eps, D: tl.constexpr, NORM: tl.constexpr):
+    """Store q, the norm and X = n for the next product; returns n and the norm."""
+    tl.store(Q + i, q, mask=mask)
+    q_ = q.to(tl.float32) * s
+    norm = _norm(q_, eps, D, NORM)
+    tl.store(norms + row, norm)
+    tl.store(X + i, (norm * q_).to(X.dtype.element_ty), mask=mask)
+    return norm * q_, norm
+
+
+@triton.jit
+def _curvature(x, u, v, n, norm, m, D: tl.constexpr, NORM: tl.constexpr):
+    """V''(q) v (`hamiltonian.curvature`)"""
+    if NORM:
+        mu, kappa, xi = tl.sum(n * v, 0) / D, tl.sum(u * v, 0) / D, tl.sum(n * x, 0) / D
+        return norm * (x - n * xi - norm * (mu * u + m * v + (kappa - 3.0 * mu * m) * n))
+    return x
+
+
+@triton.jit
 def _add_checksum(Q, P, i, offset, total, check):
     """check += sum of X_i (2 i + 1) modulo 2^64, i over Q, then P (`lattice.checksum`)."""
     odd = 2 * (i.to(tl.int64) + offset) + 1
@@ -125,31 +145,10 @@ def _add_checksum(Q, P, i, offset, total, check):
 
 @triton.jit
 def encode(
-    q,
-    p,
-    stride_q,
-    stride_p,
-    c,
-    Q,
-    P,
-    s,
-    r,
-    s_end,
-    r_end,
-    largest,
-    check,
-    first,
-    total,
-    tokens,
-    time,
-    scale,
-    of_p,
-    kicked,
-    D: tl.constexpr,
-    WIDTH: tl.constexpr,
-    FINEST: tl.constexpr,
-    LIMIT: tl.constexpr,
-):
+    q, p, stride_q, stride_p, c, Q, P, s, r, s_end, r_end, largest, check, first, total, tokens,
+    time, scale, of_p, kicked,
+    D: tl.constexpr, WIDTH: tl.constexpr, FINEST: tl.constexpr, LIMIT: tl.constexpr,
+):  # fmt: skip
     """Choose a token's spacings, as `Lattice.around` does, and round it; zeros from `tokens` on."""
     row = tl.program_id(0)
     col = tl.arange(0, WIDTH)
@@ -194,23 +193,9 @@ def _integer(x, rest, spacing, X, s, i, mask, inside, D: tl.constexpr):
 
 @triton.jit
 def finish(
-    Q,
-    P,
-    s,
-    r,
-    largest,
-    check,
-    q,
-    p,
-    rest_q,
-    rest_p,
-    largest_end,
-    start,
-    size,
-    D: tl.constexpr,
-    LIMIT: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    Q, P, s, r, largest, check, q, p, rest_q, rest_p, largest_end, start, size,
+    D: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Keep the end, largest and the checksum; NaN if anything has left the lattice's range."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     good = tl.load(largest) < LIMIT
@@ -223,27 +208,9 @@ def finish(
 
 @triton.jit
 def load(
-    q,
-    p,
-    rest_q,
-    rest_p,
-    s_end,
-    r_end,
-    dq,
-    dp,
-    stride_q,
-    stride_p,
-    Q,
-    P,
-    s,
-    r,
-    w,
-    v,
-    size,
-    room,
-    D: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    q, p, rest_q, rest_p, s_end, r_end, dq, dp, stride_q, stride_p, Q, P, s, r, w, v, size, room,
+    D: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """What a backward pass begins with; zeros from `size` to `room` add nothing to any sum."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask, inside = i < size, i < room
@@ -283,20 +250,9 @@ def slope(Z, a, b, size, H: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexp
 
 @triton.jit
 def slopes(
-    Z,
-    U,
-    a,
-    b,
-    da,
-    db,
-    h,
-    rows,
-    H: tl.constexpr,
-    KIND: tl.constexpr,
-    GROUP: tl.constexpr,
-    R: tl.constexpr,
-    B: tl.constexpr,
-):
+    Z, U, a, b, da, db, h, rows,
+    H: tl.constexpr, KIND: tl.constexpr, GROUP: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
     """Z = W n becomes C, with the bits of `slope` U becomes S; adds to da and db.
 
     -h sum sigma' U and -h sum C. da and db have a row for each GROUP rows of Z, which only one
@@ -329,24 +285,10 @@ def slopes(
 
 @triton.jit
 def shear(
-    Q,
-    P,
-    U,
-    s,
-    r,
-    c,
-    norms,
-    X,
-    largest,
-    h,
-    d,
-    eps,
-    KICK: tl.constexpr,
-    NORM: tl.constexpr,
-    D: tl.constexpr,
-    WIDTH: tl.constexpr,
+    Q, P, U, s, r, c, norms, X, largest, h, d, eps,
+    KICK: tl.constexpr, NORM: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
     LIMIT: tl.constexpr,
-):
+):  # fmt: skip
     """A token's kick by h (where KICK), then its drift by d; X = n for the next product."""
     row, col = tl.program_id(0), tl.arange(0, WIDTH)
     i, mask = row * D + col, col < D
@@ -367,42 +309,19 @@ def shear(
     q += drift.to(tl.int32)
     seen = tl.maximum(seen, tl.maximum(_size(drift), tl.abs(q.to(tl.float32))))
     _remember(seen, largest, LIMIT)
-    tl.store(Q + i, q, mask=mask)
-    q_ = q.to(tl.float32) * s_
-    norm = _norm(q_, eps, D, NORM)
-    n = norm * q_
-    tl.store(norms + row, norm)
-    tl.store(X + i, n.to(X.dtype.element_ty), mask=mask)
+    _keep(q, s_, Q, X, norms, i, row, mask, eps, D, NORM)
 
 
 @triton.jit
 def unshear(
-    Q,
-    P,
-    w,
-    v,
-    U,
-    G,
-    s,
-    r,
-    c,
-    norms,
-    X,
-    dc,
-    h,
-    d,
-    eps,
-    size,
-    KICK: tl.constexpr,
-    NORM: tl.constexpr,
-    D: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    Q, P, w, v, U, G, s, r, c, norms, X, dc, h, d, eps, size,
+    KICK: tl.constexpr, NORM: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """Undo a token's kick by h (where KICK), then its drift by d, and transpose them.
 
-    X = (n, y), one after the other, for the next product. The kick: P -= round(h F / r), w -= h V''
-    v, with u, x in U, G. The drift: Q -= round(d c p / s), v += d c w; dc has a row a token, to
-    which it adds d p w.
+    X = (n, y), one after the other, for the next product. The kick: P -= round(h F / r) and
+    w -= h V''(q) v, with u, x in U, G. The drift: Q -= round(d c p / s), v += d c w; dc has a row
+    a token, to which it adds d p w.
     """
     row, col = tl.program_id(0), tl.arange(0, WIDTH)
     i, mask = row * D + col, col < D
@@ -417,24 +336,16 @@ def unshear(
         F, m = _force(u, n, norm, D, NORM)
         p -= _rint(h * F / r_).to(tl.int32)
         tl.store(P + i, p, mask=mask)
-        if NORM:
-            mu, kappa, xi = tl.sum(n * v_, 0) / D, tl.sum(u * v_, 0) / D, tl.sum(n * x, 0) / D
-            x = norm * (x - n * xi - norm * (mu * u + m * v_ + (kappa - 3.0 * mu * m) * n))
-        w_ -= h * x
+        w_ -= h * _curvature(x, u, v_, n, norm, m, D, NORM)
         tl.store(w + i, w_, mask=mask)
     c_ = tl.load(c + col, mask=mask, other=0.0)
     p_ = p.to(tl.float32) * r_
     q -= _rint(d * (c_ * p_) / s_).to(tl.int32)
     tl.store(dc + i, tl.load(dc + i, mask=mask, other=0.0) + d * (p_ * w_), mask=mask)
     v_ += d * (c_ * w_)
-    tl.store(Q + i, q, mask=mask)
     tl.store(v + i, v_, mask=mask)
-    q_ = q.to(tl.float32) * s_
-    norm = _norm(q_, eps, D, NORM)
-    n = norm * q_
-    tl.store(norms + row, norm)
+    n, norm = _keep(q, s_, Q, X, norms, i, row, mask, eps, D, NORM)
     y = v_
     if NORM:
         y = norm * (v_ - n * (tl.sum(n * v_, 0) / D))
-    tl.store(X + i, n.to(X.dtype.element_ty), mask=mask)
     tl.store(X + size + i, y.to(X.dtype.element_ty), mask=mask)
