@@ -128,8 +128,8 @@ def _keep(q, s, Q, X, norms, i, row, mask, eps, D: tl.constexpr, NORM: tl.conste
 
 
 @triton.jit
-def _curvature(x, u, v, n, norm, m, D: tl.constexpr, NORM: tl.constexpr):
-    """V''(q) v (`hamiltonian.curvature`)"""
+def _hessian(x, u, v, n, norm, m, D: tl.constexpr, NORM: tl.constexpr):
+    """V''(q) v, from x and u (`hamiltonian.curvature`)"""
     if NORM:
         mu, kappa, xi = tl.sum(n * v, 0) / D, tl.sum(u * v, 0) / D, tl.sum(n * x, 0) / D
         return norm * (x - n * xi - norm * (mu * u + m * v + (kappa - 3.0 * mu * m) * n))
@@ -336,7 +336,7 @@ def unshear(
         F, m = _force(u, n, norm, D, NORM)
         p -= _rint(h * F / r_).to(tl.int32)
         tl.store(P + i, p, mask=mask)
-        w_ -= h * _curvature(x, u, v_, n, norm, m, D, NORM)
+        w_ -= h * _hessian(x, u, v_, n, norm, m, D, NORM)
         tl.store(w + i, w_, mask=mask)
     c_ = tl.load(c + col, mask=mask, other=0.0)
     p_ = p.to(tl.float32) * r_
