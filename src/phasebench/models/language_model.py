@@ -111,9 +111,7 @@ class ComplexLanguageModel(LanguageModel):
     of the batch is computed again after the other.
     """
 
-    def __init__(
-        self, config: ModelConfig, vocab_size: int, block: Callable[[ModelConfig], Block]
-    ) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, block: type[Block]) -> None:
         super().__init__()
         self.embedding = ComplexEmbedding(vocab_size, config.dim, config.dropout.embedding)
         self.scale = config.embedding_scale
@@ -124,8 +122,8 @@ class ComplexLanguageModel(LanguageModel):
         self.recompute = frozenset(config.recompute)
         self.compiled: list[Callable[..., Tensor]] = []
         self.potentials = {
-            f"blocks.{i}.{name}" for i, b in enumerate(self.blocks) for name in b.POTENTIALS
-        }  # type: ignore[union-attr]
+            f"blocks.{i}.{name}" for i in range(config.blocks) for name in block.POTENTIALS
+        }
 
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
         """Name the decay as every model does, but for potentials, which have their own."""

@@ -54,9 +54,8 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, dz: Tensor | None, dW: Tensor | None
-    ) -> tuple[Tensor | None, None, None]:  # pyright: ignore
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:  # pyright: ignore
+        dz, dW = grads
         (tokens,), (deferred, shape, dtype) = ctx.saved_tensors, ctx.plain
         total = (
             torch.zeros(shape, dtype=dtype, device=tokens.device) if dW is None else dW.contiguous()

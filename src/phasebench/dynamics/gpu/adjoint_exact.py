@@ -157,11 +157,10 @@ def _advance(
 
 
 def _retreat(
-    problem: Problem, kept: tuple[Tensor, ...], w: Tensor, v: Tensor
-) -> Iterator[tuple[slice, Plan]]:
-    """Take rows, as `_advance` kept them, and their adjoints back: yields each chunk's plan."""
+    plan: Plan, problem: Problem, kept: tuple[Tensor, ...], w: Tensor, v: Tensor
+) -> Iterator[slice]:
+    """Take rows, as `_advance` kept them, and adjoints back; yields each chunk, on the plan."""
     q, p, rest_q, rest_p, (s, r) = kept[:5]
-    plan = _plan(len(rest_q), problem)
     plan.take(*problem.H.weights)
     for at in _chunks(len(rest_q), plan.shape.half):
         launch(
@@ -174,7 +173,7 @@ def _retreat(
             BLOCK=BLOCK,
         )
         plan.backward()
-        yield at, plan
+        yield at
 
 
 class _AdjointExact(torch.autograd.Function):
@@ -196,7 +195,8 @@ class _AdjointExact(torch.autograd.Function):
         kept = _rows(q), _rows(p), rest_q, rest_p, sr
         grads = torch.empty(2, *x.shape, device=x.device)
         with float32_products(ctx.products):  # the forward pass', or F would have other bits
-            for at, plan in _retreat(problem, kept, x, y):
+            plan = _plan(len(x), problem)
+            for at in _retreat(plan, problem, kept, x, y):
                 grads[:, at] = plan.wv[:, : len(x[at])]
                 launch(
                     "tally",
@@ -230,6 +230,7 @@ def round_trip(q: Tensor, p: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
     x, y = _rows(q.float()), _rows(p.float())
     start, back = torch.empty(2, 2, *x.shape, dtype=torch.int32, device=x.device)
     kept, still = _advance(problem, x, y, start), torch.zeros_like(x)
-    for at, plan in _retreat(problem, kept, still, still):
+    plan = _plan(len(x), problem)
+    for at in _retreat(plan, problem, kept, still, still):
         back[:, at] = plan.QP[:, : len(x[at])]
     return start, back
