@@ -110,11 +110,11 @@ def train_tiny(
 
 
 def train_slowly(path: str) -> None:
-    """For a subprocess that is to be killed: a training whose steps take 20 ms."""
+    """For a subprocess that is to be killed: a training whose steps take 50 ms."""
 
     def slow(step: int) -> tuple[Tensor, Tensor]:
-        time.sleep(0.02)
+        time.sleep(0.05)
         return pattern(step)
 
     torch.set_num_threads(1)
-    train_tiny(tiny_model(), Path(path), {"steps": 400}, batches=slow)
+    train_tiny(tiny_model(), Path(path), {"steps": 120}, batches=slow)

@@ -9,13 +9,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from phasebench.config import ConfigError
+from phasebench.results.jsonfile import remove_leftovers
 
 
 @contextmanager
 def locked(
     path: Path, refusal: ConfigError | None = None, waiting: str | None = None
 ) -> Iterator[None]:
-    """Hold the lock file `path`, whose folder is made.
+    """Hold the lock file `path`, whose folder is made, and rid of files of killed processes.
 
     While another process holds it: raises `refusal`, or tells `waiting` and waits. Raises OSError.
     """
@@ -29,6 +30,7 @@ def locked(
         print(waiting, flush=True)
         lock.acquire()
     try:
+        remove_leftovers(path.parent)
         yield
     finally:
         lock.release()

@@ -158,9 +158,12 @@ def load(path: Path) -> Checkpoint:
         identity = {str(k): str(v) for k, v in json.loads(metadata["identity"]).items()}
         history = History(**json.loads(metadata["history"]))
         # what a training that goes on computes with
-        float(history.seconds), int(history.best_step or 0), list(history.steps)
+        history.steps, history.seconds = list(history.steps), float(history.seconds)
         for record in history.validations:
-            int(record["step"]), float(record["nats_per_token"])
+            record["step"] = int(record["step"])
+            record["nats_per_token"] = float(record["nats_per_token"])
+        if history.best_step is not None:
+            history.best_step = int(history.best_step)
         scaler = dict(json.loads(metadata["scaler"])) if "scaler" in metadata else None
         return Checkpoint(tensors, identity, int(metadata["step"]), history, scaler)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -173,7 +176,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

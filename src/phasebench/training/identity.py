@@ -35,6 +35,19 @@ def architecture(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     return entries | {"tokenizer": types}
 
 
+def description(
+    config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed: int
+) -> dict[str, str]:
+    """Return what a file of weights says beside its identity: configuration and tokenizer, JSON."""
+    configuration = {
+        "model": dataclasses.asdict(config),
+        "train": dataclasses.asdict(recipe),
+        "data": corpus.name,
+        "seed": seed,
+    }
+    return {"configuration": json.dumps(configuration), "tokenizer": corpus.tokenizer_json}
+
+
 def weights_hash(
     config: ModelConfig, recipe: TrainConfig, corpus: Corpus, seed: int, device: torch.device
 ) -> str:

@@ -81,18 +81,18 @@ class MuonAdamW(AdamW):
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
         """Step all matrices of one shape together: few launches, and products that fill a GPU."""
-        same: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for parameter in group["params"]:
             if parameter.grad is not None:
-                same[parameter.shape].append(parameter)
+                same[parameter.shape].append((parameter, parameter.grad))
         lr, decay = group["lr"], group["weight_decay"]
         for matrices in same.values():
             looked = []
-            for w in matrices:
+            for w, G in matrices:
                 state = self.state[w]
                 state.setdefault("step", torch.zeros((), device=w.device))  # AdamW asks for it
                 M = state.setdefault("momentum", torch.zeros_like(w))
-                M.lerp_(w.grad, 1 - MOMENTUM)
-                looked.append(w.grad.lerp(M, MOMENTUM))  # Nesterov's
-            for w, step in zip(matrices, direction(torch.stack(looked)), strict=True):
+                M.lerp_(G, 1 - MOMENTUM)
+                looked.append(G.lerp(M, MOMENTUM))  # Nesterov's
+            for (w, _), step in zip(matrices, direction(torch.stack(looked)), strict=True):
                 w.mul_(1 - lr * decay).sub_(lr * step)

@@ -54,9 +54,11 @@ class TrainStep:
         set_learning_rate(self.optimizer, learning_rate(step, self.recipe))
         self.number.fill_(step + 1)
         torch.manual_seed(step_seed(self.seed, step, 0))
-        if self.device.type == "cuda":  # or the copy would wait for the steps that are under way
-            batch = tuple(x.pin_memory() if x.device.type == "cpu" else x for x in batch)
-        return self.run(step, *(x.to(self.device, non_blocking=True) for x in batch))
+        # in pinned memory, or the copy would wait for the steps that are under way
+        pin = self.device.type == "cuda"
+        host = [x.pin_memory() if pin and x.device.type == "cpu" else x for x in batch]
+        inputs, targets = (x.to(self.device, non_blocking=True) for x in host)
+        return self.run(step, inputs, targets)
 
     def _step(self, step: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from phasebench.dynamics.energy import energies, flow_starts
 from phasebench.models import LanguageModel, build_model
 from phasebench.results.jsonfile import remove_leftovers
 from phasebench.training.checkpoint import BadCheckpoint, History, load_weights
-from phasebench.training.identity import architecture, weights_hash
+from phasebench.training.identity import architecture, description, weights_hash
 from phasebench.training.loop import Training, set_aside
 from phasebench.training.progress import Observer
 from phasebench.training.scoring import autocast, mode, score
@@ -201,14 +200,6 @@ class WeightSource:
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
         self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))
-        configuration = {
-            "model": dataclasses.asdict(config),
-            "train": dataclasses.asdict(recipe),
-            "data": self.corpus.name,
-            "seed": seed,
-        }
-        tokenizer = self.corpus.tokenizer_json
-        about = {"configuration": json.dumps(configuration), "tokenizer": tokenizer}
         tracked = recipe.track_energy and config.name == "stage2"
         with ExitStack() as stack:
             observers = self.observers(config.name)
@@ -225,7 +216,7 @@ class WeightSource:
                 device=self.device,
                 path=path,
                 identity=identity,
-                about=about,
+                about=description(config, recipe, self.corpus, seed),
                 observers=observers,
                 probe=(lambda: self._drift(model)) if tracked else None,
                 trunk=self._trunk(config, recipe, seed),
