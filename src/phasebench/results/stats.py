@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of itself in 100 steps
@@ -87,7 +88,7 @@ def linear_regression(x: Sequence[float], y: Sequence[float]) -> Line:
     """
     from scipy.stats import linregress
 
-    line = linregress(x, y)
+    line: Any = linregress(x, y)  # scipy's result has no types
     error = 0.0 if min(y) == max(y) else float(line.stderr)  # scipy's is NaN for a level line
     return Line(float(line.slope), float(line.intercept), error)
 
@@ -110,4 +111,5 @@ def welch_p(base: Sequence[float], new: Sequence[float]) -> float | None:
     from scipy.stats import ttest_ind
 
     sides = ([(x - base[0]) / unit for x in side] for side in (base, new))
-    return float(ttest_ind(*sides, equal_var=False).pvalue)
+    test: Any = ttest_ind(*sides, equal_var=False)
+    return float(test.pvalue)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -72,7 +73,8 @@ def trend(series: Sequence[float]) -> Trend:
     n, tenth = len(means), max(1, len(means) // 10)
     first, middle, last = (float(means[i : i + tenth].mean()) for i in (0, n // 2, n - tenth))
     constant = means.max() == means.min()
-    correlation = 0.0 if constant else float(spearmanr(np.arange(n), means).statistic)
+    ranks: Any = None if constant else spearmanr(np.arange(n), means)  # which has no types
+    correlation = 0.0 if constant else float(ranks.statistic)
     return Trend(correlation, last - first, last - middle)
 
 
@@ -125,7 +127,7 @@ def slope(series: Sequence[float], dt: float) -> Slope:
     size = len(kept) // min(BLOCKS, len(kept) // 2)
     y = _block_means(kept, size)
     n, x = len(y), size * dt * np.arange(len(y))
-    line = linear_regression(x, y)
+    line = linear_regression(x.tolist(), y.tolist())
     rest = y - line.intercept - line.slope * x
     square = float(rest @ rest)
     r = float(rest[1:] @ rest[:-1]) / square if square else 0.0

@@ -100,10 +100,8 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
         row = at.get((what, arm, precision))
         if row is None:
             return f"{arm} is not among the arms of bench.speed"
-        found = row[key]
-        return (
-            found if found is not None else f"{arm}: {row['reason'] or f'no {key} without a GPU'}"
-        )
+        reason = row["reason"] or f"no {key} without a GPU"
+        return f"{arm}: {reason}" if row[key] is None else row[key]
 
     def add(name: str, unit: str, top: float | str, bottom: float | str = 1.0) -> None:
         reason = next((x for x in (top, bottom) if isinstance(x, str)), None)
@@ -111,16 +109,10 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
         metrics[name] = Metric(number, unit, reason=reason)
 
     add("ode_stack_median_ms", "ms", value("ode stack", EXACT, first, "median_ms"))
-    add(
-        "ode_stack_ceiling_fraction",
-        "of the GEMM ceiling",
-        value("ode stack", EXACT, first, "ceiling_fraction"),
-    )
-    for arm, name in (
-        (AUTOGRAD, "autograd"),
-        (PEER, "torchdiffeq"),
-        (PEER + HALF, "torchdiffeq_half"),
-    ):
+    fraction = value("ode stack", EXACT, first, "ceiling_fraction")
+    add("ode_stack_ceiling_fraction", "of the GEMM ceiling", fraction)
+    names = {AUTOGRAD: "autograd", PEER: "torchdiffeq", PEER + HALF: "torchdiffeq_half"}
+    for arm, name in names.items():
         for precision in config.precisions:
             times = (value("ode stack", found, precision, "median_ms") for found in (arm, EXACT))
             add(f"{name}_{precision}_over_exact", "times as slow", *times)

@@ -107,14 +107,11 @@ def reduction_bytes(x: Tensor, dims: Sequence[int], gpu: Gpu) -> int:
     target = gpu.processors * (gpu.threads // (width * height))
     if values < 256 or grid > target:
         return 0
-    blocks = max(
-        min(-(-target // grid), -(-values // 16)), -(-values // 256)
-    )  # that share an output
-    return (
-        0
-        if blocks < 2
-        else max(4, x.element_size()) * outputs * blocks * (1 if along else width * vector)
-    )
+    # that share an output
+    blocks = max(min(-(-target // grid), -(-values // 16)), -(-values // 256))
+    if blocks < 2:
+        return 0
+    return max(4, x.element_size()) * outputs * blocks * (1 if along else width * vector)
 
 
 def _block(dim0: int, dim1: int, threads: int) -> tuple[int, int]:

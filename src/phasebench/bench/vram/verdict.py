@@ -77,12 +77,11 @@ def judge(arms: dict[str, Arm], config: VramConfig) -> BenchResult:
     metrics["vram_reduction_vs_autograd_pct"] = plain.metric("%", kind)
     for arm in arms.values():
         metrics |= _metrics(arm)
+    peak, reduction = metrics["vram_symplectic_gb"], metrics["vram_reduction_pct"]
+    least = config.min_reduction_pct
     gates = [
-        Gate.check(name, metrics[name], comparison, limit, unit=unit)
-        for name, comparison, limit, unit in (
-            ("vram_symplectic_gb", "<", config.max_gb, "GB"),
-            ("vram_reduction_pct", ">=", config.min_reduction_pct, "%"),
-        )
+        Gate.check("vram_symplectic_gb", peak, "<", config.max_gb, unit="GB"),
+        Gate.check("vram_reduction_pct", reduction, ">=", least, unit="%"),
     ]
     notices = [f"{arm.name}: {arm.text}" for arm in arms.values() if arm.error or arm.bound]
     return BenchResult(metrics, gates, notices=notices)
