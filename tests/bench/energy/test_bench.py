@@ -212,7 +212,7 @@ def test_the_benchmark_states_slopes_sizes_and_cost() -> None:
     assert all(
         len(r["max_drift_at_step"]) == 40 and len(r["drift_of_batch_mean"]) == 41 for r in rows
     )
-    assert [g.name for g in result.gates] == ["max_drift", "monotone_layers"]
+    assert [g.name for g in result.gates][:2] == ["max_drift", "monotone_layers"]
     assert not {"compare", "orders"} & set(result.details)
 
 
@@ -236,7 +236,8 @@ def test_gate_without_evidence_nothing_moves() -> None:
     assert number(result, "max_drift") == 0
     for gate in result.gates:
         assert gate.passed is None
-        assert "motion of the states, relative" in (gate.reason or "")
+        if gate.name != "discretisation_change_pct":
+            assert "motion of the states, relative" in (gate.reason or "")
 
 
 def test_gate_without_evidence_untrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +246,7 @@ def test_gate_without_evidence_untrained_weights(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_comparison_is_in_the_details() -> None:
-    result = measured(integrators=["leapfrog", "euler"], dts=[0.1, 0.2, 0.4])
+    result = measured(integrator="leapfrog", integrators=["leapfrog", "euler"], dts=[0.1, 0.2, 0.4])
     rows = result.details["compare"]
     assert len(rows) == 2 * 3 * 2
     assert {r["precision"] for r in rows} == {"fp32", "fp64"}

@@ -23,7 +23,9 @@ LIMITS = {
     "min_over_autograd": 1e-9,
     "min_stage1_rate": 1e9,
 }
-MODEL = ModelConfig(dim=8, heads=2, hidden=16, blocks=2, ode=OdeConfig(steps=3))
+MODEL = ModelConfig(
+    dim=8, heads=2, hidden=16, blocks=2, ode=OdeConfig(steps=3, dt=0.1, integrator="leapfrog")
+)
 
 
 def measured(config: SpeedConfig = SMALL) -> BenchResult:

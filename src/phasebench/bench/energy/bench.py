@@ -40,6 +40,7 @@ class _Flows:
     seed: int
     trained: Trained
     starts: list[Start]
+    layers: list[Layer]
     weight_change: float
     interactions: list[Interaction]
     perplexities: dict[str, float | None]
@@ -76,7 +77,7 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
         models = [_flows(workbench, config, *each) for each in weights.items()]
         starts = models[0].starts
         integrator = config.integrator or starts[0][0].integrator
-        layers = [layer for model in models for layer in _layers(model, config)]
+        layers = [layer for model in models for layer in model.layers]
         # of the flows alone, without their energies, by the integrator and by leapfrog at the same
         # dt
         timed = seconds(starts, (integrator, _PLAIN), config.steps, config.dt, workbench.device)
@@ -130,21 +131,22 @@ def _flows(workbench: Workbench, config: EnergyConfig, seed: int, weights: Train
         seed,
         weights,
         starts,
+        _layers(seed, starts, config),  # before the text is scored: their errors say more
         change,
         interactions(workbench, config, weights.model),
         perplexities(workbench, config, weights.model),
     )
 
 
-def _layers(model: _Flows, config: EnergyConfig) -> list[Layer]:
+def _layers(seed: int, starts: list[Start], config: EnergyConfig) -> list[Layer]:
     layers = []
-    for i, (ode, q, p) in enumerate(model.starts):
+    for i, (ode, q, p) in enumerate(starts):
         trace = energies(ode, q, p, steps=config.steps, dt=config.dt, integrator=config.integrator)
         if trace.bad_step is not None:
             raise evaluation.NotFinite(
                 f"the energy of layer {i} is not finite from step {trace.bad_step} on"
             )
-        layers.append(Layer.of(trace, model.seed, i, config.dt))
+        layers.append(Layer.of(trace, seed, i, config.dt))
     return layers
 
 

@@ -32,6 +32,7 @@ from phasebench.training.scoring import perplexity, score
 
 # tokens a coefficient of the affine map: half of them are fitted, so that it fits no noise
 TOKENS_PER_COEFFICIENT = 16
+MOST_STEPS = 1000  # of a flow in a perplexity
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _exchange(flow: HamiltonianFlow, q: Tensor, p: Tensor) -> float:
 
 
 def _beyond_linear(start: Tensor, end: Tensor, free: Tensor) -> float:
-    if not end.isfinite().all():
+    if not (start.isfinite().all() and end.isfinite().all()):
         return float("nan")
     half = len(start) // 2
     inputs = torch.cat((start, torch.ones_like(start[:, :1])), -1)
@@ -121,15 +122,14 @@ def flows_as(model: LanguageModel, **settings: object) -> Iterator[None]:
 def perplexities(
     workbench: Workbench, config: EnergyConfig, model: LanguageModel
 ) -> dict[str, float | None]:
-    """Score the split by the model, by stand-ins of its flows, and by the same flows in steps of
-    dt.
+    """Score the split by the model, by stand-ins of its flows, and by its flows in steps of dt.
 
     flow: as trained. first_order, free: every flow replaced. fine: the same time in steps of
-    bench.energy.dt; None where they do not divide it.
+    bench.energy.dt; None where they do not divide it, or are more than MOST_STEPS.
     """
     flow = next(m for m in model.modules() if isinstance(m, HamiltonianFlow))
     steps = round(flow.time / config.dt)
-    divides = steps > 0 and abs(steps * config.dt - flow.time) < 1e-9 * flow.time
+    divides = 0 < steps <= MOST_STEPS and abs(steps * config.dt - flow.time) < 1e-9 * flow.time
     variants: dict[str, dict[str, object] | None] = {
         "flow": {},
         "first_order": {"run_as": "first_order"},

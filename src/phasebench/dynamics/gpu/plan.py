@@ -136,7 +136,8 @@ class Plan:
     def take(self, W: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
         """Take over a layer's weights; sums, and what is remembered of the states, from zero."""
         torch._foreach_copy_([self.W, *self.ab, self.c], [W, a, b, c])  # pyright: ignore
-        torch._foreach_zero_([self.largest, self.check, self.dW, self.dab, self.dc])  # pyright: ignore
+        sums = [self.largest, self.check, self.dW, self.dab, self.dc]
+        torch._foreach_zero_(sums)  # pyright: ignore
 
     def _advance(self) -> None:
         for kick in pairs(self.shape.schedule.shears):
