@@ -52,7 +52,7 @@ def leaves(cls: type, at: str = "") -> list[str]:
 @pytest.fixture(scope="module")
 def text() -> str:
     """The help, of a run that measures everything."""
-    return told("bench=[ppl,energy,vram,grad,speed]", "device=cpu", "--help")
+    return told(f"bench=[{','.join(BENCH_SCHEMAS)}]", "device=cpu", "--help")
 
 
 def test_help_lists_every_key_group_and_option(text: str) -> None:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasebench.config import ConfigError, to_config
-from phasebench.results.file import ResultsFile, config_hash
+from phasebench.results.file import ResultsFile, config_hash, load
+from phasebench.results.gate import BenchResult, Gate, Metric
 from phasebench.run.sweep import point as point_module
 from phasebench.run.sweep.ledger import Ledger
 from phasebench.run.sweep.neighbours import check, side_by_side
@@ -29,10 +30,10 @@ def made(**changes: Any) -> Point:
     return Point(TREE | changes, ("seed=0",), ("seed=0",))
 
 
-def finished(folder: Path, of: Point, /, **changes: Any) -> Path:
-    """A results.json as a job leaves it, with some top-level keys changed."""
+def begun(folder: Path, of: Point) -> ResultsFile:
+    """The results.json of a job that runs."""
     path = folder / "results.json"
-    results = ResultsFile(
+    return ResultsFile(
         path,
         benchmark_name="x",
         device="cpu",
@@ -44,10 +45,15 @@ def finished(folder: Path, of: Point, /, **changes: Any) -> Path:
         benches=["grad"],
         point=of.facts(),
     )
+
+
+def finished(folder: Path, of: Point, /, **changes: Any) -> Path:
+    """A results.json as a job leaves it, with some top-level keys changed."""
+    results = begun(folder, of)
     results.fail("grad", RuntimeError("broken"), 0.0)
     results.close()
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    return path
+    results.path.write_text(json.dumps(json.loads(results.path.read_text()) | changes))
+    return results.path
 
 
 # names and identities
@@ -156,7 +162,7 @@ def test_results_of_another_gpu_are_not_taken(tmp_path: Path) -> None:
         ({"benches": {"grad": {}}}, "cannot be used"),
         ({"benches": None}, "cannot be used"),
         ({"schema_version": 99}, "schema_version is 99"),
-        ({"status": "running"}, "did not end"),
+        ({"status": "running"}, "cannot be used"),
     ],
 )
 def test_results_edited_by_hand_are_missing(
@@ -166,6 +172,11 @@ def test_results_edited_by_hand_are_missing(
     found = state(tmp_path, made())
     assert found.status == "missing"
     assert reason in (found.reason or "")
+
+
+def test_results_of_a_job_that_did_not_end_are_missing(tmp_path: Path) -> None:
+    begun(tmp_path, made())
+    assert state(tmp_path, made()) == State("missing", "did not end")
 
 
 @pytest.mark.parametrize(
@@ -231,9 +242,10 @@ def test_an_abandoned_job_leaves_results(tmp_path: Path) -> None:
 
 
 def test_what_an_abandoned_job_measured_stays(tmp_path: Path) -> None:
-    path = finished(tmp_path, made(), status="running", all_pass=None)
+    results = begun(tmp_path, made())
+    results.fail("grad", RuntimeError("broken"), 0.0)
     abandon(tmp_path, made(), "Killed", "x")
-    found = json.loads(path.read_text())
+    found = load(results.path)
     assert found["benches"]["grad"]["error"]["message"] == "broken"
     assert found["status"] == "failed"
 
@@ -295,11 +307,13 @@ def test_what_would_be_disturbed_is_refused(
 
 
 def with_text(folder: Path, point: Point, fingerprint: str) -> Point:
-    (folder / point.name).mkdir()
-    path = finished(folder / point.name, point, data={"fingerprint": fingerprint}, status="ok")
-    found = json.loads(path.read_text())
-    found["benches"]["grad"] |= {"status": "ok", "error": None}
-    path.write_text(json.dumps(found))
+    """A finished point whose only gate passed, on a text of that fingerprint."""
+    results = begun(folder / point.name, point)
+    text = {"name": "x", "source": "x", "comparable": True, "notice": None, "tokenizer": "x"}
+    results.set_data(text | {"vocab_size": 2, "fingerprint": fingerprint})
+    gate = Gate.check("error", Metric(1.0, "1"), "<=", 2.0)
+    results.finish("grad", BenchResult({"error": Metric(1.0, "1")}, [gate]), 0.0)
+    results.close()
     return point
 
 
@@ -319,12 +333,12 @@ def test_a_point_of_another_text_is_not_comparable(tmp_path: Path) -> None:
     assert json.loads(ledger.write().read_text())["points"][0]["status"] == "not comparable"
 
 
-@pytest.mark.parametrize("data", [3, "x", [1], {}, {"fingerprint": [1]}, None])
+@pytest.mark.parametrize("data", [3, "x", [1], {}, {"fingerprint": [1]}])
 def test_a_text_edited_by_hand_is_not_crashed_on(tmp_path: Path, data: Any) -> None:
     point = with_text(tmp_path, made(data={"name": "auto"}), "a")
     path = tmp_path / point.name / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
-    assert Ledger(tmp_path, [point]).state(point).status == "ok"
+    assert Ledger(tmp_path, [point]).state(point).status == "missing"
 
 
 def test_the_exit_code_is_the_worst_of_the_points(tmp_path: Path) -> None:

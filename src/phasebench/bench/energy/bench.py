@@ -1,13 +1,10 @@
-"""Conservation of energy along the flow of every layer, on trained weights and the hidden states of
-real text.
+"""Conservation of energy along each layer's flow, on trained weights and states of real text.
 
-`phasebench.dynamics.energy` says what drift and exchange are; max_drift, mean_drift: over layers,
-tokens and steps, and over the seeds whose weights are measured.  An accurate flow's drift is small
-beside its exchange; in a flow that stands still both are.  The mean energy of a batch drifts far
-less
-than its tokens do, and is reported beside them.  States and forces are float32 unless
-bench.energy.precision is fp64, energies float64.  docs/energy.md describes the series in the
-details.
+`phasebench.dynamics.energy` says what drift and exchange are. max_drift and mean_drift are over
+layers, tokens and steps, and over the seeds whose weights are measured. An accurate flow's drift is
+small beside its exchange; in a flow that stands still both are small. The mean energy of a batch
+drifts far less than its tokens do, and is reported beside them. States and forces are float32
+unless bench.energy.precision is fp64, energies float64. docs/energy.md describes the details.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -26,11 +24,21 @@ from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
-from phasebench.results.gate import BenchResult, Gate, Metric
+from phasebench.results.gate import BenchResult, Comparison, Gate, Metric
 from phasebench.training import scoring as evaluation
 from phasebench.training.weights import Trained
 
 _PLAIN = "leapfrog"  # whose cost is stated beside that of every other integrator
+# a metric, how it compares with its limit, and the key of the limit
+_GATES: tuple[tuple[str, Comparison, str], ...] = (
+    ("max_drift", "<", "target"),
+    ("secular_change", "<", "secular_target"),
+    ("force_share", ">=", "force_share_target"),
+    ("learned_exchange", ">=", "exchange_target"),
+    ("nonlinearity", ">=", "nonlinearity_target"),
+    ("beyond_linear", ">=", "beyond_linear_target"),
+    ("discretisation_change_pct", "<=", "discretisation_target"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,18 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
     metrics = _metrics(config, layers, integrator) | _interaction(config, models)
     for name, key in ((integrator, "flow_seconds"), (_PLAIN, f"flow_seconds_of_{_PLAIN}")):
         metrics[key] = Metric(timed[name].median_s, "s, all layers")
+    details = _details(config, models, integrator)
+    details["flow_seconds_samples"] = {name: samples.seconds for name, samples in timed.items()}
+    if rows:
+        details |= {"compare": rows, "orders": orders(rows), "table": table(rows)}
+    gates = _gates(config, metrics, models)
+    return BenchResult(metrics, gates, details, _notices(config, models))
+
+
+def _details(config: EnergyConfig, models: list[_Flows], integrator: str) -> dict[str, Any]:
+    layers = [layer for model in models for layer in model.layers]
     every = thinning(config.steps, len(layers))
-    details = {
+    return {
         "integrator": integrator,
         "steps": config.steps,
         "dt": config.dt,
@@ -101,15 +119,14 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
             for i, each in enumerate(model.interactions)
         ],
         "perplexities": [{"seed": model.seed} | model.perplexities for model in models],
-        "flow_seconds_samples": {name: samples.seconds for name, samples in timed.items()},
         "weights": models[0].trained.origin,
-        "seeds": seeds,
+        "seeds": [model.seed for model in models],
     }
-    if rows:
-        details |= {"compare": rows, "orders": orders(rows), "table": table(rows)}
+
+
+def _notices(config: EnergyConfig, models: list[_Flows]) -> list[str]:
     notices = [notice for model in models for notice in model.trained.notices]
-    flow = starts[0][0]
-    if flow.eps is None:
+    if models[0].starts[0][0].eps is None:
         notices.append(
             "model.ode.normalize=false: V need not have a floor, and trajectories may leave; "
             "max_q and max_drift say how far"
@@ -118,7 +135,7 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
         notices.append(
             "states and forces were float64, in which no model runs: rounding is left out"
         )
-    return BenchResult(metrics, _gates(config, metrics, models), details, notices)
+    return notices
 
 
 def _flows(workbench: Workbench, config: EnergyConfig, seed: int, weights: Trained) -> _Flows:
@@ -227,27 +244,13 @@ def _gates(config: EnergyConfig, metrics: dict[str, Metric], models: list[_Flows
     starts, time = [start for model in models for start in model.starts], config.steps * config.dt
     motion = min(time * (p.norm() / q.norm()).item() for _, q, p in starts)
     needs = [moved(motion), trained(min(model.weight_change for model in models))]
-    return (
-        [
-            Gate.check("max_drift", metrics["max_drift"], "<", config.target, needs),
-            Gate.check(
-                "monotone_layers", metrics["monotone_layers"], "==", 0, needs, f"of {len(starts)}"
-            ),
-        ]
-        + [
-            Gate.check("secular_change", metrics["secular_change"], "<", target, needs)
-            for target in [config.secular_target]
-            if target is not None
-        ]
-        + [
-            Gate.check(name, metrics[name], comparison, target, needs)
-            for name, comparison, target in (
-                ("force_share", ">=", config.force_share_target),
-                ("learned_exchange", ">=", config.exchange_target),
-                ("nonlinearity", ">=", config.nonlinearity_target),
-                ("beyond_linear", ">=", config.beyond_linear_target),
-                ("discretisation_change_pct", "<=", config.discretisation_target),
-            )
-            if target is not None
-        ]
-    )
+    gates = [
+        Gate.check(name, metrics[name], comparison, target, needs)
+        for name, comparison, key in _GATES
+        if (target := getattr(config, key)) is not None
+    ]
+    note = f"of {len(starts)}"
+    return [
+        *gates,
+        Gate.check("monotone_layers", metrics["monotone_layers"], "==", 0, needs, note),
+    ]
