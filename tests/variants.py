@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LEARNED = "stage2-learned"
 STAGES = ("stage1", "stage2", LEARNED)
-VARIANTS = (*STAGES, "gpt")
+VARIANTS = (*STAGES, "gpt", "momentum")
 
 
 def variant(name: str) -> dict[str, str]:

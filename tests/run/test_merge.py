@@ -57,6 +57,34 @@ def test_merged_runs_are_as_one_run_of_all(command: Command, tmp_path: Path) -> 
         assert code == (0 if found["all_pass"] else 2)
 
 
+BUDGET = (
+    "bench=budget bench.budget.budgets=[1,2] train.schedule=wsd bench.budget.seq=16 "
+    "bench.budget.batch=4 " + WORDS.replace("train.steps=6 train.epochs=null", "")
+)
+PARTS = {
+    "whole": "bench.budget.seeds=[0,1]",
+    "stage2": "bench.budget.baseline=null bench.budget.seeds=[0,1]",
+    "first": "model=stage1 bench.budget.baseline=null seed=0",
+    "second": "model=stage1 bench.budget.baseline=null bench.budget.seeds=[1]",
+}
+
+
+def test_budgets_of_one_model_or_seed_are_as_one_run_of_all(
+    command: Command, tmp_path: Path
+) -> None:
+    for name, words in PARTS.items():
+        assert command(f"{BUDGET} {words} hydra.run.dir={tmp_path / name}").results
+    wanted = read(tmp_path / "whole")["benches"]["budget"]
+    merged = [str(tmp_path / name) for name in ("stage2", "first", "second")]
+    main([*merged, "--output", str(tmp_path / "merged")])
+    found = read(tmp_path / "merged")["benches"]["budget"]
+    timed = {name for name in wanted["metrics"] if "equal_time" in name}  # trained once, cached
+    for name, metric in wanted["metrics"].items():
+        assert name in timed or found["metrics"][name] == metric
+    assert timed <= set(found["metrics"])
+    assert found["metrics"]["ratio_equal_tokens_high"]["value"] is not None
+
+
 def changed(folder: Path, to: Path, key: str, value: Any) -> Path:
     found = read(folder)
     *groups, last = key.split(".")
@@ -73,6 +101,8 @@ CASES = [
     ("config.train.lr", 0.5, "train.lr=0.5"),
     ("config.bench.ppl.baseline.hidden", 5, "bench.ppl.baseline.hidden=5"),
     ("data.fingerprint", "other", "data=other"),
+    ("environment.code", "other", "code=other"),
+    ("environment.gpu", {"name": "other"}, "GPU=other"),
     ("benches.ppl.details.candidate.seeds.0.nats", 1.0, "another perplexity"),
     ("benches.ppl.status", "failed", "results.json"),
 ]

@@ -16,6 +16,7 @@ import pynvml
 import torch
 
 import phasebench
+from phasebench.config.files import code_hash
 
 PACKAGES = (
     "torch",
@@ -46,6 +47,7 @@ def environment(device: str) -> dict[str, Any]:
     reasons: dict[str, str] = {}
     return {
         "phasebench": phasebench.__version__,
+        "code": code_hash(but=("report/", "run/")),  # of all that measures
         "git": _known(reasons, "git", _git, Path(phasebench.__file__)),
         "python": platform.python_version(),
         "platform": platform.platform(),

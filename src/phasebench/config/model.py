@@ -9,7 +9,7 @@ from typing import Any
 from phasebench.config.fields import ConfigError, count, positive, probability, spec
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-MODELS = ("stage1", "stage2", "gpt")
+MODELS = ("stage1", "stage2", "gpt", "momentum")
 INTEGRATORS = (
     "leapfrog",
     "leapfrog_dkd",
@@ -95,7 +95,8 @@ class ModelConfig:
 
     name: str = spec(
         "stage2",
-        "architecture: the channel mixer of its blocks; gpt: GPT-2's block",
+        "architecture: the channel mixer of its blocks; gpt: GPT-2's block; momentum: a "
+        "transformer whose tokens have a velocity",
         choices=MODELS,
     )
     dim: int = spec(512, "complex channels", low=2)
@@ -103,7 +104,8 @@ class ModelConfig:
     heads: int = count(8, "heads of the attention; divides dim")
     hidden: int = count(
         2048,
-        "complex units of Stage 1's mixer, terms of Stage 2's V, or units of GPT-2's perceptron",
+        "complex units of Stage 1's mixer, terms of Stage 2's V, or units of the other models' "
+        "perceptrons",
     )
     rope_base: float = spec(10000.0, "base of the rotary frequencies; not of gpt", above=1.0)
     embedding_scale: float = positive(

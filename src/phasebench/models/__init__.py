@@ -8,6 +8,7 @@ from phasebench.config import ModelConfig
 from phasebench.models.gpt import GptLanguageModel
 from phasebench.models.gpt import require as _require_gpt
 from phasebench.models.language_model import ComplexLanguageModel, LanguageModel
+from phasebench.models.momentum import MomentumLanguageModel
 from phasebench.models.stage1 import Stage1Block
 from phasebench.models.stage2 import Stage2Block, build_flow
 
@@ -15,6 +16,7 @@ MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
     "stage1": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage1Block),
     "stage2": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage2Block),
     "gpt": GptLanguageModel,
+    "momentum": MomentumLanguageModel,
 }
 
 
@@ -37,6 +39,7 @@ __all__ = [
     "ComplexLanguageModel",
     "GptLanguageModel",
     "LanguageModel",
+    "MomentumLanguageModel",
     "Stage1Block",
     "Stage2Block",
     "build_flow",

@@ -51,8 +51,8 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
             return ConfigError(name, value, f"{key} is not part of this run", fix)
         return ConfigError(name, value, str(error.__cause__).partition("\n")[0])
     if isinstance(error, HydraException | OmegaConfBaseException | MissingConfigException):
-        first = str(error).partition("\n")[0]
-        return ConfigError("", "", f"the configuration cannot be composed: {first}")
+        causes = (str(each).partition("\n")[0] for each in (error, error.__cause__) if each)
+        return ConfigError("", "", f"the configuration cannot be composed: {': '.join(causes)}")
     return None
 
 

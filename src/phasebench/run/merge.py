@@ -2,10 +2,10 @@
 
     python -m phasebench.run.merge RUN RUN ... --output FOLDER
 
-A RUN is a results.json or its folder, with bench=ppl. All must have the same text and the same
-configuration but for seeds and for where files are; code and card may differ, which a notice says.
-A run of one model (bench.ppl.baseline=null) adds its model: the first run's is the candidate, the
-next other one the baseline, then the reference. All is computed and judged as by one run of all.
+A RUN is a results.json or its folder, with bench=ppl, bench=budget or both. All must have the same
+text, card and code, and the same configuration but for seeds and for where files are. A run of one
+model (bench.ppl.baseline=null) adds its model: the first run's is the candidate, the next other one
+the baseline, then the reference. All is computed and judged as by one run of all.
 """
 
 from __future__ import annotations
@@ -15,31 +15,44 @@ import copy
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from phasebench.bench.budget import bench as budget
 from phasebench.bench.evidence import trained
 from phasebench.bench.ppl.bench import judge
 from phasebench.bench.ppl.seeds import Scored, Weights
-from phasebench.config import ConfigError, to_config
+from phasebench.config import Config, ConfigError, to_config
 from phasebench.data import Split
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile, load
-from phasebench.results.gate import Metric
+from phasebench.results.gate import BenchResult, Metric
 from phasebench.run.errors import refuse
 from phasebench.training.scoring import Score
 
-ROLES = {"candidate": "model", "baseline": "bench.ppl.baseline", "reference": "bench.ppl.reference"}
+ROLES = ("candidate", "baseline", "reference")
 # what may differ: seeds, where files are, sizes that other keys have taken, other benches' keys;
 # the models are compared role by role
-_FREE = ("seed", "output", "cache_dir", "scale", "data.path", "bench.ppl.seeds", *ROLES.values())
-_FREE += ("bench.energy", "bench.vram", "bench.grad", "bench.speed")
-
+_FREE = ("seed", "output", "cache_dir", "scale", "data.path", "model")
+_FREE += tuple(f"bench.{name}" for name in ("energy", "vram", "grad", "speed"))
+_FREE += tuple(f"bench.{name}.{key}" for name in ("ppl", "budget") for key in ("seeds", *ROLES[1:]))
 _TAKEN = ("benchmark_name", "device", "seed", "overrides", "environment")  # from the first run
+
+Pool = dict[str, dict[int, list[Any]]]  # role -> seed -> what was measured, in the rows' order
+
+
+@dataclass(frozen=True)
+class Mergeable:
+    """How a bench's rows of one role and seed are read, and judged when all are there."""
+
+    rows: str  # their key in the details of a role
+    read: Callable[[Mapping[str, Any], str, Mapping[str, Any]], Any]
+    judge: Callable[[Config, dict[str, str], Pool, Mapping[str, Any]], BenchResult]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,77 +77,90 @@ def merge(runs: Mapping[str, dict[str, Any]], folder: Path) -> int:
 
     Raises `ConfigError` for runs that do not belong together.
     """
-    first = next(iter(runs.values()))
+    (place, first), *_ = runs.items()
+    for path, run in runs.items():
+        _require_same("", (place, _compared(first)), (path, _compared(run)))
+    benches = [name for name in MERGEABLE if name in first["benches"]]
+    if not benches:
+        raise ConfigError("", "", f"{place}: has no results of bench=ppl or bench=budget")
     tree = copy.deepcopy(first["config"])
-    models = _models(runs, tree)
-    tree["bench"] = {"ppl": tree["bench"]["ppl"] | {"seeds": models["candidate"].seeds}}
+    tree["bench"] = {name: tree["bench"][name] for name in benches}
+    pools = {name: _pool(name, runs, tree) for name in benches}
     config = to_config(tree)
-    metrics = first["benches"]["ppl"]["metrics"]
-    words, size = (metrics.get(f"candidate_{k}", {}).get("value") or 1 for k in ("words", "bytes"))
-    split = Split(config.bench["ppl"].split, torch.empty(0, dtype=torch.int64), words, size, None)
-    result = judge(config.bench["ppl"], models, split)
-    result.notices.append(_notice(runs))
     results = ResultsFile(
         folder / "results.json",
         config=config.recorded(),
         conditions=check(config, first["data"]["name"], first["data"]["vocab_size"]),
-        benches=["ppl"],
+        benches=benches,
         **{key: first[key] for key in _TAKEN},
     )
     results.set_data(first["data"])
-    results.finish("ppl", result, sum(run["benches"]["ppl"]["duration_s"] for run in runs.values()))
+    for name, (names, pool) in pools.items():
+        entries = [run["benches"][name] for run in runs.values()]
+        result = MERGEABLE[name].judge(config, names, pool, entries[0])
+        result.notices.append(f"merged from {len(runs)} runs: {', '.join(runs)}")
+        results.finish(name, result, sum(entry["duration_s"] for entry in entries))
     render(results.close(), path=results.path)
     return results.exit_code
 
 
-def _models(runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]) -> dict[str, Scored]:
-    """Collect each model's weights of all runs, by role; `tree` gets the models that it lacks."""
-    (place, first), *_ = runs.items()
-    weights: dict[str, dict[int, Weights]] = defaultdict(dict)
-    names: dict[str, str] = {}
+def _pool(
+    bench: str, runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]
+) -> tuple[dict[str, str], Pool]:
+    """Collect the rows of all runs by role and seed, and each role's model by name.
+
+    `tree` gets the models that it lacks, and the seeds.
+    """
+    place, names = next(iter(runs)), dict[str, str]()  # of a model -> its role
+    pool: Pool = defaultdict(dict)
     for path, run in runs.items():
-        _require_same("", (place, _compared(first)), (path, _compared(run)))
-        for role, to, name in _roles(path, run, names):
-            model = _value(run["config"], ROLES[role])
-            if to not in weights and to != "candidate":
-                tree["bench"]["ppl"][to] = model
-            _require_same(ROLES[to], (place, _value(tree, ROLES[to])), (path, model))
-            for row in run["benches"]["ppl"]["details"][role]["seeds"]:
-                read = _weights(run["benches"]["ppl"], role, row)
-                if weights[to].setdefault(row["seed"], read).score != read.score:
-                    problem = f"{path}: another perplexity of {name} than a run before it has"
-                    raise ConfigError("seed", row["seed"], problem, "leave one of them out")
-    seeds = sorted(weights["candidate"])
-    for name, role in names.items():
-        if sorted(weights[role]) != seeds:
-            problem = f"of {name}, but {seeds} of the candidate"
-            raise ConfigError("seeds", sorted(weights[role]), problem, "train both from each seed")
-    found = {role: name for name, role in names.items()}
-    return {
-        role: Scored(found[role], seeds, [weights[role][seed] for seed in seeds])
-        for role in ROLES
-        if role in weights
+        entry = run["benches"].get(bench, {})
+        for role, to in _roles(path, entry, bench, names):
+            model = _model(run["config"], bench, role)
+            if to not in pool and to != "candidate":
+                tree["bench"][bench][to] = model
+            known = _model(tree, bench, to)
+            at = "model" if to == "candidate" else f"bench.{bench}.{to}"
+            _require_same(at, (place, known), (path, model))
+            own: dict[int, list[Any]] = defaultdict(list)
+            for row in entry["details"][role][MERGEABLE[bench].rows]:
+                own[row["seed"]].append(MERGEABLE[bench].read(entry, role, row))
+            for seed, measured in own.items():
+                if pool[to].setdefault(seed, measured) != measured:
+                    problem = f"{path}: another perplexity of {role} than a run before it has"
+                    raise ConfigError("seed", seed, problem, "leave one of them out")
+    seeds = sorted(pool["candidate"])
+    for role, found in pool.items():
+        if sorted(found) != seeds:
+            problem = f"of the {role}, but {seeds} of the candidate"
+            raise ConfigError("seeds", sorted(found), problem, "train both from each seed")
+    tree["bench"][bench]["seeds"] = seeds
+    return {role: name for name, role in names.items()}, {
+        role: {seed: pool[role][seed] for seed in seeds} for role in ROLES if role in pool
     }
 
 
 def _roles(
-    path: str, run: Mapping[str, Any], names: dict[str, str]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield a run's roles, those in the merged result, and the models' names."""
-    entry = run["benches"].get("ppl", {})
+    path: str, entry: Mapping[str, Any], bench: str, names: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield a run's roles, and those that their models have in the merged result."""
     if entry.get("status") != "ok":
-        raise ConfigError("", "", f"{path}: has no results of bench=ppl")
+        raise ConfigError("", "", f"{path}: has no results of bench={bench}")
     own = [role for role in ROLES if role in entry["details"]]
     for role in own:
         name = entry["details"][role]["name"]
         to = role if len(own) > 1 else names.get(name) or [*ROLES, ""][len(names)]
         if not to or names.setdefault(name, to) != to:
             raise ConfigError("", "", f"{path}: no role is left for its model {name}")
-        yield role, to, name
+        yield role, to
 
 
-def _weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Weights:
-    """Read what a run measured of one model's weights of one seed."""
+def _model(tree: Mapping[str, Any], bench: str, role: str) -> Any:
+    return tree["model"] if role == "candidate" else tree["bench"][bench][role]
+
+
+def _read_weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Weights:
+    """Read what bench=ppl measured of one model's weights of one seed."""
     details = entry["details"][role]
     metrics = {name: Metric(**metric) for name, metric in entry["metrics"].items()}
     names = ("parameters", "parameters_without_embedding", "flops_per_token")
@@ -151,9 +177,45 @@ def _weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Wei
     )
 
 
+def _judge_ppl(
+    config: Config, names: dict[str, str], pool: Pool, first: Mapping[str, Any]
+) -> BenchResult:
+    metrics, own = first["metrics"], config.bench["ppl"]
+    words, size = (metrics.get(f"candidate_{k}", {}).get("value") or 1 for k in ("words", "bytes"))
+    split = Split(own.split, torch.empty(0, dtype=torch.int64), words, size, None)
+    models = {
+        role: Scored(names[role], list(seeds), [weights for [weights] in seeds.values()])
+        for role, seeds in pool.items()
+    }
+    return judge(own, models, split)
+
+
+def _judge_budget(
+    config: Config, names: dict[str, str], pool: Pool, first: Mapping[str, Any]
+) -> BenchResult:
+    trainings = {
+        role: budget.Trainings(names[role], [row for rows in seeds.values() for row in rows])
+        for role, seeds in pool.items()
+    }
+    needs = [need for gate in first["gates"] for need in gate.get("needs", ())]
+    tokens = max((need["value"] for need in needs), default=0)  # scored, the only evidence asked
+    return budget.judge(config.bench["budget"], trainings, tokens)
+
+
+MERGEABLE = {
+    "ppl": Mergeable("seeds", _read_weights, _judge_ppl),
+    "budget": Mergeable("trainings", lambda _entry, _role, row: dict(row), _judge_budget),
+}
+
+
 def _compared(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten what must be the same in all runs: configuration and text, but for what is free."""
-    flat = dict(_flat(run["config"], "")) | {"data": (run["data"] or {}).get("fingerprint")}
+    """Flatten what must be the same in all runs: configuration, text, code and card."""
+    made = run["environment"]
+    flat = dict(_flat(run["config"], "")) | {
+        "data": (run["data"] or {}).get("fingerprint"),
+        "code": made.get("code") or (made.get("git") or {}).get("commit"),
+        "GPU": (made.get("gpu") or {}).get("name"),
+    }
     free = tuple(f"{key}." for key in _FREE)
     return {key: value for key, value in flat.items() if not f"{key}.".startswith(free)}
 
@@ -172,21 +234,6 @@ def _flat(value: Any, at: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{at}.{key}" if at else key)
     else:
         yield at, value
-
-
-def _value(config: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        config = config[key]
-    return config
-
-
-def _notice(runs: Mapping[str, dict[str, Any]]) -> str:
-    environments = [run["environment"] for run in runs.values()]
-    commits = {str((e.get("git") or {}).get("commit")) for e in environments}
-    cards = {str((e.get("gpu") or {}).get("name")) for e in environments}
-    told = f"merged from {len(runs)} runs: {', '.join(runs)}"
-    told += f"; of several commits: {', '.join(sorted(commits))}" if len(commits) > 1 else ""
-    return told + (f"; of several cards: {', '.join(sorted(cards))}" if len(cards) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def weights_hash(
         "stage1": {"ode", "coordinates", "free_motion", "positions"},
         "stage2": {"positions", "shear"},
         "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
+        "momentum": {"ode", "coordinates", "free_motion", "shear", "positions"},
     }
     unused = {"lr", "weight_decay", "trained_ode", "trials"} | of_others[config.name]
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

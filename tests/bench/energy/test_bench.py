@@ -212,7 +212,7 @@ def test_the_benchmark_states_slopes_sizes_and_cost() -> None:
     assert all(
         len(r["max_drift_at_step"]) == 40 and len(r["drift_of_batch_mean"]) == 41 for r in rows
     )
-    assert {"max_drift", "secular_change", "monotone_layers"} <= {g.name for g in result.gates}
+    assert {"max_drift", "monotone_layers"} <= {g.name for g in result.gates}
     assert not {"compare", "orders"} & set(result.details)
 
 

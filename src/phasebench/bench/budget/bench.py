@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,12 +56,31 @@ NAMES: dict[Axis, str] = {
 
 @dataclass
 class Trainings:
-    """All trainings of one model: a curve a seed, and what failed."""
+    """All trainings of one model, a row for each seed and budget.
+
+    A row holds seed, epochs, point (null where the training failed), reason and weights.
+    """
 
     name: str
-    curves: list[Curve] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+
+    @property
+    def curves(self) -> list[Curve]:
+        """A curve a seed, in the order of the rows."""
+        points: dict[int, list[Point]] = {row["seed"]: [] for row in self.rows}
+        for row in self.rows:
+            if row["point"]:
+                points[row["seed"]].append(Point(**row["point"]))
+        return [Curve(tuple(each)) for each in points.values()]
+
+    @property
+    def failures(self) -> list[str]:
+        """What failed, a line each."""
+        return [
+            f"{self.name}, seed {row['seed']}, {row['epochs']:g} epochs: {row['reason']}"
+            for row in self.rows
+            if row["reason"]
+        ]
 
     def improvement(self) -> float | None:
         """Return how much the last budget lowers the mean validation perplexity, as a fraction."""
@@ -93,13 +112,17 @@ def run(workbench: Workbench, config: BudgetConfig) -> BenchResult:
     trainings = {role: Trainings(model.name) for role, model in roles.items()}
     for seed in config.seeds or [workbench.config.seed]:
         for role, model in roles.items():
-            _train(workbench, config, model, KEYS[role], seed, trainings[role])
+            trainings[role].rows += _train(workbench, config, model, KEYS[role], seed)
+    return judge(config, trainings, len(workbench.corpus.splits[config.split].tokens))
+
+
+def judge(config: BudgetConfig, trainings: dict[str, Trainings], tokens: int) -> BenchResult:
+    """Compare the trainings of candidate, baseline and reference, scored on `tokens` tokens."""
     ours, metrics = trainings["candidate"], _levels(trainings, config.improvement)
     for role, prefix in (("baseline", ""), ("reference", "reference_")):
         if role in trainings:
             metrics |= _ratios(ours, trainings[role], prefix, config.improvement)
-    split = workbench.corpus.splits[config.split]
-    needs = [scored(len(split.tokens))]
+    needs = [scored(tokens)]
     gates = [
         Gate.check(name, metrics[name], "<=", config.target, needs)
         for name in ("ratio_equal_time", "ratio_at_convergence")
@@ -125,24 +148,18 @@ def _train(
     model: ModelConfig,
     key: str,
     seed: int,
-    trainings: Trainings,
-) -> None:
+) -> Iterator[dict[str, Any]]:
     """Train one model from one seed at every budget; a training that diverges leaves a reason."""
-    points = []
     for epochs in config.budgets:
         try:
             trained = workbench.weights.trained(model, key, seed, epochs=epochs)
             point = _point(workbench, config, model, trained, epochs)
         except (TrainingDiverged, NotFinite) as error:
-            reason = str(error).splitlines()[0]
-            trainings.failures.append(f"{model.name}, seed {seed}, {epochs:g} epochs: {reason}")
-            row: dict[str, Any] = {"point": None, "reason": reason}
+            row: dict[str, Any] = {"point": None, "reason": str(error).splitlines()[0]}
         else:
-            points.append(point)
             row = {"point": vars(point), "reason": None, "weights": trained.origin}
-        trainings.rows.append({"seed": seed, "epochs": epochs} | row)
+        yield {"seed": seed, "epochs": epochs} | row
         workbench.release()
-    trainings.curves.append(Curve(tuple(points)))
 
 
 def _point(
