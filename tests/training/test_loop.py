@@ -369,21 +369,6 @@ def a_bit(path: Path) -> None:
     partial_path(path).write_bytes(content)
 
 
-def an_optimizer_of_another_shape(path: Path) -> None:
-    partial()(path)
-    found = load(partial_path(path))
-    moment = "optimizer/hidden.weight/exp_avg"
-    tensors = found.tensors | {moment: found.tensors[moment][:4]}
-    dataclasses.replace(found, tensors=tensors).save(partial_path(path), {})
-
-
-def half_an_optimizer(path: Path) -> None:
-    partial()(path)
-    found = load(partial_path(path))
-    tensors = {name: t for name, t in found.tensors.items() if not name.endswith("/exp_avg_sq")}
-    dataclasses.replace(found, tensors=tensors).save(partial_path(path), {})
-
-
 UNUSABLE: dict[str, Callable[[Path], None]] = {
     "other identity": other_identity,
     "other entries": partial({"identity": {"a": "b"}}),
@@ -394,11 +379,6 @@ UNUSABLE: dict[str, Callable[[Path], None]] = {
     "step": partial({"step": "no number"}),
     "too many steps": partial({"step": 41}),
     "no steps": partial({"step": -1}),
-    "scaler": partial({"scaler": {"scale": 1.0}}),
-    "history": partial({"history": History(validations=[{"step": 7}])}),
-    "best step": partial({"history": History(best_step="x")}),  # type: ignore[arg-type]
-    "optimizer": an_optimizer_of_another_shape,
-    "half an optimizer": half_an_optimizer,
 }
 
 

@@ -131,7 +131,7 @@ def test_kind_6_a_full_cache_is_only_read(bench: Bench, monkeypatch: pytest.Monk
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise PermissionError(13, "Permission denied", str(bench.cache))
 
-    monkeypatch.setattr(module, "FileLock", refuse)
+    monkeypatch.setattr(module, "locked", refuse)
     assert equal(bench.trained(), first)
     assert {file: file.stat().st_mtime_ns for file in bench.cache.rglob("*")} == before
     with pytest.raises(ConfigError, match=rf"^cache_dir=.*{bench.cache}: Permission denied"):

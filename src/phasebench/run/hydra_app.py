@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, to_config
 from phasebench.config import help as usage
+from phasebench.results.lock import locked
 from phasebench.run.errors import Unread, refuse
 from phasebench.run.gpus import scale_for
-from phasebench.run.lock import locked
 from phasebench.run.overrides import prepare
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state

@@ -54,21 +54,14 @@ class Average:
     def applied(self) -> Iterator[None]:
         """Put the average in the model, and the live weights back on leaving."""
         before = {name: self.live[name].detach().clone() for name in self.means}
-        self.apply()
+        self.put(self.means)
         try:
             yield
         finally:
-            self._copy(before)
-
-    def apply(self) -> None:
-        """Put the average in the model for good."""
-        self._copy(self.means)
-
-    def restore(self, means: Mapping[str, Tensor]) -> None:
-        """Go on with these averages."""
-        self.means = {name: means[name].to(w.device) for name, w in self.live.items() if means}
+            self.put(before)
 
     @torch.no_grad()
-    def _copy(self, values: Mapping[str, Tensor]) -> None:
+    def put(self, values: Mapping[str, Tensor]) -> None:
+        """Copy values into the model's weights of the same names."""
         for name, value in values.items():
             self.live[name].copy_(value)

@@ -23,8 +23,6 @@ from torch import Tensor, nn
 from phasebench import __version__
 from phasebench.results.jsonfile import write_atomic
 
-MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"step", "momentum"})  # AdamW, Muon
-
 
 class BadCheckpoint(ValueError):
     """A file that is missing, damaged, not a checkpoint of phasebench, or of something else."""
@@ -111,25 +109,6 @@ class Checkpoint:
         if wrong:
             raise BadCheckpoint("was trained under other conditions: " + "; ".join(wrong))
 
-    def check_state(self, model: nn.Module, scaler: Mapping[str, float]) -> None:
-        """Raise `BadCheckpoint` unless a training of the model with such a scaler can go on."""
-        if self.scaler is None:
-            raise BadCheckpoint("is not an unfinished training")
-        check_weights(model, self.weights)
-        shapes = {name: weight.shape for name, weight in weights(model).items()}
-        moments: dict[str, set[str]] = {}
-        for name in self.tensors.keys() - shapes.keys():
-            _, weight, *moment = name.split("/")
-            shape = torch.Size() if moment == ["step"] else shapes.get(weight)
-            if self.tensors[name].shape != shape:
-                raise BadCheckpoint(f"has {name}, which is no state of this model")
-            if moment:
-                moments.setdefault(weight, set()).update(moment)
-        incomplete = [weight for weight, names in moments.items() if names not in MOMENTS]
-        numbers = all(isinstance(value, int | float) for value in self.scaler.values())
-        if incomplete or self.scaler.keys() != scaler.keys() or not numbers:
-            raise BadCheckpoint("has an incomplete state of the optimizer or of the scaler")
-
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint, onto the CPU; every load of a file goes through here.
@@ -157,13 +136,6 @@ def load(path: Path) -> Checkpoint:
     try:
         identity = {str(k): str(v) for k, v in json.loads(metadata["identity"]).items()}
         history = History(**json.loads(metadata["history"]))
-        # what a training that goes on computes with
-        history.steps, history.seconds = list(history.steps), float(history.seconds)
-        for record in history.validations:
-            record["step"] = int(record["step"])
-            record["nats_per_token"] = float(record["nats_per_token"])
-        if history.best_step is not None:
-            history.best_step = int(history.best_step)
         scaler = dict(json.loads(metadata["scaler"])) if "scaler" in metadata else None
         return Checkpoint(tensors, identity, int(metadata["step"]), history, scaler)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -189,8 +161,12 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: state[name] for name in first.values()}
 
 
-def check_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `BadCheckpoint` naming what is missing, unexpected or of another shape."""
+def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the model's weights of the same names.
+
+    Raises `BadCheckpoint` naming what is missing, unexpected or of another shape; the model is then
+    untouched.
+    """
     targets = weights(model)
     problems = [
         f"{name} has shape {list(tensors[name].shape)} in the file, "
@@ -203,16 +179,8 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if problems:
         rest = f"; and {len(problems) - 3} more differences" if len(problems) > 3 else ""
         raise BadCheckpoint(f"holds the weights of another model: {'; '.join(problems[:3])}{rest}")
-
-
-def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into the model's weights of the same names.
-
-    Raises `BadCheckpoint` where they are not the model's; it is then untouched.
-    """
-    check_weights(model, tensors)
     with torch.no_grad():
-        for name, target in weights(model).items():
+        for name, target in targets.items():
             target.copy_(tensors[name])
 
 

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ class Training:
         self.step = TrainStep(self.model, self.recipe, self.seed, self.device)
         self.average = Average(self.model, self.recipe)
         self.history, self.done, self.clock = History(), 0, Clock()  # done: steps
+        self.seconds_before = 0.0  # this sitting
         self.best: dict[str, Tensor] = {}  # weights of the best validation, where patience asks
 
     def run(self) -> History:
@@ -114,9 +115,10 @@ class Training:
 
         Raises `TrainingDiverged` where a loss is NaN or infinite.
         """
-        index = torch.cuda.current_device() if self.device.type == "cuda" else None
-        cuda = [] if index is None else [index if self.device.index is None else self.device.index]
-        recipe = self.recipe
+        cuda, recipe = [], self.recipe
+        if self.device.type == "cuda":
+            index = self.device.index
+            cuda = [torch.cuda.current_device() if index is None else index]
         with (
             torch.random.fork_rng(cuda),
             matmul_precision(recipe.precision),
@@ -143,43 +145,36 @@ class Training:
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.recipe.steps
 
-    def _check(self) -> None:
-        """Raise if a step diverged: now and then, and always before anything is kept."""
-        step = self.step.first_bad_step()
+    def _check(self, nats: float = 0.0) -> None:
+        """Raise if a step or a validation diverged; called always before anything is kept."""
+        step = self.step.first_bad_step() or (0 if math.isfinite(nats) else self.done)
         if step:
-            raise self._diverged(step)
-
-    def _diverged(self, step: int) -> TrainingDiverged:
-        kept = self.partial if self.partial.exists() else None
-        return TrainingDiverged(step, kept, recorded=self.step.recorded)
+            kept = self.partial if self.partial.exists() else None
+            raise TrainingDiverged(step, kept, recorded=self.step.recorded)
 
     def _log(self, loss: Tensor, norm: Tensor) -> None:
         self._check()
         size, steps = float(norm), self.done - (self.history.resumed_from or 0)
-        report = StepReport(
-            step=self.done,
-            total=self.recipe.steps,
-            loss=float(loss),
-            lr=learning_rate(self.done - 1, self.recipe),
-            grad_norm=size if math.isfinite(size) else None,
-            tokens_per_s=self.clock.lap(),
-            seconds_left=self.clock.elapsed() / steps * (self.recipe.steps - self.done),
-        )
-        record = asdict(report)
-        keys = ("step", "loss", "lr", "tokens_per_s", "grad_norm")
-        self.history.steps.append({key: record[key] for key in keys})
+        record: dict[str, Any] = {
+            "step": self.done,
+            "loss": float(loss),
+            "lr": learning_rate(self.done - 1, self.recipe),
+            "tokens_per_s": self.clock.lap(),
+            "grad_norm": size if math.isfinite(size) else None,
+        }
+        self.history.steps.append(record)
+        seconds_left = self.clock.elapsed() / steps * (self.recipe.steps - self.done)
         for observer in self.observers:
-            observer.on_step(report)
+            observer.on_step(StepReport(self.recipe.steps, seconds_left, **record))
 
     def _validate(self, validate: Callable[[], float]) -> None:
         self._check()
         with self.clock.paused(), self.average.applied():
             try:
                 nats = validate()
-            except NotFinite as error:
-                raise self._diverged(self.done) from error
-            if not math.isfinite(nats):
-                raise self._diverged(self.done)
+            except NotFinite:
+                nats = math.nan
+            self._check(nats)
             record = {"step": self.done, "nats_per_token": nats, "perplexity": perplexity(nats)}
             record |= self.probe() if self.probe else {}
             self.history.validations.append(record)
@@ -192,9 +187,11 @@ class Training:
             observer.on_validation(self.done, record["perplexity"])
 
     def _out_of_patience(self) -> bool:
-        past, best = self.history.validations, self.history.best_step or 0
-        since = sum(validation["step"] > best for validation in past)
-        return self.recipe.patience is not None and since >= self.recipe.patience
+        if self.recipe.patience is None:
+            return False
+        best = self.history.best_step or 0
+        since = sum(validation["step"] > best for validation in self.history.validations)
+        return since >= self.recipe.patience
 
     def _save(self, path: Path, identity: dict[str, str], *, finished: bool = False) -> None:
         """Write the weights, and where the training is not finished all that it needs to go on."""
@@ -203,13 +200,11 @@ class Training:
             tensors, scaler = weights(self.model), None
             if not finished:
                 scaler = self.step.scaler.state_dict()
-                for prefix, group in (
-                    (OPTIMIZER, state_tensors(self.step.optimizer)),
-                    (AVERAGE, self.average.means),
-                    (BEST, self.best),
-                ):
+                moments = state_tensors(self.step.optimizer)
+                groups = {OPTIMIZER: moments, AVERAGE: self.average.means, BEST: self.best}
+                for prefix, group in groups.items():
                     tensors |= {prefix + name: tensor for name, tensor in group.items()}
-            self.history.seconds += self.clock.take()
+            self.history.seconds = self.seconds_before + self.clock.elapsed()
             Checkpoint(tensors, identity, self.done, self.history, scaler).save(path, self.about)
 
     def _resume(self) -> None:
@@ -223,20 +218,22 @@ class Training:
         try:
             saved = load(start)
             saved.check_identity(identity, exact=True)
-            saved.check_state(self.model, self.step.scaler.state_dict())
+            if saved.scaler is None:
+                raise BadCheckpoint("is not an unfinished training")
             if not 0 < saved.step <= self.recipe.steps:
                 raise BadCheckpoint(f"has done {saved.step} steps of {self.recipe.steps}")
+            copy_weights(self.model, saved.weights)
         except BadCheckpoint as problem:
             aside = set_aside(start)
             log.warning("training starts anew: %s %s; it is now %s", start, problem, aside.name)
             return
-        copy_weights(self.model, saved.weights)
         restore_state(self.step.optimizer, saved.below(OPTIMIZER))
-        self.step.scaler.load_state_dict(saved.scaler or {})
-        self.average.restore(saved.below(AVERAGE))
+        self.step.scaler.load_state_dict(saved.scaler)
+        means = saved.below(AVERAGE)
+        self.average.means = {name: mean.to(self.device) for name, mean in means.items()}
         self.best = saved.below(BEST)
         self.history, self.done = saved.history, saved.step
-        self.history.resumed_from = self.done
+        self.seconds_before, self.history.resumed_from = saved.history.seconds, saved.step
         log.info("training goes on from step %d of %d (%s)", self.done, self.recipe.steps, start)
 
     def _finish(self) -> History:
@@ -247,7 +244,7 @@ class Training:
             copy_weights(self.model, self.best)
             self.history.weights = "best"
         else:
-            self.average.apply()
+            self.average.put(self.average.means)
         self._save(self.path, self.identity, finished=True)
         self.partial.unlink(missing_ok=True)
         return self.history

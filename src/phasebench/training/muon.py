@@ -63,9 +63,6 @@ def direction(G: Tensor) -> Tensor:
 class MuonAdamW(AdamW):
     """AdamW whose groups with ``muon=True`` are stepped by Muon; their parameters are matrices."""
 
-    def __init__(self, groups: list[dict[str, Any]], **defaults: Any) -> None:
-        super().__init__(groups, **defaults)
-
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore
         """Update every parameter that has a gradient."""

@@ -91,10 +91,10 @@ def state_tensors(optimizer: AdamW) -> dict[str, Tensor]:
 
 def restore_state(optimizer: AdamW, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `state_tensors` gave."""
-    # torch numbers the states in this order
-    names = [name for group in optimizer.param_groups for name in group["param_names"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        parameter, moment = name.rsplit("/", 1)
-        state.setdefault(names.index(parameter), {})[moment] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            optimizer.state[parameter] = {
+                key.removeprefix(f"{name}/"): tensor.to(parameter.device)
+                for key, tensor in tensors.items()
+                if key.startswith(f"{name}/")
+            }

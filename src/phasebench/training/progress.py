@@ -27,22 +27,22 @@ class StepReport:
     """Where a training stands.
 
     Attributes:
+        total: optimizer steps of the budget.
+        seconds_left: at the pace so far.
         step: optimizer steps done.
-        total: steps of the budget.
         loss: of the last step's batch, in nats a token.
         lr: learning rate of the last step.
-        grad_norm: before clipping; None: not finite, so that the fp16 scaler skipped the step.
         tokens_per_s: since the last report.
-        seconds_left: at the pace so far.
+        grad_norm: before clipping; None: not finite, so that the fp16 scaler skipped the step.
     """
 
-    step: int
     total: int
+    seconds_left: float
+    step: int
     loss: float
     lr: float
-    grad_norm: float | None
     tokens_per_s: float
-    seconds_left: float
+    grad_norm: float | None
 
 
 class Observer(Protocol):
@@ -140,17 +140,12 @@ class Clock:
     """Measures the seconds of a sitting, and tokens per second while it is not paused."""
 
     def __init__(self) -> None:
-        self.start = self.taken = self.lap_start = time.perf_counter()
+        self.start = self.lap_start = time.perf_counter()
         self.tokens = 0  # since the last lap
 
     def elapsed(self) -> float:
         """Return the seconds since the start, pauses included."""
         return time.perf_counter() - self.start
-
-    def take(self) -> float:
-        """Return the seconds since they were last taken."""
-        before, self.taken = self.taken, time.perf_counter()
-        return self.taken - before
 
     def lap(self) -> float:
         """Return the tokens per second since the last lap."""

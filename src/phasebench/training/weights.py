@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from phasebench.config import ConfigError, EnergyConfig, ModelConfig, OdeConfig, TrainConfig
+from phasebench.config import ConfigError, EnergyConfig, ModelConfig, TrainConfig
 from phasebench.config.files import os_errors, user_path
 from phasebench.data import Corpus, scoring_batches, steps_of, training_batch
 from phasebench.dynamics.energy import energies, flow_starts
 from phasebench.models import LanguageModel, build_model
-from phasebench.results.jsonfile import remove_leftovers
-from phasebench.training.checkpoint import BadCheckpoint, History, load_weights
+from phasebench.results.lock import locked
+from phasebench.training.checkpoint import BadCheckpoint, load_weights
 from phasebench.training.identity import architecture, description, weights_hash
 from phasebench.training.loop import Training, set_aside
 from phasebench.training.progress import Observer
@@ -97,10 +96,10 @@ class WeightSource:
         name = weights_hash(config, recipe, self.corpus, seed, self.device)
         own = name, str(config.ode)  # one set of weights may be run by several
         if own not in self._loaded:
-            given = config.checkpoint is not None
-            trained = (
-                self._given(config, key) if given else self._cached(config, recipe, name, seed)
-            )
+            if config.checkpoint is None:
+                trained = self._cached(config, recipe, name, seed)
+            else:
+                trained = self._given(config, key)
             self._loaded[own] = _labelled(trained, config)
         return self._loaded[own]
 
@@ -137,56 +136,48 @@ class WeightSource:
         path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
         identity = {"weights": name, **architecture(config, self.corpus)}
         stored = self._stored(config, path, identity)  # without the lock: reading needs no write
-        if stored:
+        if isinstance(stored, Trained):
             return stored
-        with self._lock(path):  # two runs that need the same weights train them once
-            stored = self._stored(config, path, identity, locked=True)
-            if stored:
+        waiting = f"waiting for another run, which trains {path.name}"
+        with ExitStack() as stack:  # two runs that need the same weights train them once
+            with os_errors("cache_dir", self.cache, "cache_dir=FOLDER that you may write to"):
+                lock = locked(path.with_suffix(".lock"), waiting=waiting, tell=self.say)
+                stack.enter_context(lock)
+            stored = self._stored(config, path, identity)
+            if isinstance(stored, Trained):
                 return stored
-            trained = self._train(config.as_trained(), recipe, path, identity, seed)
-            if config.ode == config.as_trained().ode:
-                return trained
-            model = self._fresh(config, self.seed)
-            load_weights(model, path, identity)
-            return dataclasses.replace(trained, model=model.eval())
-
-    def _stored(
-        self, config: ModelConfig, path: Path, identity: dict[str, str], *, locked: bool = False
-    ) -> Trained | None:
-        """Load a cached file; None where there is none that can be used.
-
-        Under the lock a file that cannot be used is set aside.
-        """
-        if not path.exists():
-            return None
-        model = self._fresh(config, self.seed)
-        try:
-            with os_errors("cache_dir", self.cache, "cache_dir=FOLDER that you may read"):
-                history = load_weights(model, path, identity).history
-        except BadCheckpoint as problem:
-            if locked:
+            if stored is not None:
                 with os_errors("cache_dir", self.cache, f"delete {path}"):
                     aside = set_aside(path)
-                self.say(f"{config.name}: {path} {problem}; it is now {aside.name}")
-            return None
-        self.say(f"{config.name}: reusing trained weights {path.name}")
-        return _with_history(model, "cache", path, history)
+                self.say(f"{config.name}: {path} {stored}; it is now {aside.name}")
+            self._train(config.as_trained(), recipe, path, identity, seed)
+            return self._load(config, path, identity, "trained")
 
-    @contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
-        with os_errors("cache_dir", self.cache, "cache_dir=FOLDER that you may write to"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(path.parent)
-            lock = FileLock(path.with_suffix(".lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                self.say(f"waiting for another run, which trains {path.name}")
-                lock.acquire()
+    def _stored(
+        self, config: ModelConfig, path: Path, identity: dict[str, str]
+    ) -> Trained | BadCheckpoint | None:
+        """Load a cached file; None where there is none, or the reason why it cannot be used."""
+        if not path.exists():
+            return None
         try:
-            yield
-        finally:
-            lock.release()
+            with os_errors("cache_dir", self.cache, "cache_dir=FOLDER that you may read"):
+                stored = self._load(config, path, identity, "cache")
+        except BadCheckpoint as problem:
+            return problem
+        self.say(f"{config.name}: reusing trained weights {path.name}")
+        return stored
+
+    def _load(
+        self, config: ModelConfig, path: Path, identity: dict[str, str], origin: str
+    ) -> Trained:
+        """Load a file of the cache, with a thinned history of its training."""
+        model = self._fresh(config, self.seed)
+        history = load_weights(model, path, identity).history
+        every = -(-len(history.steps) // CURVE_POINTS) or 1
+        last = history.steps[-1:] if (len(history.steps) - 1) % every else []
+        steps = {"steps": history.steps[::every] + last}
+        origin_of = {"origin": origin, "file": path.name, **dataclasses.asdict(history), **steps}
+        return Trained(model.eval(), origin_of)
 
     def _train(
         self,
@@ -195,7 +186,8 @@ class WeightSource:
         path: Path,
         identity: dict[str, str],
         seed: int,
-    ) -> Trained:
+    ) -> None:
+        """Train a model and write its weights to the path."""
         tokens = self.corpus.splits["train"].tokens
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
@@ -205,7 +197,7 @@ class WeightSource:
             observers = self.observers(config.name)
             for observer in observers:
                 stack.callback(observer.close)
-            history = Training(
+            Training(
                 model,
                 lambda step: training_batch(
                     tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed
@@ -221,7 +213,6 @@ class WeightSource:
                 probe=(lambda: self._drift(model)) if tracked else None,
                 trunk=self._trunk(config, recipe, seed),
             ).run()
-        return _with_history(model, "trained", path, history)
 
     def _trunk(self, config: ModelConfig, recipe: TrainConfig, seed: int) -> Trunk | None:
         """Return where trainings of this recipe with other budgets leave their state."""
@@ -232,15 +223,16 @@ class WeightSource:
         return Trunk(self.cache / "weights", name)
 
     def _validation_loss(self, model: LanguageModel, recipe: TrainConfig) -> float:
-        tokens = self.corpus.splits["validation"].tokens[: recipe.validate_tokens]
-        seq, chunk = recipe.seq, recipe.loss_chunk
+        tokens, seq = self.corpus.splits["validation"].tokens, recipe.seq
         batches = scoring_batches(
-            tokens, eos=self.corpus.eos, batch=recipe.batch, seq=seq, stride=seq
+            tokens[: recipe.validate_tokens],
+            eos=self.corpus.eos,
+            batch=recipe.batch,
+            seq=seq,
+            stride=seq,
         )
-        precision = recipe.precision
-        return score(
-            model, batches, device=self.device, precision=precision, loss_chunk=chunk
-        ).nats_per_token
+        how = {"precision": recipe.precision, "loss_chunk": recipe.loss_chunk}
+        return score(model, batches, device=self.device, **how).nats_per_token
 
     def _drift(self, model: LanguageModel) -> dict[str, Any]:
         """Measure the drift of every layer at bench.energy's defaults, on a few tokens."""
@@ -263,30 +255,11 @@ def _labelled(trained: Trained, config: ModelConfig) -> Trained:
     then, now = config.as_trained().ode, config.ode
     if config.name != "stage2" or then == now:
         return trained
-    notice = (
-        f"the weights were trained with {_in_words(then)}; "
-        f"here their flow is run by {_in_words(now)}"
+    trained_with, run_by = (
+        f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
+        for ode in (then, now)
     )
+    notice = f"the weights were trained with {trained_with}; here their flow is run by {run_by}"
     ode = {key: getattr(then, key) for key in ("steps", "dt", "integrator")}
     origin, notices = trained.origin | {"trained_ode": ode}, [*trained.notices, notice]
     return dataclasses.replace(trained, origin=origin, notices=notices)
-
-
-def _in_words(ode: OdeConfig) -> str:
-    """Describe how a flow is integrated.
-
-    >>> _in_words(OdeConfig(steps=5, dt=0.2, integrator="leapfrog"))
-    '5 steps of 0.2 (leapfrog)'
-    """
-    return f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"
-
-
-def _with_history(model: LanguageModel, origin: str, path: Path, history: History) -> Trained:
-    thinned = dataclasses.asdict(history)
-    every = -(-len(history.steps) // CURVE_POINTS) or 1
-    thinned["steps"] = [
-        record
-        for i, record in enumerate(history.steps)
-        if not i % every or record is history.steps[-1]
-    ]
-    return Trained(model.eval(), {"origin": origin, "file": path.name, **thinned})

@@ -8,8 +8,8 @@ import pytest
 
 from commands import TINY, Command, refuses
 from phasebench import report
+from phasebench.results.lock import locked
 from phasebench.run import hydra_app as run
-from phasebench.run.lock import locked
 from phasebench.run.sweep import grid as sweeper
 from phasebench.run.sweep.point import Point
 

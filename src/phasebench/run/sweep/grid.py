@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from phasebench import report
 from phasebench.config import Config, ConfigError, RunOptions
+from phasebench.results.lock import locked
 from phasebench.run import hydra_app as run
 from phasebench.run import tuned
 from phasebench.run.errors import explain, refuse
 from phasebench.run.gpus import gpu_names, has_gpu
-from phasebench.run.lock import locked
 from phasebench.run.overrides import quote
 from phasebench.run.sweep import neighbours, worker
 from phasebench.run.sweep.ledger import Ledger, title

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from phasebench.config import ConfigError, to_config
 from phasebench.results.file import ResultsFile, load
 from phasebench.results.gate import SPEC_KEYS, exit_code, failed
 from phasebench.results.jsonfile import dumps, write_atomic
-from phasebench.run.lock import locked
+from phasebench.results.lock import locked
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
 
@@ -62,7 +63,7 @@ def run_saved(folder: Path, execute: Execute | None = None) -> None:
     """
     point = Point.load(folder)
     waiting = f"{folder.name}: another process runs this point; waiting for it"
-    with locked(folder / ".lock", waiting=waiting):
+    with locked(folder / ".lock", waiting=waiting, tell=partial(print, flush=True)):
         if state(folder, point).status == "ok" and not point.rerun:
             print(f"{point.name}: another process has finished it", flush=True)
         else:

@@ -1,8 +1,8 @@
-"""One process at a time works in a folder: a run's, a point's, a sweep's."""
+"""One process at a time works in a folder: a run's, a point's, a sweep's, that of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from phasebench.results.jsonfile import remove_leftovers
 
 @contextmanager
 def locked(
-    path: Path, refusal: ConfigError | None = None, waiting: str | None = None
+    path: Path,
+    refusal: ConfigError | None = None,
+    waiting: str = "",
+    tell: Callable[[str], object] = print,
 ) -> Iterator[None]:
     """Hold the lock file `path`, whose folder is made, and rid of files of killed processes.
 
@@ -27,7 +30,7 @@ def locked(
     except Timeout:
         if refusal:
             raise refusal from None
-        print(waiting, flush=True)
+        tell(waiting)
         lock.acquire()
     try:
         remove_leftovers(path.parent)
