@@ -243,6 +243,18 @@ def test_flops_are_those_of_the_products_and_of_attention() -> None:
     assert flops_per_token(small("stage1"), T) == products + attention
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_flops_of_a_flow_are_two_products_a_force(device: str) -> None:
+    """13 forces of two steps of Blanes-Moan 4, of D x H products; the fused flow is seen too."""
+    D, H, T, blocks = 16, 64, 8, 2
+    products = blocks * 2 * (4 * 4 * D * D + 13 * 2 * D * H) + 2 * 2 * D * VOCAB
+    model = small("stage2").to(device)
+    for flow in model.flows:
+        flow.gradient = "adjoint_exact"
+    assert flops_per_token(model, T) == products + blocks * 2 * 2 * T * 2 * D
+    assert {flow.gradient for flow in model.flows} == {"adjoint_exact"}
+
+
 def test_flops_of_gpt_are_counted_alike() -> None:
     """4 real D' x D' products, two D' x H, and the same attention; D' = 2 D."""
     D, H, T, blocks = 32, 64, 8, 2

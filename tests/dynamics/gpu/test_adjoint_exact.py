@@ -100,7 +100,7 @@ def test_rows_that_are_no_power_of_two(device: str, size: int) -> None:
     close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1.5e-6)
 
 
-@pytest.mark.parametrize(("tokens", "stiffness"), [(1, 1.0), (5, 8.0), (8, 1.0), (19, 4.0)])
+@pytest.mark.parametrize(("tokens", "stiffness"), [(1, 1.0), (5, 4.0), (8, 1.0), (19, 2.0)])
 def test_what_is_reversed_is_the_start(device: str, tokens: int, stiffness: float) -> None:
     steps = 20 if device == "cuda" else 3
     ode, z = flow(device), states(device, tokens).detach()
