@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import collect
-from phasebench.report.plots.curves import Dot, fit, lines
+from phasebench.report.plots.curves import fit, lines
 from phasebench.report.plots.pareto import front, pareto_points
 from phasebench.report.plots.quantities import DRIFT, QUANTITIES, values
 
 
-def dots(x: list[float], y: list[float]) -> list[Dot]:
-    return [Dot(a, b, b, b) for a, b in zip(x, y, strict=True)]
+def dots(x: list[float], y: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"y": y, "bound": False}, index=x)
 
 
 @given(st.floats(-4, 6), st.floats(1e-6, 1e3))
@@ -50,10 +51,9 @@ def test_what_the_fit_leaves_out() -> None:
     found = fit(dots([0.1, 0.2, 0.4, 0.8], [1e-6, 1e-6, 4e-5, 16e-5]), above=2e-6)
     assert found is not None
     assert (len(found.dots), found.error) == (2, None)
-    assert found.text() == "order 2.00 (2 points)"
+    assert found.label == "order 2.00 (2 points)"
     assert fit(dots([0.1], [1.0])) is None
-    assert fit(dots([0.1, 0.1], [1.0, 2.0])) is None
-    assert fit([Dot(0.1, 1, 1, 1), Dot(0.2, 2, 2, 2, at_least=True)]) is None
+    assert fit(dots([0.1, 0.2], [1.0, 2.0]).assign(bound=[False, True])) is None
 
 
 def test_seeds_are_repeats_and_other_axes_are_lines(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_seeds_are_repeats_and_other_axes_are_lines(tmp_path: Path) -> None:
     x = next(axis for axis in axes if axis.key == "bench.energy.dt")
     found = lines(values(DRIFT, points, axes, x))
     assert [line.label for line in found] == ["leapfrog", "yoshida4"]
-    first = found[0].dots[0]
-    assert (first.x, first.y) == (0.1, pytest.approx(1.01e-5))
+    first = found[0].dots.loc[0.1]
+    assert first.y == pytest.approx(1.01e-5)
     assert (first.low, first.high) == (pytest.approx(1e-5), pytest.approx(1.02e-5))
     perplexity = lines(values(QUANTITIES[0], points, axes, x))
     # the energy bench's integrator does not concern it
@@ -77,15 +77,15 @@ def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 @given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=12))
 def test_the_front_is_what_nothing_beats(costs: list[tuple[int, int, int]]) -> None:
-    assert front(costs) == [not any(beats(other, cost) for other in costs) for cost in costs]
+    best = [not any(beats(other, cost) for other in costs) for cost in costs]
+    assert front(np.array(costs)).tolist() == best
 
 
 def test_points_of_a_front_are_of_one_kind(tmp_path: Path) -> None:
     made.write(tmp_path / "0", made.content({"bench.energy.dt": 0.2}, benches=["energy"]))
-    (alone,) = pareto_points(collect([tmp_path]).points, [])
-    assert (alone.perplexity, alone.costs) == (None, (alone.drift, alone.evaluations))
-    assert alone.evaluations == pytest.approx(101 / 20)
+    alone = pareto_points(collect([tmp_path]).points, [])
+    assert list(alone.columns) == ["evaluations", "drift"]
+    assert alone.evaluations.tolist() == [pytest.approx(101 / 20)]
     made.write(tmp_path / "1", made.content())
-    (both,) = pareto_points(collect([tmp_path]).points, [])
-    assert both.perplexity == pytest.approx(65.7, abs=0.1)
-    assert len(both.costs) == 3
+    both = pareto_points(collect([tmp_path]).points, [])
+    assert both.perplexity.tolist() == [pytest.approx(65.7, abs=0.1)]

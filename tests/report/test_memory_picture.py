@@ -38,12 +38,10 @@ def test_what_was_measured_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "found", [{}, {"benches": {}}, {"benches": {"vram": {}}}, results(curves={})]
+    "found",
+    [{"benches": {}}, {"benches": {"vram": {"details": {}}}}, results(curves={})],
+    ids=["no bench", "a bench that failed", "no curves"],
 )
 def test_without_curves_there_is_none(found: dict[str, Any], tmp_path: Path) -> None:
     assert draw(found, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_bench_has_none(tmp_path: Path) -> None:
-    assert draw({"benches": {"vram": {"status": "failed", "details": None}}}, tmp_path) is None

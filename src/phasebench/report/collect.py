@@ -51,13 +51,14 @@ class Point:
     status: str
     reason: str | None = None
 
-    def bench(self, name: str) -> Bench | None:
-        """Return a benchmark's entry; None if it was not asked for, or there is no run."""
-        return self.run.benches.get(name) if self.run else None
+    @property
+    def benches(self) -> dict[str, Bench]:
+        """List what was asked for, by the bench's name; nothing where there is no run."""
+        return self.run.benches if self.run else {}
 
     def metric(self, bench: str, name: str) -> Metric | None:
         """Return a metric of a benchmark; None if it did not report it."""
-        entry = self.bench(bench)
+        entry = self.benches.get(bench)
         return entry.metrics.get(name) if entry else None
 
 

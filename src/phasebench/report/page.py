@@ -60,7 +60,7 @@ def _sort_key(cell: Cell) -> str:
 
 def _details(point: Point) -> dict[str, Any]:
     """Collect what unfolds below the table: everything about one point, as lines of text."""
-    benches = point.run.benches if point.run else {}
+    benches = point.benches
     notices = [f"{name}: {notice}" for name, bench in benches.items() for notice in bench.notices]
     return {
         "name": point.name,
@@ -74,7 +74,7 @@ def _details(point: Point) -> dict[str, Any]:
 
 
 def _metrics(point: Point) -> Iterator[str]:
-    for name, bench in (point.run.benches if point.run else {}).items():
+    for name, bench in point.benches.items():
         for key, metric in bench.metrics.items():
             what = f": {metric.reason}"
             if metric.value is not None:

@@ -105,7 +105,7 @@ def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, st
     """List (bench, metric or gate) of all points, in the order of the first that has each."""
     quantities: dict[str, dict[str, None]] = {}
     for point in points:
-        for bench, entry in point.run.benches.items() if point.run else ():
+        for bench, entry in point.benches.items():
             if everything:
                 chosen = list(entry.metrics)
             elif bench in MAIN:
@@ -118,7 +118,7 @@ def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, st
 
 
 def _cell(point: Point, bench: str, name: str) -> Cell:
-    entry = point.bench(bench)
+    entry = point.benches.get(bench)
     if entry is None:
         return Cell(None, reason=point.reason or f"bench {bench} was not asked for")
     metric, gate = entry.metrics.get(name), entry.gates.get(name)

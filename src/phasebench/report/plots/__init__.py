@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib import rc_context
-
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
 from phasebench.report.plots.pareto import compared_integrators, pareto
 from phasebench.report.plots.quantities import disturbed, over_axes
-from phasebench.report.plots.style import RC, Picture
+from phasebench.report.plots.style import Picture, styled
 from phasebench.report.plots.traces import energy_traces
 from phasebench.report.plots.training import training_curves
 
@@ -21,7 +19,7 @@ def pictures(collection: Collection, axes: Sequence[Axis]) -> list[Picture]:
         collection.notes.append(
             f"{beside} points ran beside others of their sweep: plots of time leave them out"
         )
-    with rc_context(RC):
+    with styled():
         return [
             *over_axes(collection.points, axes),
             *pareto(collection.points, axes),

@@ -8,109 +8,102 @@ is fitted by least squares of log y on log x; the error is that of the slope.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-# one value: series, setting of the other axes, whether predicted, x, y, whether only a lower bound
-Value = tuple[str, str, bool, float, float, bool]
+from phasebench.results.stats import linear_regression
 
-
-@dataclass(frozen=True)
-class Dot:
-    """The repeats at one x: their mean and range."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    at_least: bool = False  # a lower bound: memory ran out
+# of one value: `setting` is that of the other axes, `bound` says that y is only a lower bound
+COLUMNS = ["series", "setting", "predicted", "x", "y", "bound"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """Dots by rising x, all measured or all predicted."""
+    """The values of a series at one setting of the other axes, all measured or all predicted.
+
+    `dots` has one row for each x, which is its index: the mean y of the repeats, their smallest
+    and largest (`low`, `high`), and whether one of them is only a lower `bound`.
+    """
 
     series: str
-    setting: str  # of the other axes
-    dots: tuple[Dot, ...]
-    predicted: bool = False
+    setting: str
+    predicted: bool
+    dots: pd.DataFrame
 
     @property
     def label(self) -> str:
         """Name it for a legend."""
-        words = (self.series, self.setting, "predicted" if self.predicted else "")
-        return ", ".join(filter(None, words))
+        return ", ".join(filter(None, (self.series, self.setting, "predicted" * self.predicted)))
 
     @property
     def place(self) -> tuple[str, str]:
-        """What a prediction shares with its measurement."""
+        """Give what a prediction shares with its measurement."""
         return self.series, self.setting
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The power of x with which y grows; `error` is None for two points, as a line fits both."""
+    """The power of x with which y grows; `error` is None for two dots, as a line fits both."""
 
     order: float
     error: float | None
-    dots: tuple[Dot, ...]
+    dots: pd.DataFrame  # those that were used
     start: float  # log C
 
     def at(self, x: float) -> float:
         """Compute the fitted y at one x."""
         return math.exp(self.start + self.order * math.log(x))
 
-    def text(self, word: str = "order") -> str:
+    @property
+    def label(self) -> str:
         """Write it for a legend."""
         error = "" if self.error is None else f" ± {self.error:.2f}"
-        return f"{word} {self.order:.2f}{error} ({len(self.dots)} points)"
+        return f"order {self.order:.2f}{error} ({len(self.dots)} points)"
 
 
-def lines(values: Sequence[Value]) -> list[Line]:
+def lines(values: Sequence[Sequence[Any]]) -> list[Line]:
     """Make a line of each series at each setting, or one line where no setting changes it.
+
+    values: rows of `COLUMNS`.
 
     Example:
         >>> values = [("baseline", f"steps {n}", False, 0.1, 3.0, False) for n in (2, 5)]
         >>> [line.label for line in lines(values)]
         ['baseline']
     """
-    keys = ["series", "setting", "predicted"]
-    frame = pd.DataFrame(values, columns=[*keys, "x", "y", "at_least"])
-    whole = []
-    for key, group in frame.groupby(keys, sort=False):
-        series, setting, predicted = cast(tuple[str, str, bool], key)
-        at = group.groupby("x")
-        low, high = at.y.min(), at.y.max()
-        # rounding puts the mean of equal numbers beside them
-        columns = at.y.mean().clip(low, high), low, high, at.at_least.any()
-        dots = zip(low.index.tolist(), *(column.tolist() for column in columns), strict=True)
-        whole.append(Line(series, setting, tuple(Dot(*dot) for dot in dots), predicted))
-    kept: dict[Line, None] = {}
-    for line in whole:
-        alike = [o for o in whole if (o.series, o.predicted) == (line.series, line.predicted)]
-        same = len(alike) > 1 and len({other.dots for other in alike}) == 1
-        kept[replace(line, setting="") if same else line] = None
-    return list(kept)
+    found = []
+    frame: Any = pd.DataFrame(values, columns=COLUMNS)  # its columns have no types
+    for (series, predicted), own in frame.groupby(["series", "predicted"], sort=False):
+        settings = {}
+        for setting, group in own.groupby("setting", sort=False):
+            at = group.groupby("x")
+            low, high = at.y.min(), at.y.max()
+            # rounding puts the mean of equal numbers beside them
+            mean = at.y.mean().clip(low, high)
+            settings[setting] = pd.DataFrame(
+                {"y": mean, "low": low, "high": high, "bound": at.bound.any()}
+            )
+        first, *others = settings.values()
+        if others and all(dots.equals(first) for dots in others):
+            settings = {"": first}
+        found += [Line(series, setting, predicted, dots) for setting, dots in settings.items()]
+    return found
 
 
-def fit(dots: Iterable[Dot], above: float = 0.0) -> Fit | None:
-    """Fit a power law through the dots whose y is above a limit; None for fewer than two x.
+def fit(dots: pd.DataFrame, above: float = 0.0) -> Fit | None:
+    """Fit a power law through the dots whose y is above a limit; None for fewer than two.
 
     Example:
-        >>> square = [Dot(x, 3 * x**2, 0, 0) for x in (0.1, 0.2, 0.4)]
-        >>> fit(square).text()
+        >>> dots = pd.DataFrame({"y": [0.03, 0.12, 0.48], "bound": False}, index=[0.1, 0.2, 0.4])
+        >>> fit(dots).label
         'order 2.00 ± 0.00 (3 points)'
     """
-    used = tuple(dot for dot in dots if dot.x > 0 and dot.y > above and not dot.at_least)
-    if len({dot.x for dot in used}) < 2:
+    used: Any = dots[(dots.index > 0) & (dots.y > above) & ~dots.bound]
+    if len(used) < 2:
         return None
-    line: Any = stats.linregress(
-        [math.log(dot.x) for dot in used], [math.log(dot.y) for dot in used]
-    )
-    error = float(np.nan_to_num(line.stderr)) if len(used) > 2 else None  # NaN: y does not vary
-    return Fit(float(line.slope), error, used, float(line.intercept))
+    line = linear_regression([*np.log(used.index)], [*np.log(used.y)])
+    return Fit(line.slope, line.error if len(used) > 2 else None, used, line.intercept)

@@ -3,89 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from phasebench.report.axes import Axis, setting_names
 from phasebench.report.collect import Collection, Point
 from phasebench.report.plots.curves import lines
-from phasebench.report.plots.quantities import DRIFT, FLOORS, drawn
-from phasebench.report.plots.style import (
-    HEIGHT,
-    MARKERS,
-    Picture,
-    figure,
-    label,
-    legend,
-    picture,
-    spread,
-)
+from phasebench.report.plots.quantities import DRIFT, drawn
+from phasebench.report.plots.style import HEIGHT, MARKERS, Picture, figure, label, legend, picture
 from phasebench.report.read import GREATEST, PER_TIME, content
 from phasebench.report.text import is_number
 
-_EVALUATIONS = "force evaluations a layer and unit of time"
-_OTHER: dict[str, Any] = {"marker": "o", "facecolors": "none", "s": 18, "linewidths": 0.9}
-NAMED = len(MARKERS)  # points of the front that have a marker of their own
-
-
-@dataclass(frozen=True)
-class ParetoPoint:
-    """What one point costs; `perplexity` is None where it was not measured."""
-
-    name: str  # for people
-    perplexity: float | None
-    drift: float
-    evaluations: float  # a layer and unit of H's time
-
-    @property
-    def costs(self) -> tuple[float, ...]:
-        """Smaller is better, in each."""
-        known = () if self.perplexity is None else (self.perplexity,)
-        return (*known, self.drift, self.evaluations)
+# column of the costs, of which smaller is better -> title of its axis
+_TITLES = {
+    "evaluations": "force evaluations a layer and unit of time",
+    "drift": DRIFT.title,
+    "perplexity": "perplexity per token",
+}
+_NAMED = len(MARKERS)  # points of the front that have a marker of their own
 
 
 def pareto(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
     """Draw the front of at least two points; without perplexities, drift over evaluations."""
-    found = pareto_points(points, axes)
-    if len(found) >= 2 and all(point.drift > 0 for point in found):
-        yield _picture("pareto", found)
+    costs = pareto_points(points, axes)
+    if len(costs) >= 2 and (costs.drift > 0).all():
+        yield _picture("pareto", costs)
 
 
-def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> list[ParetoPoint]:
-    """List the points that have drift and evaluations and, if any has one, a perplexity too."""
+def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> pd.DataFrame:
+    """List the costs, by name, of the points that have drift and evaluations and, if any has one,
+    a perplexity too.
+    """
     names = setting_names(points, axes)
-    found = []
+    rows = {}
     for point in points:
         metrics = (
-            point.metric("ppl", "candidate_ppl"),
-            point.metric("energy", "max_drift"),
             point.metric("energy", PER_TIME),
+            point.metric("energy", "max_drift"),
+            point.metric("ppl", "candidate_ppl"),
         )
-        values: list[Any] = [m.value if m and is_number(m.value) else None for m in metrics]
-        perplexity, drift, evaluations = values
-        if drift is not None and evaluations is not None:
-            found.append(ParetoPoint(names[point.name], perplexity, drift, evaluations))
-    return [point for point in found if point.perplexity is not None] or found
+        rows[point.name] = [
+            float(metric.value) if metric and is_number(metric.value) else np.nan
+            for metric in metrics
+        ]
+    costs = pd.DataFrame.from_dict(rows, orient="index", columns=list(_TITLES), dtype=float)
+    costs = costs.rename(index=names).dropna(subset=["evaluations", "drift"])
+    if costs.perplexity.notna().any():
+        return costs.dropna()
+    return costs.drop(columns="perplexity")
 
 
-def front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
-    """Tell for each tuple of costs whether no other is at least as small in all and smaller in one.
+def front(costs: np.ndarray) -> np.ndarray:
+    """Tell for each row of costs whether no other is at least as small in all and smaller in one.
 
     Example:
-        >>> front([(1, 3), (2, 2), (3, 3), (1, 3)])
+        >>> front(np.array([(1, 3), (2, 2), (3, 3), (1, 3)])).tolist()
         [True, True, False, True]
     """
-    best: list[tuple[float, ...]] = []
-    for cost in sorted(set(costs)):  # whatever beats it comes before it in this order
-        if not any(all(a <= b for a, b in zip(other, cost, strict=True)) for other in best):
-            best.append(cost)
-    return [cost in best for cost in costs]
+    beaten = [((costs <= own).all(1) & (costs < own).any(1)).any() for own in costs]
+    return ~np.array(beaten, dtype=bool)
 
 
 def compared_integrators(collection: Collection) -> Iterator[Picture]:
@@ -95,93 +76,64 @@ def compared_integrators(collection: Collection) -> Iterator[Picture]:
     front.
     """
     for point in collection.points:
-        if point.run is None or "energy" not in point.run.benches:
+        if point.run is None or "energy" not in point.benches:
             continue
         flows = content(point.run.path)[0]["benches"]["energy"]["details"].get("compare")
         if not flows:
             continue
         precision = max(flow["precision"] for flow in flows)  # fp64 after fp32
-        used = [flow for flow in flows if 1 / GREATEST < (flow["max_drift"] or 0) < GREATEST]
         note = f"One set of weights, seed {flows[0]['seed']},"
-        note += f" with states and forces in {FLOORS[precision][0]}."
-        if len(used) < len(flows):
-            left_out = len(flows) - len(used)
+        note += f" with states and forces in float{precision[2:]}."
+        finite = [flow for flow in flows if 1 / GREATEST < (flow["max_drift"] or 0) < GREATEST]
+        if left_out := len(flows) - len(finite):
             note += f" {left_out} flows whose drift is zero or not finite are left out."
-        used = [flow for flow in used if flow["precision"] == precision]
-        values = [
-            (flow["integrator"], "", False, flow["dt"], flow["max_drift"], False) for flow in used
-        ]
-        measured = lines(values)
-        if any(len(line.dots) > 1 for line in measured):
-            floor = FLOORS[precision]
-            yield drawn(DRIFT, "bench.energy.dt", measured, floor, [point], note, "integrators")
-        if len(used) > 1:
-            trades = [
-                ParetoPoint(
-                    f"{flow['integrator']}, dt {flow['dt']:g}",
-                    None,
-                    flow["max_drift"],
-                    flow["force_evaluations"] / (flow["steps"] * flow["dt"]),
-                )
-                for flow in used
-            ]
-            yield _picture("integrators_front", trades, note)
+        values, costs = [], {}
+        for flow in finite:
+            if flow["precision"] == precision:
+                name, dt, drift = flow["integrator"], flow["dt"], flow["max_drift"]
+                values.append((name, "", False, dt, drift, False))
+                evaluations = flow["force_evaluations"] / (flow["steps"] * dt)
+                costs[f"{name}, dt {dt:g}"] = [evaluations, drift]
+        found = lines(values)
+        if any(len(line.dots) > 1 for line in found):
+            yield drawn(DRIFT, "bench.energy.dt", found, precision, [point], note, "integrators")
+        if len(costs) > 1:
+            frame = pd.DataFrame.from_dict(costs, orient="index", columns=list(_TITLES)[:2])
+            yield _picture("integrators_front", frame, note)
         return
 
 
-def _picture(name: str, found: list[ParetoPoint], note: str = "") -> Picture:
-    """Draw perplexity over drift, with evaluations as colour; or drift over evaluations."""
-    best = front([point.costs for point in found])
-    kept = [point for point, is_best in zip(found, best, strict=True) if is_best]
-    rest = [point for point, is_best in zip(found, best, strict=True) if not is_best]
-    made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), NAMED))
-    counts = f"the {len(kept)} of {len(found)} points (filled)"
+def _picture(name: str, costs: pd.DataFrame, note: str = "") -> Picture:
+    """Draw perplexity over drift, or drift over evaluations where no perplexity was measured; the
+    colour is that of the evaluations.
+    """
+    x, y = costs.columns[-2:]
+    costs = costs.sort_values(x)
+    best = front(costs.to_numpy())
+    kept, rest = costs[best], costs[~best]
+    made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), _NAMED))
+    norm = LogNorm(costs.evaluations.min(), costs.evaluations.max())
+    colours: Any = {"norm": norm, "cmap": "viridis"}
+    panel.scatter(rest[x], rest[y], c=rest.evaluations, s=6, **colours)
+    rows = zip(kept.index, kept[x], kept[y], kept.evaluations, strict=True)
+    for (point, *place, evaluations), marker in zip_longest(rows, MARKERS[: len(kept)]):
+        # the first few have a marker and a line in the legend
+        words = None if marker is None else label(point)
+        style = {"marker": marker or ".", "s": 34, "label": words, "zorder": 3}
+        panel.scatter(*place, c=[evaluations], **style, **colours)
+    panel.set(xscale="log", xlabel=_TITLES[x], ylabel=_TITLES[y])
+    counts = f"the {len(kept)} of {len(costs)} points (large)"
     words = [f"Pareto front: {counts} that no other beats in everything."]
-    if found[0].perplexity is None:
-        _plane(panel, kept, rest)
+    if y == "drift":
+        panel.set_yscale("log")
         words.append("No perplexity was measured with them.")
+    elif costs.evaluations.nunique() > 1:
+        made.colorbar(
+            ScalarMappable(**colours), ax=panel, label=_TITLES["evaluations"], format="%.3g"
+        )
     else:
-        _space(made, panel, kept, rest)
+        words.append(f"All take {costs.evaluations.iloc[0]:.4g} {_TITLES['evaluations']}.")
     legend(made, panel)
-    evaluations = {point.evaluations for point in found}
-    if len(evaluations) == 1:
-        words.append(f"All take {evaluations.pop():.4g} {_EVALUATIONS}.")
-    if len(kept) > NAMED:
-        words.append(f"{NAMED} of them are named.")
+    if len(kept) > _NAMED:
+        words.append(f"{_NAMED} of them are named.")
     return picture(name, " ".join(filter(None, (*words, note))), made)
-
-
-def _space(made: Figure, panel: Axes, kept: list[ParetoPoint], rest: list[ParetoPoint]) -> None:
-    """Draw perplexity over drift, evaluations as colour."""
-    evaluations = [point.evaluations for point in (*kept, *rest)]
-    norm = LogNorm(min(evaluations) / 1.01, max(evaluations) * 1.01)
-    colours = ScalarMappable(norm, "viridis")
-    shades: Any = colours.to_rgba(np.array(evaluations))
-    places = [(point.drift, point.perplexity or 0.0) for point in rest]
-    panel.scatter(*np.array(places).reshape(-1, 2).T, edgecolors=shades[len(kept) :], **_OTHER)
-    for i, point in enumerate(kept):
-        _named(panel, point.drift, point.perplexity or 0.0, point.name, i, shades[i])
-    if len(set(evaluations)) > 1:
-        ticks = spread(sorted(set(evaluations)), log=True)
-        bar = made.colorbar(colours, ax=panel, label=_EVALUATIONS, ticks=ticks, format="%.3g")
-        bar.minorticks_off()
-    panel.set(xscale="log", xlabel=DRIFT.title, ylabel="perplexity per token")
-
-
-def _plane(panel: Axes, kept: list[ParetoPoint], rest: list[ParetoPoint]) -> None:
-    """Draw drift over evaluations, the front as stairs."""
-    x, y = [point.evaluations for point in rest], [point.drift for point in rest]
-    panel.scatter(x, y, edgecolors="0.4", **_OTHER)
-    stairs = sorted(kept, key=lambda point: point.evaluations)
-    x, y = [point.evaluations for point in stairs], [point.drift for point in stairs]
-    panel.step(x, y, where="post", color="0.6", lw=0.8, zorder=0)
-    for i, point in enumerate(stairs):
-        _named(panel, point.evaluations, point.drift, point.name, i, "#0072B2")
-    panel.set(xscale="log", yscale="log", xlabel=_EVALUATIONS, ylabel=DRIFT.title)
-
-
-def _named(panel: Axes, x: float, y: float, name: str, i: int, colour: object) -> None:
-    """Draw a point of the front; the first few have a marker and a line in the legend."""
-    words = label(name) if i < NAMED else None
-    marker, size = (MARKERS[i], 34) if i < NAMED else (".", 20)
-    panel.scatter(x, y, marker=marker, color=[colour], s=size, label=words, zorder=3)

@@ -7,12 +7,14 @@ white.
 from __future__ import annotations
 
 import io
-import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
@@ -22,27 +24,12 @@ from phasebench.report.read import limit
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-WIDTH, HEIGHT, DPI = 5.5, 3.6, 160  # inches: the text width of most papers
-RC: Any = {
-    "font.size": 9,
-    "figure.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.formatter.min_exponent": 3,  # 20, not 2 x 10^1
-    "axes.formatter.useoffset": False,  # a tick is the value, not its distance from another
-    "grid.alpha": 0.25,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.5,
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that no machine's fonts matter
-    "pdf.fonttype": 42,  # journals refuse Type 3
-    "svg.hashsalt": "phasebench",
-}
+SHOWN = len(COLOURS)  # lines of one picture that can be told apart
+WIDTH, HEIGHT = 5.5, 3.6  # inches: the text width of most papers
 _LONGEST = 44  # characters of a label
 _TITLE = 84  # characters of a line of a title
-_APART = 0.07  # of an axis, between two tick labels
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -54,23 +41,30 @@ class Picture:
     files: dict[str, bytes]
 
 
+def styled() -> AbstractContextManager[None]:
+    """Draw in the style of paper.mplstyle inside a ``with``, and restore matplotlib's after it."""
+    return rc_context(fname=Path(__file__).with_name("paper.mplstyle"))
+
+
 def picture(name: str, caption: str, made: Figure) -> Picture:
     """Render a figure as PNG and PDF, with the caption's first sentence as its title."""
     title = label(caption.partition(". ")[0].removesuffix("."), 2 * _TITLE)
     made.suptitle(textwrap.fill(title, _TITLE))
-    png, pdf = io.BytesIO(), io.BytesIO()
-    made.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    made.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-    return Picture(name, caption, {"png": png.getvalue(), "pdf": pdf.getvalue()})
+    files = {}
+    # without a date and a version, equal pictures are equal files
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        made.savefig(content := io.BytesIO(), format=suffix, metadata=metadata)
+        files[suffix] = content.getvalue()
+    return Picture(name, caption, files)
 
 
 def figure(
-    columns: int = 1,
     rows: int = 1,
+    columns: int = 1,
     height: float = HEIGHT,
     *,
     share_x: bool = True,
-    share_y: bool = True,
+    share_y: Any = True,
 ) -> tuple[Figure, list[Axes]]:
     """Make an empty figure of paper width with that many panels. No window, no global state."""
     made = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -88,10 +82,21 @@ def label(text: str, longest: int = _LONGEST) -> str:
 def look(index: int) -> dict[str, Any]:
     """Choose colour and marker of a line; markers shrink, so that equal lines look like several."""
     return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
+        "color": COLOURS[index % SHOWN],
+        "marker": MARKERS[index % SHOWN],
         "markersize": max(3.0, 7.0 - 0.7 * index),
     }
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Choose that many items, or all if they are fewer: the first, the last and between them.
+
+    Example:
+        >>> evenly("abcdefghi", 3)
+        ['a', 'e', 'i']
+    """
+    gaps = max(1, min(count, len(items)) - 1)
+    return [items[round(i * (len(items) - 1) / gaps)] for i in range(min(count, len(items)))]
 
 
 def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
@@ -104,39 +109,20 @@ def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
 
 
 def x_scale(panel: Axes, values: Iterable[float]) -> None:
-    """Set ticks at values whose labels do not touch; logarithmic where they span much."""
+    """Make x logarithmic, with ticks at (some of) the values, where these span much."""
     distinct = sorted(set(values))
-    log = distinct[0] > 0 and distinct[-1] / distinct[0] >= 4
-    if log:
+    if distinct[0] > 0 and distinct[-1] / distinct[0] >= 4:
         panel.set_xscale("log")
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_locator(FixedLocator(spread(distinct, log)))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_major_locator(FixedLocator(distinct, nbins=8))
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def gate_line(panel: Axes, points: Sequence[Point], bench: str, gate: str) -> None:
+def gate_line(panel: Axes, points: Sequence[Point], bench: str, name: str) -> None:
     """Draw the target of a gate, if all points that have it have the same, and it is no zero."""
-    entries = (point.bench(bench) for point in points)
-    gates = [entry.gates[gate] for entry in entries if entry and gate in entry.gates]
-    targets = {one.target for one in gates}
-    value = limit(gates[0]) if len(targets) == 1 else None
-    if value:
-        words = label(f"gate: {targets.pop()}")
-        panel.axhline(value, color="0.3", ls=(0, (5, 3)), lw=0.8, zorder=1, label=words)
-
-
-def spread(values: Sequence[float], log: bool) -> list[float]:
-    """Choose those of the values that lie far enough apart on the axis for their labels.
-
-    Example:
-        >>> spread([1, 2, 3, 100], log=False)
-        [1, 100]
-    """
-    at = [math.log10(value) if log else value for value in values]
-    kept = [0]
-    for i in range(1, len(at)):
-        if at[i] - at[kept[-1]] >= (at[-1] - at[0]) * _APART:
-            kept.append(i)
-    if kept[-1] != len(at) - 1 and len(kept) > 1:
-        kept[-1] = len(at) - 1  # the largest value is always told
-    return [values[i] for i in kept]
+    entries = [point.benches[bench].gates for point in points if bench in point.benches]
+    gates = {gates[name].target: gates[name] for gates in entries if name in gates}
+    for target, gate in gates.items() if len(gates) == 1 else ():
+        if value := limit(gate):
+            style = {"color": "0.3", "ls": (0, (5, 3)), "lw": 0.8, "zorder": 1}
+            panel.axhline(value, label=label(f"gate: {target}"), **style)
