@@ -16,14 +16,7 @@ from torch.autograd.function import once_differentiable
 from phasebench.dynamics.adjoint import Problem, transpose_drift, transpose_kick
 from phasebench.dynamics.hamiltonian import Hamiltonian
 from phasebench.dynamics.integrators import Shear, State
-from phasebench.dynamics.lattice import (
-    LIMITS,
-    Lattice,
-    check_facts,
-    checksum,
-    low_bits,
-    with_low_bits,
-)
+from phasebench.dynamics.lattice import LIMITS, Lattice, check_facts, checksum
 from phasebench.dynamics.precision import float32_products
 
 
@@ -47,24 +40,12 @@ def lattice_of(q: Tensor, p: Tensor, problem: Problem) -> Lattice:
 def advance(
     Q: Tensor, P: Tensor, lattice: Lattice, H: Hamiltonian, shears: Sequence[Shear]
 ) -> State:
-    """Apply the shears to integers."""
+    """Apply the shears to integers; in reverse order and negated, they undo themselves."""
     for shear in shears:
         if shear.kind == "kick":
             P = lattice.p.added(P, shear.h * H.force(lattice.q.decode(Q)))
         else:
             Q = lattice.q.added(Q, shear.h * H.velocity(lattice.p.decode(P)))
-    return Q, P
-
-
-def retreat(
-    Q: Tensor, P: Tensor, lattice: Lattice, H: Hamiltonian, shears: Sequence[Shear]
-) -> State:
-    """Undo what `advance` did, from the last shear to the first."""
-    for shear in reversed(shears):
-        if shear.kind == "kick":
-            P = lattice.p.subtracted(P, shear.h * H.force(lattice.q.decode(Q)))
-        else:
-            Q = lattice.q.subtracted(Q, shear.h * H.velocity(lattice.p.decode(P)))
     return Q, P
 
 
@@ -74,9 +55,11 @@ def round_trip(q: Tensor, p: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
 
     Both are integers (Q, P), of shape (2, ..., D).
     """
-    lattice = lattice_of(q, p, problem)
-    start, plan = lattice.encode(q, p), (lattice, problem.H.cast(), problem.schedule.shears)
-    return torch.stack(start), torch.stack(retreat(*advance(*start, *plan), *plan))
+    lattice, H, shears = lattice_of(q, p, problem), problem.H.cast(), problem.schedule.shears
+    start = lattice.encode(q, p)
+    end = advance(*start, lattice, H, shears)
+    back = advance(*end, lattice, H, [Shear(s.kind, -s.h) for s in reversed(shears)])
+    return torch.stack(start), torch.stack(back)
 
 
 class _AdjointExact(torch.autograd.Function):
@@ -90,7 +73,7 @@ class _AdjointExact(torch.autograd.Function):
         q1, p1 = lattice.decode(Q, P)
         # the end as floats, which whatever comes next is likely to keep too, and a byte a number
         # for what they round off
-        rests = low_bits(Q, q1, lattice.q.s), low_bits(P, p1, lattice.p.s)
+        rests = lattice.q.low_bits(Q, q1), lattice.p.low_bits(P, p1)
         ctx.save_for_backward(q1, p1, *rests, start, *weights)
         ctx.problem, ctx.lattice = problem, lattice
         ctx.products = torch.get_float32_matmul_precision()
@@ -101,7 +84,7 @@ class _AdjointExact(torch.autograd.Function):
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         q1, p1, rest_q, rest_p, start, *weights = ctx.saved_tensors
         lattice, H = ctx.lattice, ctx.problem.H.of(*weights).cast()
-        Q, P = with_low_bits(q1, rest_q, lattice.q.s), with_low_bits(p1, rest_p, lattice.p.s)
+        Q, P = lattice.q.with_low_bits(q1, rest_q), lattice.p.with_low_bits(p1, rest_p)
         sums = [torch.zeros_like(x) for x in weights]
         with float32_products(ctx.products):  # the forward pass', or F would have other bits
             for shear in reversed(ctx.problem.schedule.shears):

@@ -34,14 +34,10 @@ class Shear:
 
 def _alternate(kicks: tuple[float, ...], drifts: tuple[float, ...]) -> tuple[Shear, ...]:
     """kick, drift, kick, ...; or drift, kick, drift, ..., if there are more drifts."""
-    first: tuple[Kind, tuple[float, ...]] = ("kick", kicks)
-    second: tuple[Kind, tuple[float, ...]] = ("drift", drifts)
-    if len(drifts) > len(kicks):
-        first, second = second, first
-    row = [Shear(first[0], first[1][0])]
-    for a, b in zip(second[1], first[1][1:], strict=True):
-        row += [Shear(second[0], a), Shear(first[0], b)]
-    return tuple(row)
+    rows = [Shear("kick", h) for h in kicks], [Shear("drift", h) for h in drifts]
+    longer, shorter = sorted(rows, key=len, reverse=True)
+    pairs = itertools.zip_longest(longer, shorter)
+    return tuple(shear for pair in pairs for shear in pair if shear)
 
 
 def _mirror(half: tuple[float, ...], count: int) -> tuple[float, ...]:

@@ -85,6 +85,25 @@ class Grid:
         """The X of which X + round(x / s) was made, bit for bit."""
         return X - torch.round(x / self.s).to(self.integer)
 
+    def low_bits(self, X: Int[Tensor, "..."], x: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """Return what x = X s, which rounds X to a float's bits, does not tell of X: a byte.
+
+        Example:
+            >>> grid = Grid.reaching(torch.tensor([1.0]))
+            >>> X = torch.tensor([2**29 + 3], dtype=torch.int32)
+            >>> x = grid.decode(X)
+            >>> rest = grid.low_bits(X, x)
+            >>> rest, grid.with_low_bits(x, rest) - 2**29
+            (tensor([3], dtype=torch.int8), tensor([3], dtype=torch.int32))
+        """
+        return (X - torch.round(x / self.s).to(self.integer)).to(torch.int8)
+
+    def with_low_bits(
+        self, x: Float[Tensor, "..."], rest: Int[Tensor, "..."]
+    ) -> Int[Tensor, "..."]:
+        """Return X, of which `low_bits` were taken."""
+        return torch.round(x / self.s).to(self.integer) + rest
+
 
 @dataclass
 class Lattice:
@@ -188,27 +207,6 @@ class Watch:
         except (LatticeOverflow, LatticeCorrupted):
             self._facts.zero_()  # told once
             raise
-
-
-def low_bits(
-    X: Int[Tensor, "..."], x: Float[Tensor, "..."], s: Float[Tensor, "..."]
-) -> Int[Tensor, "..."]:
-    """Return what x = X s, which rounds X to a float's bits, does not tell of X: a byte.
-
-    Example:
-        >>> X, s = torch.tensor([2**29 + 3], dtype=torch.int32), torch.tensor(2.0**-26)
-        >>> rest = low_bits(X, X.float() * s, s)
-        >>> rest, with_low_bits(X.float() * s, rest, s) - 2**29
-        (tensor([3], dtype=torch.int8), tensor([3], dtype=torch.int32))
-    """
-    return (X - torch.round(x / s).to(X.dtype)).to(torch.int8)
-
-
-def with_low_bits(
-    x: Float[Tensor, "..."], rest: Int[Tensor, "..."], s: Float[Tensor, "..."]
-) -> Int[Tensor, "..."]:
-    """Return X, of which `low_bits` were taken."""
-    return torch.round(x / s).to(_INTEGERS[x.dtype]) + rest
 
 
 def checksum(Q: Int[Tensor, "..."], P: Int[Tensor, "..."]) -> Int[Tensor, ""]:

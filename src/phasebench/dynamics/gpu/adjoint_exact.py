@@ -119,7 +119,7 @@ def _advance(
 ) -> tuple[Tensor, ...]:
     """Take rows (n, D) through the flow.
 
-    Returns q, p, their rests (`lattice.low_bits`), their spacings, largest and the start's
+    Returns q, p, their rests (`Grid.low_bits`), their spacings, largest and the start's
     checksum. Puts the start on its lattice into `begin`, of shape (2, n, D), if that is given.
     """
     n, D = q.shape

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -80,9 +79,4 @@ def _missing() -> str | None:
 def launch(module: str, name: str, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """Run a kernel of that module on a grid."""
     if not pretending():
-        getattr(_module(module), name)[grid](*args, **constants)
-
-
-@functools.cache
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(name)
+        getattr(importlib.import_module(module), name)[grid](*args, **constants)

@@ -11,7 +11,7 @@ plan and replayed; a plan serves every layer of the same sizes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,30 +40,23 @@ def blocks(X: Tensor) -> tuple[int, ...]:
     return (-(-X.numel() // BLOCK),)
 
 
-@dataclass(frozen=True)
-class Kick:
-    """A kick by h (None: only the drift), then a drift by d."""
+def pairs(shears: Sequence[Shear]) -> list[tuple[float | None, float]]:
+    """Pair the size h of each kick with that of the drift after it.
 
-    h: float | None
-    d: float
-
-
-def pairs(shears: tuple[Shear, ...]) -> list[Kick]:
-    """Pair each kick with the drift after it.
-
-    The first pair has no kick, and no drift either where the shears begin with a kick.
+    The first pair has no kick (None), and no drift either where the shears begin with a kick.
 
     Example:
         >>> pairs(Schedule("leapfrog", 1.0, 1).shears)
-        [Kick(h=None, d=0.0), Kick(h=0.5, d=1.0), Kick(h=0.5, d=0.0)]
+        [(None, 0.0), (0.5, 1.0), (0.5, 0.0)]
     """
-    kicks = [Kick(None, 0.0)]
+    found: list[tuple[float | None, float]] = [(None, 0.0)]
     for shear in shears:
         if shear.kind == "kick":
-            kicks.append(Kick(shear.h, 0.0))
+            found.append((shear.h, 0.0))
         else:
-            kicks[-1] = Kick(kicks[-1].h, kicks[-1].d + shear.h)
-    return kicks
+            h, d = found[-1]
+            found[-1] = h, d + shear.h
+    return found
 
 
 @dataclass(frozen=True)
@@ -140,8 +133,8 @@ class Plan:
         torch._foreach_zero_(sums)  # pyright: ignore
 
     def _advance(self) -> None:
-        for kick in pairs(self.shape.schedule.shears):
-            if kick.h is not None:
+        for h, d in pairs(self.shape.schedule.shears):
+            if h is not None:
                 S, KIND = torch.mm(self.X, self.W.T, out=self.Y), KINDS[self.shape.sigma]
                 size = S.numel()
                 launch(
@@ -152,8 +145,8 @@ class Plan:
                 "shear",
                 (self.shape.rows,),
                 *(*self.QP, self.G, *self.sr, self.c, self.norms, self.X, self.largest),
-                *(kick.h or 0.0, kick.d, self.shape.eps or 0.0),
-                KICK=kick.h is not None,
+                *(h or 0.0, d, self.shape.eps or 0.0),
+                KICK=h is not None,
                 LIMIT=LIMIT,
                 **self.row,
             )
@@ -161,15 +154,15 @@ class Plan:
     def _retreat(self) -> None:
         """Of the first half of Q and P."""
         x, u = self.G.split(self.shape.half)
-        for kick in pairs(self.shape.schedule.shears[::-1]):
-            if kick.h is not None:
-                self._transpose(kick.h)
+        for h, d in pairs(self.shape.schedule.shears[::-1]):
+            if h is not None:
+                self._transpose(h)
             launch(
                 "unshear",
                 (self.shape.half,),
                 *(*self.QP, *self.wv, u, x, *self.sr, self.c, self.norms, self.X, self.dc),
-                *(kick.h or 0.0, kick.d, self.shape.eps or 0.0, x.numel()),
-                KICK=kick.h is not None,
+                *(h or 0.0, d, self.shape.eps or 0.0, x.numel()),
+                KICK=h is not None,
                 **self.row,
             )
 
