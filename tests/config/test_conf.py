@@ -320,7 +320,7 @@ def test_an_experiment_wins_over_groups_and_the_command_line_over_it(tmp_path: P
 def test_auto_scale_follows_the_device(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, device: str, wanted: str
 ) -> None:
-    monkeypatch.setattr(gpus, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(gpus, "gpu_names", lambda: {"A"} if gpu else set())
     found, explicit = typed(f"device={device}"), typed(f"device={device}", f"scale={wanted}")
     assert found.scale["name"] == wanted
     for part in ("model", "data", "train", "bench"):

@@ -8,14 +8,14 @@ import os
 import pynvml
 
 
+def uses_gpu(device: str) -> bool:
+    """Tell whether a run on the device (auto, cpu, cuda, cuda:N) uses an NVIDIA GPU."""
+    return device != "cpu" and (device != "auto" or bool(gpu_names()))
+
+
 def scale_for(device: str) -> str:
-    """The scale that `scale=auto` means: spec where an NVIDIA GPU will be used, else laptop."""
-    return "spec" if device != "cpu" and (device != "auto" or has_gpu()) else "laptop"
-
-
-def has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU that torch can use."""
-    return bool(gpu_names())
+    """Return the scale that `scale=auto` means: spec where a GPU will be used, else laptop."""
+    return "spec" if uses_gpu(device) else "laptop"
 
 
 def gpu_names() -> set[str]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from phasebench.config import ConfigError, to_config
 from phasebench.results.file import ResultsFile, config_hash, load
 from phasebench.results.gate import BenchResult, Gate, Metric
+from phasebench.run import gpus
 from phasebench.run.sweep import point as point_module
 from phasebench.run.sweep.ledger import Ledger
 from phasebench.run.sweep.neighbours import check, side_by_side
@@ -292,15 +293,16 @@ def test_how_many_jobs_a_launcher_runs_at_one_time(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_what_would_be_disturbed_is_refused(
-    benches: list[str], device: str, gpu: bool, refused: bool
+    benches: list[str], device: str, gpu: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gpus, "gpu_names", lambda: {"A"} if gpu else set())
     points = [made(bench={name: {} for name in benches}, device=device), made(seed=-1)]
-    check(points, 1, gpu=gpu)
+    check(points, 1)
     if refused:
         with pytest.raises(ConfigError, match=r"2 jobs at one time.*\n.*hydra/launcher=basic"):
-            check(points, 2, gpu=gpu)
+            check(points, 2)
     else:
-        check(points, 2, gpu=gpu)
+        check(points, 2)
 
 
 # the ledger
@@ -324,7 +326,7 @@ def test_a_point_of_another_text_is_not_comparable(tmp_path: Path) -> None:
         with_text(tmp_path, point, text)
     asked = with_text(tmp_path, made(data={"name": "synthetic"}), "c")
     ledger = Ledger(tmp_path, [*points, asked])
-    assert [ledger.state(point).status for point in ledger.points] == [
+    assert [ledger.states[point.name].status for point in ledger.points] == [
         "not comparable",
         "ok",
         "ok",
@@ -338,7 +340,7 @@ def test_a_text_edited_by_hand_is_not_crashed_on(tmp_path: Path, data: Any) -> N
     point = with_text(tmp_path, made(data={"name": "auto"}), "a")
     path = tmp_path / point.name / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
-    assert Ledger(tmp_path, [point]).state(point).status == "missing"
+    assert Ledger(tmp_path, [point]).states[point.name].status == "missing"
 
 
 def test_the_exit_code_is_the_worst_of_the_points(tmp_path: Path) -> None:

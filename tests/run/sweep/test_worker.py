@@ -61,15 +61,13 @@ def test_only_points_that_measure_no_memory_and_end_well_share_a_process(tmp_pat
 
 def test_a_shared_process_measures_what_one_of_its_own_does(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, fake=False)
-    grid = ["bench.energy.dt=0.1,0.2", "bench.energy.integrator=leapfrog,rk4"]
-    _, out = sweep.run(*ENERGY, *grid, "sweep_name=shared")
+    _, out = sweep.run(*ENERGY, "bench.energy.integrator=leapfrog,rk4", "sweep_name=shared")
     assert out.count("data: ") == 1, out  # read once
-    for dt in ("0.1", "0.2"):
-        for name in ("leapfrog", "rk4"):
-            words = [f"bench.energy.dt={dt}", f"bench.energy.integrator={name}", "sweep_name=alone"]
-            sweep.run(*ENERGY, *words, "cache_dir=outputs/cache")
+    for name in ("leapfrog", "rk4"):
+        words = [f"bench.energy.integrator={name}", "sweep_name=alone"]
+        sweep.run(*ENERGY, *words, "cache_dir=outputs/cache")
     shared, alone = (found(tmp_path / "outputs" / "sweeps" / name) for name in ("shared", "alone"))
-    assert len(alone) == 4
+    assert len(alone) == 2
     assert shared == alone
 
 
@@ -95,8 +93,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         Point({"device": "cpu", "bench": {"energy": {}}, "seed": seed}, ()) for seed in range(3)
     ]
     for point in points:
-        point.save(tmp_path / f"a\nb{point.digits}")
-    return [tmp_path / f"a\nb{point.digits}" for point in points]
+        point.save(tmp_path / f"a\nb{point.digest[:8]}")
+    return [tmp_path / f"a\nb{point.digest[:8]}" for point in points]
 
 
 def ran(folders: list[Path]) -> list[str]:

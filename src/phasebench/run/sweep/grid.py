@@ -9,8 +9,6 @@ import math
 import os
 import shlex
 import signal
-import threading
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +24,8 @@ from phasebench.config import Config, ConfigError, RunOptions
 from phasebench.results.lock import locked
 from phasebench.run import hydra_app as run
 from phasebench.run import tuned
-from phasebench.run.errors import explain, refuse
-from phasebench.run.gpus import gpu_names, has_gpu
+from phasebench.run.errors import refuse
+from phasebench.run.gpus import gpu_names
 from phasebench.run.overrides import quote
 from phasebench.run.sweep import neighbours, worker
 from phasebench.run.sweep.ledger import Ledger, title
@@ -35,8 +33,7 @@ from phasebench.run.sweep.point import Point, distinct
 from phasebench.run.sweep.state import why_run
 
 MOST = 10_000  # points of a sweep
-LISTED = 10  # points that a dry run looks at, of a grid of more than `LONG`
-LONG = 200
+LISTED = 200  # points that a dry run looks at
 
 
 class GridSweep:
@@ -84,18 +81,23 @@ class GridSweep:
         )
         with locked(self.folder / ".sweep.lock", refusal), _interrupted_by_sigterm():
             ledger = Ledger(self.folder, points, gpu_names())
-            due, beside = self._begin(ledger)
+            due = self._begin(ledger)
+            alone = str(self.config.hydra.launcher["_target_"]).endswith(".BasicLauncher")
+            size = 1 if alone else self.max_batch_size or max(len(due), 1)
             try:
-                self._run(ledger, due, beside)
+                for first in range(0, len(due), size):
+                    self._launch(due[first : first + size], first, ledger)
             finally:  # also after Ctrl-C
                 worker.release()
-                self._tell(ledger)
+                print(*ledger.lines(), sep="\n")
+                run.ended(ledger.exit_code)
+                print(f"sweep: {ledger.write()}", flush=True)
             print(_report(self.folder, points), flush=True)
             if self.best:
                 print(tuned.write(self.folder, points, self.best), flush=True)
 
     def _points(self, arguments: Sequence[str]) -> list[Point]:
-        """Compose each point of all runs; of a long sweep's dry run, the first `LISTED`.
+        """Compose each point of all runs; of a dry run, the first `LISTED`.
 
         Hydra's errors in any of them end the sweep before it begins. Raises `ConfigError` for more
         than `MOST` points.
@@ -114,10 +116,9 @@ class GridSweep:
         if self.size > MOST and not self.how.dry_run:
             problem = f"this grid has {self.size:,} points or more; a sweep has at most {MOST:,}"
             raise ConfigError("", "", problem, "sweep over fewer values")
-        looked_at = LISTED if self.how.dry_run and self.size > LONG else None
         choices = ((c, swept) for axes, swept in grids for c in itertools.product(*axes))
         points = []
-        for choice, swept in itertools.islice(choices, looked_at):
+        for choice, swept in itertools.islice(choices, LISTED if self.how.dry_run else None):
             composed = self.loader.load_sweep_config(self.config, list(choice))
             with open_dict(composed):
                 del composed["hydra"]
@@ -128,105 +129,75 @@ class GridSweep:
             print(f"sweep: {repeated} points have the configuration of another, and are left out")
         return kept
 
-    def _due(self, ledger: Ledger) -> Iterator[tuple[Point, str]]:
-        """Yield the points to run, and why."""
-        for point in ledger.points:
-            why = why_run(
-                ledger.state(point), retry_failed=self.how.retry_failed, rerun=self.how.rerun
-            )
-            if why and isinstance(point.config, Config):
-                yield point, why
+    def _due(self, ledger: Ledger) -> dict[str, str]:
+        """Return the names of the points to run, and why."""
+        how = {"retry_failed": self.how.retry_failed, "rerun": self.how.rerun}
+        valid = (point.name for point in ledger.points if isinstance(point.config, Config))
+        whys = ((name, why_run(ledger.states[name], **how)) for name in valid)
+        return {name: why for name, why in whys if why}
 
     def _show(self, ledger: Ledger) -> None:
-        due = {point.name: why for point, why in self._due(ledger)}
+        due = self._due(ledger)
         print(f"sweep: {self.folder}: {len(due)} of {len(ledger.points)} points would run")
         for point in ledger.points:
-            found = ledger.state(point)
-            what = (
-                f"would run: {due[point.name]}"
-                if point.name in due
-                else f"left as it is: {found.status}"
-            )
-            refused = isinstance(point.config, ConfigError)
-            print(f"  {title(point)}: {f'cannot run: {found.reason}' if refused else what}")
-        if self.size > LONG:
+            state = ledger.states[point.name]
+            what = f"left as it is: {state.status}"
+            if isinstance(point.config, ConfigError):
+                what = f"cannot run: {state.reason}"
+            elif point.name in due:
+                what = f"would run: {due[point.name]}"
+            print(f"  {title(point)}: {what}")
+        if self.size > LISTED:
             more = "or more " if self.size > MOST else ""
             print(f"  ... the first {LISTED} of {self.size:,} {more}points were looked at")
         run.ended(2 if any(isinstance(point.config, ConfigError) for point in ledger.points) else 0)
 
-    def _begin(self, ledger: Ledger) -> tuple[list[Point], int]:
-        """Return the points to run, and how many of them at one time; write sweep.json.
+    def _begin(self, ledger: Ledger) -> list[Point]:
+        """Return the points to run; write sweep.json.
 
         Raises `ConfigError` where points at one time would disturb what they measure.
         """
-        pairs = list(self._due(ledger))
-        due = [point for point, _ in pairs]
+        whys = self._due(ledger)
+        due = [point for point in ledger.points if point.name in whys]
         beside = neighbours.side_by_side(self.config.hydra.launcher, len(due))
-        neighbours.check(due, beside, gpu=has_gpu())
+        neighbours.check(due, beside)
         ledger.write()
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
-        counts = "; ".join(
-            f"{n}: {why}" for why, n in collections.Counter(why for _, why in pairs).items()
-        )
+        counts = "; ".join(f"{n}: {why}" for why, n in collections.Counter(whys.values()).items())
         print(
             f"sweep: {self.folder}: {len(due)} of {len(ledger.points)} points to run",
             counts and f"({counts})",
         )
-        return due, beside
-
-    def _run(self, ledger: Ledger, due: Sequence[Point], beside: int) -> None:
-        how = {"side_by_side": beside, "rerun": self.how.rerun}
-        ready = [
-            dataclasses.replace(point, label=f"point {i} of {len(due)}: {title(point)}", **how)
+        return [
+            dataclasses.replace(
+                point,
+                label=f"point {i} of {len(due)}: {title(point)}",
+                side_by_side=beside,
+                rerun=self.how.rerun,
+            )
             for i, point in enumerate(due, 1)
         ]
-        alone = str(self.config.hydra.launcher["_target_"]).endswith(".BasicLauncher")
-        size = 1 if alone else self.max_batch_size or max(len(due), 1)
-        for first in range(0, len(ready), size):
-            batch = ready[first : first + size]
-            try:
-                self._launch(batch, first)
-            except BrokenPipeError:  # whoever read our output has gone
-                raise
-            except (
-                Exception
-            ) as error:  # of a launcher, or a disk that is full: the other points go on
-                _tell_error(error)
-                run.ended(2)
-            finally:
-                self._look(ledger, batch)
 
-    def _launch(self, points: Sequence[Point], first: int) -> None:
-        for point in points:
-            point.save(self.folder / point.name)
+    def _launch(self, points: Sequence[Point], first: int, ledger: Ledger) -> None:
         place = quote(str(self.folder.resolve()))
-        jobs = [
-            [
-                *point.overrides,
-                f"hydra.sweep.dir={place}",
-                f"hydra.sweep.subdir={quote(point.name)}",
-            ]
-            for point in points
-        ]
-        for job in self.launcher.launch(jobs, initial_job_idx=first):
-            _ = job.return_value  # raises what the job raised
-
-    def _look(self, ledger: Ledger, points: Sequence[Point]) -> None:
-        for point in points:
-            ledger.look(point)
         try:
-            ledger.write()
-        except (
-            OSError
-        ) as error:  # sweep.json is then older than the points, whose folders say the same
-            _tell_error(error)
-
-    def _tell(self, ledger: Ledger) -> None:
-        """Tell the state of every point; the sweep's exit code is the worst of theirs."""
-        for line in ledger.lines():
-            print(line)
-        run.ended(ledger.exit_code)
-        print(f"sweep: {ledger.write()}", flush=True)
+            jobs = []
+            for point in points:
+                point.save(self.folder / point.name)
+                folders = f"hydra.sweep.dir={place}", f"hydra.sweep.subdir={quote(point.name)}"
+                jobs.append([*point.overrides, *folders])
+            for job in self.launcher.launch(jobs, initial_job_idx=first):
+                _ = job.return_value  # raises what the job raised
+        except BrokenPipeError:  # whoever read our output has gone
+            raise
+        except Exception as error:  # a launcher's, or a full disk: the other points go on
+            run.ended(refuse(error))
+        finally:
+            ledger.look(points)
+            try:
+                ledger.write()
+            except OSError as error:  # sweep.json is older than the points' folders, which hold all
+                refuse(error)
 
 
 def _report(folder: Path, points: Sequence[Point]) -> str:
@@ -236,16 +207,8 @@ def _report(folder: Path, points: Sequence[Point]) -> str:
         written = report.write(folder, results=[place for place in places if place.exists()])
         return f"report: {os.path.relpath(written[0])} ({len(written)} files: tables, plots)"
     except Exception as error:
-        _tell_error(error)
-        run.ended(2)
+        run.ended(refuse(error))
         return "no report was written: see above; every result is whole"
-
-
-def _tell_error(error: Exception) -> None:
-    if explain(error) is None:  # a launcher's own
-        traceback.print_exception(error)
-    else:
-        refuse(error)
 
 
 def _values(override: Override) -> list[str]:
@@ -263,9 +226,6 @@ def _values(override: Override) -> list[str]:
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
     """Have SIGTERM end the sweep as Ctrl-C does: its job is ended, and sweep.json written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phasebench.config import Config, ConfigError
+from phasebench.run.gpus import uses_gpu
 from phasebench.run.sweep.point import Point
 
 
@@ -20,40 +21,30 @@ def side_by_side(launcher: Mapping[str, Any], jobs: int) -> int:
     >>> side_by_side({"_target_": "x.JoblibLauncher", "n_jobs": 2}, 12)
     2
     """
-    kind = str(launcher["_target_"]).rpartition(".")[2]
-    if kind in (
-        "BasicLauncher",
-        "SlurmLauncher",
-    ):  # one after the other; each in resources of its own
+    name = str(launcher["_target_"]).rpartition(".")[2]
+    if name in ("BasicLauncher", "SlurmLauncher"):  # in turn; each in resources of its own
         return 1
-    if kind != "JoblibLauncher":
-        return max(jobs, 1)
-    wanted, cores = int(launcher["n_jobs"]), os.cpu_count() or 1
-    return max(min(jobs, wanted if wanted > 0 else cores + 1 + wanted), 1)
+    if name == "JoblibLauncher":
+        wanted, cores = int(launcher["n_jobs"]), os.cpu_count() or 1
+        jobs = min(jobs, wanted if wanted > 0 else cores + 1 + wanted)
+    return max(jobs, 1)
 
 
-def check(points: Sequence[Point], beside: int, *, gpu: bool) -> None:
-    """Raise `ConfigError` where jobs side by side measure time, or memory on a GPU.
-
-    `gpu`: whether this machine has one that torch can use.
-    """
+def check(points: Sequence[Point], beside: int) -> None:
+    """Raise `ConfigError` where jobs side by side measure time, or memory on a GPU."""
     if beside <= 1:
         return
-    for config in (point.config for point in points):
-        if not isinstance(config, Config):
-            continue
-        on_gpu = config.device.startswith("cuda") or (config.device == "auto" and gpu)
+    for config in (point.config for point in points if isinstance(point.config, Config)):
         if "speed" in config.bench:
-            raise _refused("bench.speed measures time", beside)
-        if "vram" in config.bench and on_gpu:
-            raise _refused("bench.vram measures memory on a GPU", beside)
-
-
-def _refused(what: str, beside: int) -> ConfigError:
-    return ConfigError(
-        "hydra/launcher",
-        "",
-        f"{what}, and {beside} jobs at one time on one machine would disturb it",
-        "run them one after the other: hydra/launcher=basic, or hydra.launcher.n_jobs=1 of joblib; "
-        "or leave that benchmark out",
-    )
+            what = "bench.speed measures time"
+        elif "vram" in config.bench and uses_gpu(config.device):
+            what = "bench.vram measures memory on a GPU"
+        else:
+            continue
+        raise ConfigError(
+            "hydra/launcher",
+            "",
+            f"{what}, and {beside} jobs at one time on one machine would disturb it",
+            "run them one after the other: hydra/launcher=basic, or hydra.launcher.n_jobs=1 of "
+            "joblib; or leave that benchmark out",
+        )

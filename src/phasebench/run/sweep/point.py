@@ -7,7 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,48 +63,34 @@ class Point:
             for key, _, value in (o.partition("=") for o in self.swept)
         ]
         words = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:_NAME]
-        return f"{words}_{self.digits}".lstrip("_")
+        return f"{words}_{self.digest[:8]}".lstrip("_")
 
     @property
     def may_share(self) -> bool:
         """Tell whether other points may run in its process: it measures no memory or time."""
         config = self.config
-        return (
-            isinstance(config, Config)
-            and set(config.bench) <= _SHARING
-            and not config.track
-            and self.side_by_side == 1
-        )
-
-    @property
-    def digits(self) -> str:
-        """Return 8 hexadecimal digits of the configuration's hash."""
-        return self._config_hash[:8]
+        if isinstance(config, ConfigError) or self.side_by_side > 1:
+            return False
+        return set(config.bench) <= _SHARING and not config.track
 
     @property
     def identity(self) -> dict[str, str | None]:
         """Hash what the result depends on: results of one identity are interchangeable."""
-        found: dict[str, str | None] = {
-            "configuration": self._config_hash,
+        return {
+            "configuration": self.digest,
             "code": code_hash(but=_NOT_MEASURING),
             "torch": importlib.metadata.version("torch"),
             "python": platform.python_version(),
-        }
-        return found | {
-            key: content_hash(user_path(path, key)) for key, path in _files(self.tree, "")
+            **{key: content_hash(user_path(path, key)) for key, path in _files(self.tree, "")},
         }
 
-    @property
-    def _config_hash(self) -> str:
-        tree = self.config.recorded() if isinstance(self.config, Config) else dict(self.tree)
+    @cached_property
+    def digest(self) -> str:
+        """Hash the configuration, without what changes no result."""
+        tree = self.config.recorded() if isinstance(self.config, Config) else self.tree
         # where files go changes nothing; sizes of a scale count where a key has taken them
-        return config_hash(
-            {
-                key: value
-                for key, value in tree.items()
-                if key not in ("output", "cache_dir", "scale")
-            }
-        )
+        unused = ("output", "cache_dir", "scale")
+        return config_hash({key: value for key, value in tree.items() if key not in unused})
 
     def facts(self) -> dict[str, Any]:
         """Return what results.json says of the point."""
@@ -113,10 +99,7 @@ class Point:
     def save(self, folder: Path) -> None:
         """Leave everything that the point's process needs in its folder. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
-        fields = ("tree", "overrides", "swept", "side_by_side", "rerun", "label", "folder")
-        write_atomic(
-            folder / FILE, dumps({name: _plain(getattr(self, name)) for name in fields}) + "\n"
-        )
+        write_atomic(folder / FILE, dumps(asdict(self)) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Point:
@@ -124,10 +107,6 @@ class Point:
         found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
         found |= {"overrides": tuple(found["overrides"]), "swept": tuple(found["swept"])}
         return cls(**found)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _files(tree: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
@@ -143,6 +122,6 @@ def distinct(points: Sequence[Point], folder: Path) -> list[Point]:
     """Keep one point a configuration, under the name that its folder has already, if any."""
     first: dict[str, Point] = {}
     for point in points:
-        first.setdefault(point.digits, point)
+        first.setdefault(point.digest, point)
     taken = {file.parent.name[-8:]: file.parent.name for file in folder.glob(f"*/{FILE}")}
-    return [replace(point, folder=taken.get(digits, "")) for digits, point in first.items()]
+    return [replace(point, folder=taken.get(key[:8], "")) for key, point in first.items()]

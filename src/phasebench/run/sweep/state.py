@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from phasebench.config import ConfigError
 from phasebench.results.file import load
 from phasebench.results.gate import exit_code
+from phasebench.results.jsonfile import dumps
 from phasebench.run.sweep.point import Point
 
 Status = Literal["ok", "failed", "killed", "timeout", "oom", "not comparable", "missing"]
@@ -25,11 +26,18 @@ _NO_HOST_MEMORY = ("can't allocate memory", "not enough memory")  # what torch's
 
 @dataclass(frozen=True)
 class State:
-    """A point's status, the reason where not all is well, and its exit code where it has one."""
+    """Where a point stands.
+
+    Attributes:
+        reason: where not all is well.
+        exit_code: where it has one.
+        text: of a point that ended well: the text asked for, and the fingerprint of the one used.
+    """
 
     status: Status
     reason: str | None = None
     exit_code: int | None = None
+    text: tuple[str, str] | None = None
 
 
 def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
@@ -45,68 +53,57 @@ def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
         return State("missing", "no results yet")
     try:
         results = load(folder / "results.json")
-        if "point" not in results:
-            return State("missing", "its results.json is not of a sweep")
-        changed = _changed(results, point, gpus)
-        return State("missing", f"changed: {', '.join(changed)}") if changed else ended(results)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:  # truncated, foreign or edited by hand
-        return State(
-            "missing", f"its results.json cannot be used: {str(error) or type(error).__name__}"
-        )
-
-
-def _changed(results: Mapping[str, Any], point: Point, gpus: Set[str]) -> list[str]:
-    """Name what the result depends on and is not as it was."""
+    except (OSError, ValueError) as error:  # truncated, foreign or edited by hand
+        return State("missing", f"its results.json cannot be used: {error}")
+    if "point" not in results:
+        return State("missing", "its results.json is not of a sweep")
     then, now = results["point"]["identity"], point.identity
     changed = [key for key in {**now, **then} if then.get(key) != now.get(key)]
     gpu = (results["environment"].get("gpu") or {}).get("name")
-    return [*changed, "GPU"] if gpus and gpu and gpu not in gpus else changed
+    if gpus and gpu and gpu not in gpus:
+        changed.append("GPU")
+    if changed:
+        return State("missing", f"changed: {', '.join(changed)}")
+    found = ended(results)
+    if found.status == "ok" and results["data"]:
+        found = replace(
+            found, text=(dumps(point.tree["data"]), str(results["data"]["fingerprint"]))
+        )
+    return found
 
 
 def ended(results: Mapping[str, Any]) -> State:
-    """Read the state from a results.json. Raises KeyError, TypeError, AttributeError."""
+    """Read the state from a results.json."""
     if results["status"] == "running":
         return State("missing", "did not end")
-    code = exit_code(results)
+    code, benches = exit_code(results), results["benches"]
     if results["status"] == "ok":
         return State("ok", _missed(results), code)
-    errors = {name: bench["error"] for name, bench in results["benches"].items() if bench["error"]}
+    errors = {name: bench["error"] for name, bench in benches.items() if bench["error"]}
     if not errors:
         return State("failed", "no benchmark says why", code)
+    endings = (
+        "oom"
+        if any(words in error["message"] for words in _NO_HOST_MEMORY)
+        else ENDINGS.get(error["type"])
+        for error in errors.values()
+    )
     name, error = next(iter(errors.items()))
-    special: list[Status] = [
-        ending for ending in map(_ending, errors.values()) if ending != "failed"
-    ]
     reason = f"{name}: {error['type']}: {error['message'].partition(chr(10))[0]}"
-    return State(special[0] if special else "failed", reason, code)
+    return State(next(filter(None, endings), "failed"), reason, code)
 
 
 def _missed(results: Mapping[str, Any]) -> str | None:
     """Name the gates that failed, or could not be judged."""
-    gates = [
-        (f"{name} {gate['name']}", gate["passed"])
-        for name, b in results["benches"].items()
-        for gate in b["gates"]
-    ]
-    words = {False: "gate failed", None: "not measured"}
-    said = [
-        f"{how}: {', '.join(found)}"
-        for passed, how in words.items()
-        if (found := [name for name, verdict in gates if verdict is passed])
-    ]
-    return "; ".join(said) or None
-
-
-def _ending(error: Mapping[str, Any]) -> Status:
-    if any(words in error["message"] for words in _NO_HOST_MEMORY):
-        return "oom"
-    return ENDINGS.get(error["type"], "failed")
+    gates = [(name, gate) for name, b in results["benches"].items() for gate in b["gates"]]
+    words = {"gate failed": False, "not measured": None}
+    said = {
+        how: ", ".join(
+            f"{name} {gate['name']}" for name, gate in gates if gate["passed"] is verdict
+        )
+        for how, verdict in words.items()
+    }
+    return "; ".join(f"{how}: {names}" for how, names in said.items() if names) or None
 
 
 def why_run(found: State, *, retry_failed: bool, rerun: bool) -> str:

@@ -41,7 +41,14 @@ def run_point(folder: Path, timeout_s: float | None) -> None:
     try:
         child.call(run_saved, folder, timeout_s=timeout_s)
     except ChildFailed as failure:
-        _record(folder, point, failure)
+        if failure.trace:
+            known = failure.kind == ConfigError.__name__
+            text = f"phasebench: {failure.message}\n" if known else failure.trace
+            print(text, end="", file=sys.stderr)
+        try:
+            abandon(folder, point, failure.kind, failure.message)
+        except (OSError, ConfigError) as error:  # the disk is full: it stays unfinished
+            print(f"phasebench: {folder}: {failure}; not recorded: {error}", file=sys.stderr)
     if point.may_share and state(folder, point).status == "ok":
         _idle.append(child)
     else:
@@ -83,18 +90,6 @@ def run_job(point: Point, folder: Path) -> None:
     execute(config, folder, list(point.overrides), point=point.facts())
 
 
-def _record(folder: Path, point: Point, failure: ChildFailed) -> None:
-    """Tell and record how a job failed; if the disk is full, say so and leave it unfinished."""
-    if failure.trace:
-        known = failure.kind == ConfigError.__name__
-        text = f"phasebench: {failure.message}\n" if known else failure.trace
-        print(text, end="", file=sys.stderr)
-    try:
-        abandon(folder, point, failure.kind, failure.message)
-    except (OSError, ConfigError) as error:
-        print(f"phasebench: {folder}: {failure}; not recorded: {error}", file=sys.stderr)
-
-
 def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
     """End the results.json of a job that could not: killed, out of time, dead at its first line.
 
@@ -107,8 +102,20 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
         begun = load(path)["point"]["identity"] == point.identity
     except (OSError, ValueError, KeyError, TypeError):
         begun = False
-    if not begun:
-        _begin(path, point)
+    if not begun:  # a results.json in which every bench is still to come
+        config = to_config(point.tree)
+        ResultsFile(
+            path,
+            benchmark_name=config.benchmark_name,
+            device=config.device,
+            seed=config.seed,
+            config=config.recorded(),
+            overrides=point.overrides,
+            environment={"null_reasons": {"environment": "the job ended before it was known"}},
+            conditions=[],
+            benches=list(config.bench),
+            point=point.facts(),
+        )
     results = load(path)
     if results["status"] != "running":
         return
@@ -122,20 +129,3 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
     whole = all(bench["status"] == "ok" for bench in results["benches"].values())
     results |= {"status": "ok" if whole else "failed", "all_pass": exit_code(results) == 0}
     write_atomic(path, dumps(results) + "\n")
-
-
-def _begin(path: Path, point: Point) -> None:
-    """Write a results.json in which every bench is still to come."""
-    config = to_config(point.tree)
-    ResultsFile(
-        path,
-        benchmark_name=config.benchmark_name,
-        device=config.device,
-        seed=config.seed,
-        config=config.recorded(),
-        overrides=point.overrides,
-        environment={"null_reasons": {"environment": "the job ended before it was known"}},
-        conditions=[],
-        benches=list(config.bench),
-        point=point.facts(),
-    )
