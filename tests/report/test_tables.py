@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.export import csv_text, latex, latex_text, markdown, markdown_text
-from phasebench.report.table import Cell, Column, Table, table
+from phasebench.report.table import Cell, Column, narrow, table
 from phasebench.report.terminal import show
 from phasebench.report.text import clean
 from phasebench.results.gate import Gate
@@ -41,7 +42,7 @@ HOSTILE = [
 
 
 @pytest.fixture
-def swept_table(tmp_path: Path) -> Table:
+def swept_table(tmp_path: Path) -> list[Column]:
     made.sweep(tmp_path, [0.1, 0.2], ["leapfrog", "yoshida4"])
     made.write(
         tmp_path / "4", made.content({"bench.energy.dt": 0.4}, passed={"energy.max_drift": False})
@@ -51,81 +52,69 @@ def swept_table(tmp_path: Path) -> Table:
     return table(points, swept(points))
 
 
-def hostile_table() -> Table:
-    columns = [
-        Column("point", "point", role="point"),
-        Column("a.b", HOSTILE[0], role="axis"),
-        Column("m.x", HOSTILE[3], HOSTILE[5]),
-        Column("status", "status", role="status"),
-        Column("reason", "reason", role="status"),
-    ]
+def hostile_table() -> list[Column]:
     gate = Gate("x", False, 1.5e-7, "< 1")
-    rows = [
-        [
-            Cell(text),
-            Cell(text),
-            Cell(text if i % 2 else 1.5e-7, gate=gate),
-            Cell("fail"),
-            Cell(text),
-        ]
-        for i, text in enumerate(HOSTILE)
+    texts = [Cell(text) for text in HOSTILE]
+    values = [Cell(text if i % 2 else 1.5e-7, gate=gate) for i, text in enumerate(HOSTILE)]
+    return [
+        Column("point", "point", texts, role="point"),
+        Column("a.b", HOSTILE[0], texts, role="axis"),
+        Column("m.x", HOSTILE[3], values, HOSTILE[5]),
+        Column("status", "status", [Cell("fail")] * len(HOSTILE), role="status"),
+        Column("reason", "reason", texts, role="status"),
     ]
-    return Table(columns, rows)
 
 
-def printed(content: Table, width: int) -> str:
+def printed(content: list[Column], width: int) -> str:
     stream = io.StringIO()
     show(content, Console(file=stream, width=width))
     return stream.getvalue()
 
 
-def test_a_row_a_point_and_a_column_a_swept_key(swept_table: Table) -> None:
-    assert [column.heading for column in swept_table.columns[:3]] == ["point", "dt", "integrator"]
-    assert [row[1].value for row in swept_table.rows] == [0.1, 0.2, 0.1, 0.2, 0.4, 0.8]
-    drift = [column.key for column in swept_table.columns].index("energy.max_drift")
-    assert swept_table.columns[drift].unit == "E_ref"
-    assert swept_table.rows[0][drift].verdict == "pass"
-    assert swept_table.rows[4][drift].verdict == "FAIL"
-    missing = swept_table.rows[5]
-    assert (missing[drift].value, missing[drift].reason) == (None, "CUDA out of memory")
-    assert [cell.value for cell in missing[-2:]] == ["oom", "CUDA out of memory"]
+def test_a_cell_a_point_and_a_column_a_swept_key(swept_table: list[Column]) -> None:
+    assert [column.heading for column in swept_table[:3]] == ["point", "dt", "integrator"]
+    assert [cell.value for cell in swept_table[1].cells] == [0.1, 0.2, 0.1, 0.2, 0.4, 0.8]
+    (drift,) = (column for column in swept_table if column.key == "energy.max_drift")
+    assert drift.unit == "E_ref"
+    assert drift.cells[0].verdict == "pass"
+    assert drift.cells[4].verdict == "FAIL"
+    assert (drift.cells[5].value, drift.cells[5].reason) == (None, "CUDA out of memory")
+    ends = [column.cells[5].value for column in swept_table[-2:]]
+    assert ends == ["oom", "CUDA out of memory"]
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
 def test_the_terminal_shows_every_value_and_no_line_is_wider(
-    swept_table: Table, width: int
+    swept_table: list[Column], width: int
 ) -> None:
     text = printed(swept_table, width)
     assert max(map(cell_len, text.splitlines())) <= width
     words = text.split()
-    narrow = swept_table.narrow()
-    assert (
-        len(narrow.columns) == len(swept_table.columns) - 2
-    )  # the values tell the points apart, their names need not
-    for i, column in enumerate(narrow.columns):
-        for row in narrow.rows:
-            assert set(row[i].text(column).split()) <= set(words)
+    columns = narrow(swept_table)
+    # the values tell the points apart, their names need not
+    assert len(columns) == len(swept_table) - 2
+    for column in columns:
+        for cell in column.cells:
+            assert set(column.text(cell).split()) <= set(words)
     assert "dt 0.8: CUDA out of memory" in " ".join(words)
 
 
-def test_points_that_no_value_tells_apart_keep_their_names(swept_table: Table) -> None:
-    columns = [swept_table.columns[0], *swept_table.columns[2:]]
-    twice = Table(columns, [[row[0], *row[2:]] for row in swept_table.rows])
-    assert [column.role for column in twice.narrow().columns].count("point") == 1
-    text = printed(twice, 80)
+def test_points_that_no_value_tells_apart_keep_their_names(swept_table: list[Column]) -> None:
+    columns = [swept_table[0], *swept_table[2:]]  # without the step size
+    assert narrow(columns)[0].role == "point"
+    text = printed(columns, 80)
     assert "5: CUDA out of memory" in text
-    assert {row[0].value for row in twice.rows} <= {
-        line.split()[0] for line in text.splitlines() if line.split()
-    }
+    names = {line.split()[0] for line in text.splitlines() if line.split()}
+    assert {cell.value for cell in columns[0].cells} <= names
 
 
-def test_a_wide_terminal_gets_one_table(swept_table: Table) -> None:
+def test_a_wide_terminal_gets_one_table(swept_table: list[Column]) -> None:
     assert printed(swept_table, 400).count("status") == 1
     assert printed(swept_table, 60).count("integrator") > 1
 
 
-def test_many_points_are_cut(swept_table: Table) -> None:
-    text = printed(Table(swept_table.columns, swept_table.rows * 20), 80)
+def test_many_points_are_cut(swept_table: list[Column]) -> None:
+    text = printed([replace(column, cells=[*column.cells] * 20) for column in swept_table], 80)
     assert "70 more points" in text
 
 
@@ -133,11 +122,11 @@ def test_many_points_are_cut(swept_table: Table) -> None:
 @given(st.text(max_size=40), st.text(max_size=40), st.integers(30, 120))
 def test_no_text_makes_a_line_wider(name: str, reason: str, width: int) -> None:
     columns = [
-        Column("point", name, role="point"),
-        Column("a", name, reason),
-        Column("reason", "reason", role="status"),
+        Column("point", name, [Cell(name)], role="point"),
+        Column("a", name, [Cell(reason)], reason),
+        Column("reason", "reason", [Cell(reason)], role="status"),
     ]
-    text = printed(Table(columns, [[Cell(name), Cell(reason), Cell(reason)]]), width)
+    text = printed(columns, width)
     assert max(map(cell_len, text.split("\n"))) <= width
     assert "\x1b" not in text
 
@@ -171,8 +160,9 @@ def test_csv_holds_any_text() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1+1", "@SUM(A1)", "\x1b[0m=1"])
 def test_kind_12_no_cell_of_a_csv_is_a_formula(text: str) -> None:
-    columns = [Column("a", "a"), Column(text, "b")]
-    written = csv_text(Table(columns, [[Cell(text), Cell(-1.5)], [Cell(-2), Cell(None)]]))
+    columns = [Column("a", "a", [Cell(text), Cell(-2)])]
+    columns.append(Column(text, "b", [Cell(-1.5), Cell(None)]))
+    written = csv_text(columns)
     head, first, second = csv.reader(io.StringIO(written, newline=""))
     assert head[1] == first[0] == f"'{clean(text)}"
     assert (first[1], second[0]) == ("-1.5", "-2")  # numbers are no text
@@ -180,8 +170,7 @@ def test_kind_12_no_cell_of_a_csv_is_a_formula(text: str) -> None:
 
 def test_kind_12_escape_codes_are_stripped() -> None:
     codes = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]8;;http://x\x1b\\link \x1bM\x9b31m\a"
-    column = Column("a", "a")
-    for text in (clean(codes), printed(Table([column], [[Cell(codes)]]), 60)):
+    for text in (clean(codes), printed([Column("a", "a", [Cell(codes)])], 60)):
         assert "\x1b" not in text
         assert "[31m" not in text
         assert "title" not in text
@@ -189,21 +178,21 @@ def test_kind_12_escape_codes_are_stripped() -> None:
 
 
 def test_a_lower_bound_and_a_prediction_are_marked() -> None:
-    column = Column("vram.x", "x", "GB")
     cell = Cell(31.25, predicted=True, at_least=True)
-    assert cell.text(column) == "≥ 31.25 (predicted)"
-    assert cell.text(Column("vram.x", "x", "GB", predicted=True)) == "≥ 31.25"
-    row = next(csv.DictReader(io.StringIO(csv_text(Table([column], [[cell]])))))
+    mixed, predicted = (Column("vram.x", "x", [cell, Cell(n)], "GB") for n in (1.0, None))
+    assert mixed.text(cell) == "≥ 31.25 (predicted)"
+    assert predicted.text(cell) == "≥ 31.25"
+    row = next(csv.DictReader(io.StringIO(csv_text([mixed]))))
     assert (row["predicted"], row["at_least"]) == ("vram.x", "vram.x")
-    assert r"$\geq$ $31.25$ (predicted)" in latex_text(Table([column], [[cell]]))
+    assert r"$\geq$ $31.25$ (predicted)" in latex_text([mixed])
 
 
 def test_markdown_has_a_cell_for_every_column() -> None:
     content = hostile_table()
     lines = markdown_text(content).splitlines()
-    assert len(lines) == 2 + len(content.rows)
+    assert len(lines) == 2 + len(HOSTILE)
     for line in lines:
-        assert len(re.findall(r"(?<!\\)\|", line)) == len(content.columns) + 1
+        assert len(re.findall(r"(?<!\\)\|", line)) == len(content) + 1
         assert "<" not in line
     assert "1.5e-07 **FAIL**" in lines[2]
 
@@ -218,7 +207,7 @@ def test_escapes_leave_no_markup(text: str) -> None:
     assert bare.count("{") == bare.count("}")
 
 
-def test_latex_is_booktabs(swept_table: Table) -> None:
+def test_latex_is_booktabs(swept_table: list[Column]) -> None:
     text = latex_text(swept_table)
     benches = ("ppl", "energy", "vram")
     for command in (r"\begin{tabular}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
@@ -232,7 +221,7 @@ def test_latex_is_booktabs(swept_table: Table) -> None:
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(sides[1])}
 
 
-def test_latex_compiles(swept_table: Table, tmp_path: Path) -> None:
+def test_latex_compiles(swept_table: list[Column], tmp_path: Path) -> None:
     compiler = shutil.which("pdflatex") or shutil.which("tectonic")
     if compiler is None:
         pytest.skip(
@@ -262,7 +251,7 @@ def test_latex_compiles(swept_table: Table, tmp_path: Path) -> None:
 def test_nothing_measured_is_a_table_too() -> None:
     points = Collection([Point("0", None, (), "killed", "exit code -9")]).points
     content = table(points, swept(points))
-    assert [column.key for column in content.columns] == ["point", "status", "reason"]
+    assert [column.key for column in content] == ["point", "status", "reason"]
     for text in (
         printed(content, 40),
         csv_text(content),

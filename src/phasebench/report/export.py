@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from phasebench.report.table import Cell, Column, Table
+from phasebench.report.table import Cell, Column, narrow
 from phasebench.report.text import clean, is_number, number
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
@@ -25,9 +26,6 @@ _LATEX = str.maketrans(
         "_": r"\_",
         "^": r"\textasciicircum{}",
         "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
         '"': r"\textquotedbl{}",
         "'": r"\textquotesingle{}",
         "`": r"\textasciigrave{}",
@@ -36,35 +34,29 @@ _LATEX = str.maketrans(
         "*": "{*}",
     }
 )
-_POWER = re.compile(r"(-?[\d.]+)e([+-]\d+)")
 _HEAD = "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}; one tabular a bench\n"
 _WIDE = 14  # characters of a line of a heading
 
 
-def csv_text(table: Table) -> str:
+def csv_text(columns: Sequence[Column]) -> str:
     """Write comma-separated text: every metric, nothing rounded; what was not measured is empty.
 
     Gates become columns `<bench>.<gate>.passed`; which values of a row are predictions, and which
     lower bounds, stands in the columns `predicted` and `at_least`.
     """
-    stacks = {column.key: [row[i] for row in table.rows] for i, column in enumerate(table.columns)}
-    columns = {key: [_plain(cell.value) for cell in cells] for key, cells in stacks.items()}
-    for key, cells in stacks.items():
-        if any(cell.gate for cell in cells):
-            columns[f"{key}.passed"] = [_plain(c.gate and c.gate.passed) for c in cells]
+    values = {column.key: [cell.value for cell in column.cells] for column in columns}
+    for column in columns:
+        if any(cell.gate for cell in column.cells):
+            values[f"{column.key}.passed"] = [c.gate and c.gate.passed for c in column.cells]
+    rows = list(zip(*(column.cells for column in columns), strict=True))
     for mark in ("predicted", "at_least"):
-        columns[mark] = [
-            _plain(
-                ";".join(
-                    column.key
-                    for column, cell in zip(table.columns, row, strict=True)
-                    if getattr(cell, mark) and cell.value is not None
-                )
-            )
-            for row in table.rows
-        ]
-    frame = pd.DataFrame({_plain(key): column for key, column in columns.items()}, dtype=object)
-    return frame.to_csv(index=False, lineterminator="\n")
+        values[mark] = []
+        for row in rows:
+            marked = (getattr(cell, mark) and cell.value is not None for cell in row)
+            keys = [c.key for c, is_marked in zip(columns, marked, strict=True) if is_marked]
+            values[mark].append(";".join(keys))
+    plain = {_plain(key): [_plain(one) for one in column] for key, column in values.items()}
+    return pd.DataFrame(plain, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _plain(value: Any) -> str:
@@ -80,18 +72,17 @@ def _plain(value: Any) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def markdown_text(table: Table) -> str:
+def markdown_text(columns: Sequence[Column]) -> str:
     """Write a pipe table of GitHub's Markdown; what users wrote is neither markup nor HTML."""
-    rows = [[], ["---:" if column.role == "metric" else "---" for column in table.columns]]
-    for column in table.columns:
+    stacks = []
+    for column in columns:
         unit = f" ({markdown(column.unit)})" if column.unit else ""
-        rows[0].append(markdown(column.heading) + unit + ", predicted" * column.predicted)
-    for row in table.rows:
-        rows.append([])
-        for cell, column in zip(row, table.columns, strict=True):
+        heading = markdown(column.heading) + unit + ", predicted" * column.predicted
+        stacks.append([heading, "---:" if column.role == "metric" else "---"])
+        for cell in column.cells:
             verdict = "**FAIL**" if cell.verdict == "FAIL" else cell.verdict
-            rows[-1].append(f"{markdown(cell.text(column))} {verdict}".rstrip())
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+            stacks[-1].append(f"{markdown(column.text(cell))} {verdict}".rstrip())
+    return "".join(f"| {' | '.join(row)} |\n" for row in zip(*stacks, strict=True))
 
 
 def markdown(text: str) -> str:
@@ -104,26 +95,28 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(clean(text).split()).translate(_ENTITIES))
 
 
-def latex_text(table: Table) -> str:
+def latex_text(columns: Sequence[Column]) -> str:
     """Write tabulars of booktabs, one a bench, for all points; reasons are left to the other forms.
 
-    Headings and units fill as many rows as they need; the number of a failed gate is bold.
+    Headings are wrapped; the number of a failed gate is bold.
     """
-    table = table.narrow()
-    metrics = (column.key for column in table.columns if column.role == "metric")
+    columns = narrow(columns)
+    benches = dict.fromkeys(c.key.partition(".")[0] for c in columns if c.role == "metric")
     parts = []
-    for bench in dict.fromkeys(key.partition(".")[0] for key in metrics) or [""]:
-        shown = [
-            i
-            for i, column in enumerate(table.columns)
-            if column.role != "metric" or column.key.startswith(f"{bench}.")
-        ]
-        columns = [table.columns[i] for i in shown]
-        rows = [*_headings(columns), None]
-        rows += [[_latex_cell(row[i], table.columns[i]) for i in shown] for row in table.rows]
-        sides = "".join("r" if column.role == "metric" else "l" for column in columns)
-        lines = [r"\midrule" if row is None else " & ".join(row) + r" \\" for row in rows]
-        body = "\n".join([r"\toprule", *lines, r"\bottomrule"])
+    for bench in benches or [""]:
+        sides, stacks = "", []
+        for column in columns:
+            if column.role == "metric" and not column.key.startswith(f"{bench}."):
+                continue
+            side = "r" if column.role == "metric" else "l"
+            sides += side
+            unit = ", ".join(filter(None, (column.unit, "predicted" * column.predicted)))
+            words = [column.heading.replace("_", " "), unit]
+            heading = [latex(one) for text in words for one in textwrap.wrap(text, _WIDE)]
+            stack = r"\shortstack[" + side + "]{" + r"\\".join(heading) + "}"
+            stacks.append([stack, *(_latex_cell(column, cell) for cell in column.cells)])
+        head, *rows = (" & ".join(row) + r" \\" for row in zip(*stacks, strict=True))
+        body = "\n".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
         parts.append(f"\\begin{{tabular}}{{{sides}}}\n{body}\n\\end{{tabular}}\n")
     return _HEAD + "\n".join(parts)
 
@@ -139,24 +132,11 @@ def latex(text: str) -> str:
     return "".join(c if c.isascii() else f"{{[}}U+{ord(c):04X}]" for c in flat)
 
 
-def _headings(columns: list[Column]) -> list[list[str]]:
-    """Stack each column's words, ending in the last of the rows."""
-    stacks = []
-    for column in columns:
-        unit = ", ".join(filter(None, (column.unit, "predicted" * column.predicted)))
-        words = (column.heading.replace("_", " "), unit)
-        stacks.append([line for text in words for line in textwrap.wrap(text, _WIDE)])
-    height = max(map(len, stacks))
-    filled = [[""] * (height - len(stack)) + stack for stack in stacks]
-    return [[latex(stack[i]) for stack in filled] for i in range(height)]
-
-
-def _latex_cell(cell: Cell, column: Column) -> str:
+def _latex_cell(column: Column, cell: Cell) -> str:
     if not is_number(cell.value):
-        return latex(cell.text(column))
-    text = _POWER.sub(
-        lambda power: rf"{power[1]} \times 10^{{{int(power[2])}}}", number(cell.value)
-    )
+        return latex(column.text(cell))
+    digits, _, power = number(cell.value).partition("e")
+    text = digits + (rf" \times 10^{{{int(power)}}}" if power else "")
     bold = rf"\mathbf{{{text}}}" if cell.verdict == "FAIL" else text
     label = " (predicted)" if cell.predicted and not column.predicted else ""
     return ("$\\geq$ " if cell.at_least else "") + f"${bold}${label}"

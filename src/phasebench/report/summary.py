@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.report.terminal import Stack, fitting, sheet
+from phasebench.report.terminal import Stack, fitting, line, sheet
 from phasebench.report.text import clean, number
 from phasebench.results.gate import SPEC_KEYS, exit_code
 
@@ -42,7 +42,7 @@ def render(
     """
     console = console or Console(highlight=False)
     benches = results["benches"]
-    texts = _in_short(benches) if brief else _in_full(results, benches, console.width)
+    texts = _in_short(benches) if brief else _in_full(results, console.width)
     for text in (*texts, *_remarks(benches, notices=not brief)):
         console.print(text)
     if path is not None:
@@ -50,17 +50,15 @@ def render(
     console.print(_verdict(benches))
 
 
-def line(heading: str, text: str, style: str = "") -> Text:
-    """Write a line with a bold heading; words are broken only where no line holds them."""
-    return Text.assemble((heading, "bold"), (clean(text), style), overflow="fold")
-
-
-def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterator[RenderableType]:
+def _in_full(results: Mapping[str, Any], width: int) -> Iterator[RenderableType]:
+    """Give the tables that benches made, the gates, the specification's other keys, conditions."""
+    benches = results["benches"]
     for name, bench in benches.items():
         if own := bench["details"].get("table"):
+            columns = zip(*own["rows"], strict=True) if own["rows"] else [()] * len(own["columns"])
             stacks = [
-                Stack(str(heading), [Text(number(row[i])) for row in own["rows"]], i >= _WORDS)
-                for i, heading in enumerate(own["columns"])
+                Stack(str(heading), [Text(number(value)) for value in column], i >= _WORDS)
+                for i, (heading, column) in enumerate(zip(own["columns"], columns, strict=True))
             ]
             shown = fitting(stacks, width)
             yield sheet(shown, width)
@@ -69,29 +67,24 @@ def _in_full(results: Mapping[str, Any], benches: Benches, width: int) -> Iterat
                 yield line("", f"{told}: see benches.{name}.details.table in results.json")
     yield _gates(benches, width)
     for name, bench in benches.items():
-        # the specification's keys that are not gates
-        judged = {gate["name"] for gate in bench["gates"]} | {f"{name}_pass", f"{name}_target"}
-        predicted = any(gate["kind"] == "predicted" for gate in bench["gates"])
-        values = []
-        for key in SPEC_KEYS.get(name, ()):
-            if key not in judged and results[key] is not None:
-                # without a metric of that name: a bench that predicted anything predicted it
-                kind = "predicted" if predicted else "measured"
-                metric = bench["metrics"].get(key) or {"value": results[key], "kind": kind}
-                values.append(f"{key} {number(results[key])}{_label(metric)}")
+        judged = {gate["name"] for gate in bench["gates"]}
+        metrics = ((key, bench["metrics"].get(key)) for key in SPEC_KEYS.get(name, ()))
+        values = [
+            f"{key} {number(metric['value'])}{_label(metric)}"
+            for key, metric in metrics
+            if metric and metric["value"] is not None and key not in judged
+        ]
         if values:
             yield line(f"{clean(name)}: ", ", ".join(values))
     conditions = results.get("conditions") or []
     unmet = [
-        f"{c.get('name')} {number(c.get('used'))} (specified {number(c.get('seed'))})"
-        for c in conditions
-        if not c.get("met")
+        f"{one['name']} {number(one['used'])} (specified {number(one['seed'])})"
+        for one in conditions
+        if not one["met"]
     ]
     if unmet:
-        counts = (
-            f"scale: {len(unmet)} of {len(conditions)} conditions of the specification not met: "
-        )
-        yield line(counts, ", ".join(unmet))
+        counts = f"{len(unmet)} of {len(conditions)} conditions of the specification not met: "
+        yield line(f"scale: {counts}", ", ".join(unmet))
     elif conditions:
         yield line("scale: ", f"all {len(conditions)} conditions of the specification met")
 
@@ -100,31 +93,32 @@ def _gates(benches: Benches, width: int) -> Table:
     """Lay out a heading for each bench and a row for each of its gates."""
     rows = []
     for name, bench in benches.items():
-        state = "" if bench["gates"] else _NO_GATE.get(bench["status"], "not measured")
+        state = "" if bench["gates"] else _NO_GATE[bench["status"]]
         rows.append((Text(clean(name), "bold"), Text(), Text(), Text(state, "bold yellow")))
         for gate in bench["gates"]:
             unit = bench["metrics"].get(gate["name"], {}).get("unit")
             value = number(gate["value"])
             if unit and unit != "1" and gate["value"] is not None:
                 value += f" {clean(unit)}"
-            quantity = Text(number(gate["name"]).replace("_", " "))
             target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
-            rows.append((quantity, Text(value + _label(gate)), target, result))
+            rows.append((Text(_quantity(gate)), Text(value + _label(gate)), target, result))
     headings = ("gate", "value", "target", "result")
     columns = zip(*rows, strict=True) if rows else [()] * len(headings)
-    stacks = [Stack(heading, texts) for heading, texts in zip(headings, columns, strict=True)]
-    return sheet(stacks, width)
+    return sheet([Stack(*column) for column in zip(headings, columns, strict=True)], width)
 
 
 def _in_short(benches: Benches) -> Iterator[Text]:
     for name, bench in benches.items():
         gates = [
-            f"{number(gate['name']).replace('_', ' ')} {number(gate['value'])}{_label(gate)}"
+            f"{_quantity(gate)} {number(gate['value'])}{_label(gate)}"
             f" {_VERDICTS[gate['passed']][0]}"
             for gate in bench["gates"]
         ]
-        state = _NO_GATE.get(bench["status"], "not measured")
-        yield line(f"{clean(name)}: ", ", ".join(gates) or state)
+        yield line(f"{clean(name)}: ", ", ".join(gates) or _NO_GATE[bench["status"]])
+
+
+def _quantity(gate: Mapping[str, Any]) -> str:
+    return clean(gate["name"]).replace("_", " ")
 
 
 def _label(item: Mapping[str, Any]) -> str:
@@ -140,7 +134,7 @@ def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:
                 reason = f"{gate['name']}: {gate['reason']}"
                 yield line(f"{heading}: not measured: ", reason, "yellow")
         for notice in bench["notices"] if notices else ():
-            yield line(f"{heading}: notice: ", str(notice), "yellow")
+            yield line(f"{heading}: notice: ", notice, "yellow")
         if error := bench["error"]:
             yield line(f"{heading}: ", f"{error['type']}: {error['message']}", "bold red")
 

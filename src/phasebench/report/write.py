@@ -44,12 +44,12 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
     (home / "plots").mkdir(exist_ok=True)
     axes = swept(collection.points)
     drawn = pictures(collection, axes)
-    short, whole = table(collection.points, axes), table(collection.points, axes, everything=True)
+    main, whole = table(collection.points, axes), table(collection.points, axes, everything=True)
     texts = {
-        "report.html": html_text(folder.resolve().name, collection, short, drawn),
+        "report.html": html_text(folder.resolve().name, collection, main, drawn),
         "table.csv": csv_text(whole),
-        "table.md": markdown_text(short),
-        "table.tex": latex_text(short),
+        "table.md": markdown_text(main),
+        "table.tex": latex_text(main),
     }
     # a lone surrogate, of a file's name or of JSON, has no UTF-8
     contents = {name: text.encode("utf-8", "replace") for name, text in texts.items()}

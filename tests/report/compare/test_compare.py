@@ -13,9 +13,8 @@ from rich.console import Console
 import made
 from phasebench.config import ConfigError
 from phasebench.report.compare.__main__ import main
-from phasebench.report.compare.outcome import Outcome, outcome
 from phasebench.report.compare.show import show
-from phasebench.report.compare.verdict import Comparison, Limit
+from phasebench.report.compare.verdict import Comparison, Limit, Outcome, compare
 
 
 def side(
@@ -33,7 +32,7 @@ def side(
 
 
 def judge(base: Path, new: Path, *limits: str, **options: Any) -> Outcome:
-    return outcome(base, new, [Limit.parse(limit) for limit in limits], **options)
+    return compare(base, new, [Limit.parse(limit) for limit in limits], **options)
 
 
 def one(found: Outcome, metric: str) -> Comparison:
@@ -93,10 +92,8 @@ def test_points_are_matched_by_configuration(tmp_path: Path) -> None:
         for dt in dts:
             made.write(tmp_path / name / str(dt), made.content({"bench.energy.dt": dt}))
     found = judge(tmp_path / "base", tmp_path / "new", "max_drift:+0%")
-    names = found.names
-    assert [names[place.key] for place in found.gone] == ["energy dt=0.1"]
-    assert [names[place.key] for place in found.new] == ["energy dt=0.4"]
-    assert names[one(found, "max_drift").place.key] == "energy dt=0.2"
+    assert (found.gone, found.new) == (["energy dt=0.1"], ["energy dt=0.4"])
+    assert one(found, "max_drift").place.name == "energy dt=0.2"
     assert found.exit_code == 0
     assert judge(tmp_path / "base", tmp_path / "new", fail_gone=True).exit_code == 1
     text = printed(found)

@@ -10,9 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from phasebench.config import ConfigError
-from phasebench.report.compare.outcome import outcome
-from phasebench.report.compare.show import show
-from phasebench.report.compare.verdict import Limit
+from phasebench.report.compare.show import plain, show
+from phasebench.report.compare.verdict import Limit, compare
 from phasebench.report.text import clean
 from phasebench.results.jsonfile import dumps
 
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name not in ALLOWED:
                 what = f"unknown; choices: {', '.join(ALLOWED)}"
                 raise ConfigError("--allow", name, what, "--allow data,device")
-        compared = outcome(
+        outcome = compare(
             options.base,
             options.new,
             [Limit.parse(text) for text in options.fail],
@@ -58,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"phasebench.report.compare: {clean(str(error))}", file=sys.stderr)
         return 2
     if options.json:
-        print(dumps(compared.as_dict()))
+        print(dumps(plain(outcome)))
     else:
-        show(compared, Console(highlight=False), everything=options.all)
-    return compared.exit_code
+        show(outcome, Console(highlight=False), everything=options.all)
+    return outcome.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,18 +1,17 @@
-"""Match the points of two sets of results: the same bench and configuration, seeds apart."""
+"""Match the benches of two sets of results: the same configuration, seeds apart."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from phasebench.config import ConfigError
 from phasebench.report.axes import READ_TEXT, concerns, flatten, short
 from phasebench.report.collect import Collection
-from phasebench.report.read import Bench, Run
+from phasebench.report.read import Run
 
 # Nothing measured depends on these, or something else says it: the device's name, the text's
 # fingerprint. `scale` only hands its values to the other groups.
@@ -31,40 +30,26 @@ IGNORED = (
 )
 
 
-@dataclass(frozen=True)
-class Repeat:
-    """One run's bench."""
-
-    run: Run
-    bench: Bench
-
-
-@dataclass(frozen=True)
+@dataclass
 class Place:
-    """A bench at one configuration, with its repeats.
+    """A bench at one configuration, with the runs of both sides that have it.
 
     Attributes:
-        key: hash of the bench's name and of the configuration that it depends on.
-        settings: that configuration by dotted key.
+        settings: the configuration that the bench depends on, by dotted key.
+        base, new: the runs of each side, which are repeats: they differ in their seed, or in
+            nothing.
+        name: for people: the bench and the settings in which its places differ.
     """
 
-    key: str
     bench: str
     settings: dict[str, Any]
-    repeats: list[Repeat]
-
-    def facts(self, what: str) -> tuple[str, ...]:
-        """List the texts ("data") or the devices ("device") of its repeats."""
-        runs = [repeat.run for repeat in self.repeats]
-        if what == "device":
-            return tuple(sorted({run.device for run in runs}))
-        read = self.bench in READ_TEXT
-        texts = (f"the text {run.data[:12]}" if run.data and read else "no text" for run in runs)
-        return tuple(sorted(set(texts)))
+    base: list[Run] = field(default_factory=list)
+    new: list[Run] = field(default_factory=list)
+    name: str = ""
 
 
-def places(collection: Collection, ignore: Sequence[str] = ()) -> dict[str, Place]:
-    """Collect the benches of all runs by key; runs that differ in their seed only are repeats."""
+def match(base: Collection, new: Collection, ignore: Sequence[str] = ()) -> list[Place]:
+    """Collect the benches of all runs, those of one configuration at one place."""
     ignored = (*IGNORED, *ignore)
 
     @functools.cache
@@ -73,23 +58,32 @@ def places(collection: Collection, ignore: Sequence[str] = ()) -> dict[str, Plac
         return concerns(key, bench) and not hidden
 
     known: dict[str, Place] = {}
-    for run in (point.run for point in collection.points if point.run):
-        flat = flatten(run.config)
-        for name, bench in run.benches.items():
-            settings = {key: value for key, value in flat.items() if counts(key, name)}
-            key = hashlib.sha256(json.dumps([name, settings], sort_keys=True).encode()).hexdigest()
-            known.setdefault(key, Place(key, name, settings, [])).repeats.append(Repeat(run, bench))
-    return known
+    for side, collection in (("base", base), ("new", new)):
+        for run in (point.run for point in collection.points if point.run):
+            flat = flatten(run.config)
+            for bench in run.benches:
+                settings = {key: value for key, value in flat.items() if counts(key, bench)}
+                key = json.dumps([bench, settings], sort_keys=True)
+                getattr(known.setdefault(key, Place(bench, settings)), side).append(run)
+    for bench in {place.bench for place in known.values()}:
+        same = [place for place in known.values() if place.bench == bench]
+        keys = dict.fromkeys(key for place in same for key in place.settings)
+        differ = [key for key in keys if len({str(place.settings.get(key)) for place in same}) > 1]
+        names = short(differ)
+        for place in same:
+            told = (f"{names[k]}={place.settings[k]}" for k in differ if k in place.settings)
+            place.name = " ".join([bench, *told])
+    return list(known.values())
 
 
-def check_alike(pairs: Sequence[tuple[Place, Place]], allowed: Sequence[str]) -> list[str]:
-    """Say what differs in data or device between or within the sides of a point, and may.
+def check_alike(shared: Sequence[Place], allowed: Sequence[str]) -> list[str]:
+    """Say what differs in data or device between or within the sides of a place, and may.
 
     Raises `ConfigError` for what was not allowed.
     """
     notes = []
     for what in ("data", "device"):
-        facts = {(base.facts(what), new.facts(what)) for base, new in pairs}
+        facts = {(_facts(what, p.bench, p.base), _facts(what, p.bench, p.new)) for p in shared}
         different = sorted((old, now) for old, now in facts if old != now or len(old) > 1)
         if different:
             old, now = map(", ".join, different[0])
@@ -101,34 +95,26 @@ def check_alike(pairs: Sequence[tuple[Place, Place]], allowed: Sequence[str]) ->
     return notes
 
 
-def closest(old: Iterable[Place], now: Iterable[Place]) -> str:
+def _facts(what: str, bench: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    """List the devices of runs, or the texts that they read for a bench."""
+    if what == "device":
+        return tuple(sorted({run.device for run in runs}))
+    read = bench in READ_TEXT
+    return tuple(
+        sorted({f"the text {r.data[:12]}" if r.data and read else "no text" for r in runs})
+    )
+
+
+def closest(places: Sequence[Place]) -> str:
     """Say how the configurations of a bench on both sides differ, where they differ least."""
-    first = next(iter(old))
+    first = next(place for place in places if place.base)
+    base, none = first.settings, "not there"
     differences = []
-    for place in now:
-        if place.bench == first.bench:
-            base, new, none = first.settings, place.settings, "not there"
-            keys = sorted(k for k in {*base, *new} if base.get(k, "-") != new.get(k, "-"))
-            told = [f"{key}: {base.get(key, none)} -> {new.get(key, none)}" for key in keys]
-            differences.append(told)
+    for new in (p.settings for p in places if p.new and p.bench == first.bench):
+        keys = sorted(k for k in {*base, *new} if base.get(k, none) != new.get(k, none))
+        differences.append([f"{k}: {base.get(k, none)} -> {new.get(k, none)}" for k in keys])
     if not differences:
         return f": BASE has bench {first.bench}, NEW has not"
     least = min(differences, key=len)
     more = ", ..." if len(least) > 6 else ""
     return f"; bench {first.bench} differs in {', '.join(least[:6])}{more}"
-
-
-def place_names(known: Iterable[Place]) -> dict[str, str]:
-    """Name each point by its bench and the settings in which the bench's points differ."""
-    benches: dict[str, list[Place]] = {}
-    for place in known:
-        benches.setdefault(place.bench, []).append(place)
-    names = {}
-    for bench, same in benches.items():
-        keys = dict.fromkeys(key for place in same for key in place.settings)
-        differ = [key for key in keys if len({str(place.settings.get(key)) for place in same}) > 1]
-        words = short(differ)
-        for place in same:
-            told = (f"{words[k]}={place.settings[k]}" for k in differ if k in place.settings)
-            names[place.key] = " ".join([bench, *told])
-    return names

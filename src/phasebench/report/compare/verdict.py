@@ -1,4 +1,4 @@
-"""Judge a metric at one point, BASE against NEW: means, difference, test, and what the limits say.
+"""Compare two sets of results: every metric of the places that both have, BASE against NEW.
 
 A limit is ``METRIC:+2%``, ``METRIC:-5%`` or ``METRIC:+0.1``. It is broken where the means differ by
 more than it allows and, if both sides have repeats that vary, Welch's test does not explain the
@@ -12,23 +12,21 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from phasebench.config import ConfigError
-from phasebench.report.compare.matching import Place
+from phasebench.config.validation import nearest
+from phasebench.report.collect import Collection, collect
+from phasebench.report.compare.matching import Place, check_alike, closest, match
+from phasebench.report.read import Run
 from phasebench.report.text import is_number
 from phasebench.results.stats import welch_p
 
 Result = Literal["regression", "ok", "within spread", "not judged", ""]
 
-_LIMIT = re.compile(
-    r"(?P<metric>[^:]+):(?P<sign>[+-])(?P<size>[0-9.]+(?:[eE][+-]?[0-9]+)?)(?P<percent>%?)"
-)
+_LIMIT = re.compile(r"([^:]+):([+-])((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)", re.ASCII | re.I)
 _ROUNDING = 1e-9  # of the limit: 1.02 - 1.0 is more than 0.02 in floating point
-_FIX = (
-    "METRIC:+2% fails above BASE by more than 2 %, METRIC:-5% below by more than 5 %,"
-    " METRIC:+0.1 above by 0.1"
-)
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,12 @@ class Limit:
             Limit(text='ppl_ratio:+2%', metric='ppl_ratio', sign=1, size=2.0, percent=True)
         """
         parts = _LIMIT.fullmatch(text)
-        try:
-            size = float(parts["size"]) if parts else math.nan
-        except ValueError:  # 1.2.3
-            size = math.nan
-        if parts is None or not math.isfinite(size):
-            raise ConfigError("--fail", text, "is not a metric and a limit with its sign", _FIX)
-        sign = 1 if parts["sign"] == "+" else -1
-        return cls(text, parts["metric"], sign, size, bool(parts["percent"]))
-
-    def applies(self, bench: str, metric: str) -> bool:
-        """Tell whether it means that metric: by its name, or by bench and name."""
-        return self.metric in (metric, f"{bench}.{metric}")
+        if parts is None or math.isinf(float(parts[3])):
+            fix = "METRIC:+2% fails above BASE by more than 2 %, METRIC:-5% below by more than 5 %,"
+            fix += " METRIC:+0.1 above by 0.1"
+            raise ConfigError("--fail", text, "is not a metric and a limit with its sign", fix)
+        metric, sign, size, percent = parts.groups()
+        return cls(text, metric, 1 if sign == "+" else -1, float(size), bool(percent))
 
     def exceeded(self, base: float, new: float) -> bool | None:
         """Tell whether NEW lies too far from BASE; None for a percentage of a BASE of 0.
@@ -86,10 +78,10 @@ class Side:
     reason: str | None = None
 
     @classmethod
-    def of(cls, place: Place, name: str) -> Side:
-        """Take a metric from every repeat that has it."""
-        benches = [repeat.bench for repeat in place.repeats]
-        metrics = [bench.metrics[name] for bench in benches if name in bench.metrics]
+    def of(cls, bench: str, runs: Sequence[Run], name: str) -> Side:
+        """Take a metric of a bench from every run that has it."""
+        entries = [run.benches[bench] for run in runs]
+        metrics = [entry.metrics[name] for entry in entries if name in entry.metrics]
         numbers = [metric for metric in metrics if is_number(metric.value) and not metric.is_bound]
         kinds = {metric.kind for metric in numbers}
         if len(kinds) > 1:
@@ -98,7 +90,7 @@ class Side:
         if bounds := [metric.bound for metric in metrics if metric.bound]:
             reason = f"only a lower bound is known: {bounds[0]}"
         elif not numbers:
-            reasons = [metric.reason for metric in metrics] + [bench.error for bench in benches]
+            reasons = [metric.reason for metric in metrics] + [entry.error for entry in entries]
             reason = next(filter(None, reasons), "was not reported")
         values = tuple(float(metric.value) for metric in numbers if is_number(metric.value))
         unit = metrics[0].unit if metrics else ""
@@ -117,16 +109,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one point."""
+    """One metric at one place."""
 
     place: Place
     metric: str
     base: Side
     new: Side
-    limits: tuple[Limit, ...] = ()
-    p: float | None = None  # None: there is no test, and `note` says why
-    result: Result = ""  # "": nothing to judge
-    note: str = ""
+    limits: Sequence[Limit]
+    p: float | None  # None: there is no test, and `note` says why
+    result: Result  # "": nothing to judge
+    note: str
 
     @property
     def difference(self) -> float | None:
@@ -142,16 +134,101 @@ class Comparison:
         return 100 * self.difference / abs(self.base.mean)
 
 
-def compare(base: Place, new: Place, limits: Sequence[Limit], alpha: float) -> list[Comparison]:
+@dataclass(frozen=True)
+class Outcome:
+    """What two sets of results come to: the places of either, and every metric of the shared."""
+
+    places: list[Place]
+    comparisons: list[Comparison]
+    notes: list[str]
+    alpha: float
+    fail_gone: bool
+
+    @property
+    def new(self) -> list[str]:
+        """Name the places that BASE lacks."""
+        return [place.name for place in self.places if not place.base]
+
+    @property
+    def gone(self) -> list[str]:
+        """Name the places that NEW lacks."""
+        return [place.name for place in self.places if not place.new]
+
+    @property
+    def exit_code(self) -> int:
+        """0 fine; 1 a limit is broken, or a place gone where that counts; 2 one was not judged."""
+        results = [comparison.result for comparison in self.comparisons]
+        if "not judged" in results:
+            return 2
+        return 1 if "regression" in results or (self.fail_gone and self.gone) else 0
+
+
+def compare(
+    base: Path,
+    new: Path,
+    limits: Sequence[Limit],
+    *,
+    allow: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    alpha: float = 0.05,
+    fail_gone: bool = False,
+) -> Outcome:
+    """Read both sides, match their points and judge every number.
+
+    Raises `ConfigError` for what makes the comparison invalid: no results, broken ones (unless
+    allowed), no point in common, other data or another device (unless allowed), a limit on what no
+    shared point has.
+    """
+    sides = [_read(base, "BASE", allow), _read(new, "NEW", allow)]
+    places = match(sides[0], sides[1], ignore)
+    shared = [place for place in places if place.base and place.new]
+    if not shared:
+        what = f"BASE and NEW have no point in common{closest(places)}"
+        fix = "compare runs of one configuration, or --ignore KEY for keys that should not matter"
+        raise ConfigError("", "", what, fix)
+    notes = []
+    for side in sides:
+        without = (point for point in side.points if not point.run)
+        notes += [*(f"left out: {broken}" for broken in side.broken), *side.notes]
+        notes += [f"{p.name}: {p.status}: {p.reason or 'no results.json'}" for p in without]
+    notes += check_alike(shared, allow)
+    comparisons = [one for place in shared for one in _compare(place, limits, alpha)]
+    names = sorted({one.metric for one in comparisons if one.base.values and one.new.values})
+    for limit in limits:  # one that judges nothing would let everything pass
+        mine = [one for one in comparisons if limit in one.limits]
+        if not mine:
+            what = f"no point has {limit.metric}; metrics: {', '.join(names)}"
+            raise ConfigError("--fail", limit.text, what, nearest(limit.metric, names))
+        if not any(one.result for one in mine):
+            what = f"nothing to judge: {mine[0].note}"
+            raise ConfigError("--fail", limit.text, what, "a metric that BASE has measured")
+    return Outcome(places, comparisons, notes, alpha, fail_gone)
+
+
+def _read(path: Path, side: str, allow: Sequence[str]) -> Collection:
+    fix = "name a results.json, or a folder with some"
+    if not path.exists():
+        raise ConfigError(side, path, "there is no such file or folder", fix)
+    collection = collect([path])
+    if collection.broken and "broken" not in allow:
+        others = len(collection.broken) - 1
+        what = f"{collection.broken[0]}{f' (and {others} more)' if others else ''}"
+        raise ConfigError(side, path, what, "repair or remove the file, or --allow broken")
+    if not any(point.run for point in collection.points):
+        raise ConfigError(side, path, "has no results.json that can be used", fix)
+    return collection
+
+
+def _compare(place: Place, limits: Sequence[Limit], alpha: float) -> list[Comparison]:
     """Judge every number that both sides have, or that a limit means."""
-    names = [key for place in (base, new) for r in place.repeats for key in r.bench.metrics]
+    benches = [run.benches[place.bench] for run in (*place.base, *place.new)]
     comparisons = []
-    for name in dict.fromkeys(names):
-        old, now = Side.of(base, name), Side.of(new, name)
-        applying = tuple(limit for limit in limits if limit.applies(base.bench, name))
-        if applying or (old.values and now.values):
-            p, result, note = _judge(old, now, applying, alpha)
-            comparisons.append(Comparison(base, name, old, now, applying, p, result, note))
+    for name in dict.fromkeys(key for bench in benches for key in bench.metrics):
+        base, new = (Side.of(place.bench, runs, name) for runs in (place.base, place.new))
+        mine = [one for one in limits if one.metric in (name, f"{place.bench}.{name}")]
+        if mine or (base.values and new.values):
+            judged = _judge(base, new, mine, alpha)
+            comparisons.append(Comparison(place, name, base, new, mine, *judged))
     return comparisons
 
 
