@@ -115,7 +115,7 @@ def test_what_a_bench_depends_on() -> None:
             },
             "trained its weights",
         ),
-        ({"weights": {"origin": "cache"}, "seeds": [0, 1]}, "may have trained"),
+        ({"weights": {"origin": "cache"}, "seeds": [0, 1]}, "or may have"),
         ({"weights": {"origin": "cache"}, "seeds": [0]}, None),
     ],
 )
@@ -145,10 +145,6 @@ def test_a_run_is_read(tmp_path: Path) -> None:
     run = read(made.write(tmp_path, found))
     assert (run.verdict, run.device) == (0, "NVIDIA H100 80GB HBM3")
     assert run.benches["energy"].metrics["evaluations_per_time"].value == 101 / (100 * 0.1)
-    assert (
-        run.benches["ppl"].metrics["stage2_ppl"].value
-        == run.benches["ppl"].metrics["candidate_ppl"].value
-    )
     assert (
         run.benches["ppl"].metrics["duration_s"].value is None
     )  # the weights were trained in that run

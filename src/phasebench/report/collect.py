@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
     runs: dict[Path, Run] = {}
     reasons: dict[Path, str] = {}  # of the files that cannot be used
     digests: dict[str, Path] = {}
-    for path in _below(places, RESULTS) if results is None else _distinct(results):
+    files = _below(places, RESULTS) if results is None else results
+    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in files):
         try:
             run = read(path)
         except Broken as broken:
@@ -94,7 +95,8 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
             runs[path.parent if path.name == RESULTS else path] = run
         else:
             collection.notes.append(f"{path} is a copy of {first}, and left out")
-    for path in _below([place for place in places if place.is_dir()], SWEEP):
+    sweeps = _below([place for place in places if place.is_dir()], SWEEP)
+    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in sweeps):
         try:
             entries = _points(path)
         except Broken as broken:
@@ -103,37 +105,26 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
         for entry in entries:
             folder = Path(os.path.realpath(path.parent / entry["folder"]))
             name, run = os.path.relpath(folder, root), runs.pop(folder, None)
-            collection.points.append(_swept(name, entry, run, reasons.pop(folder, None)))
+            collection.points.append(_point(name, entry, run, reasons.pop(folder, None)))
     for folder, run in runs.items():
-        status = "not ended" if run.status == "running" else _VERDICTS[run.verdict]
         name = os.path.relpath(folder, root)
-        collection.points.append(Point(name, run, run.overrides, status, _unmeasured(run)))
+        collection.points.append(_point(name, {"status": "ok"}, run))
     return collection
 
 
-def _distinct(paths: Iterable[Path]) -> Iterable[Path]:
-    return dict.fromkeys(Path(os.path.realpath(path)) for path in paths)
+def _below(places: Sequence[Path], name: str) -> list[Path]:
+    """Find the files of that name in the order of their folders' numbers; links are not followed.
 
+    A place that is a file is taken as it is.
+    """
 
-def _below(places: Sequence[Path], name: str) -> Iterable[Path]:
-    """Find files of that name in the order of their folders' numbers; links are not followed."""
+    def order(path: Path) -> list[str]:
+        return [part.zfill(9) if part.isdecimal() else part for part in path.parent.parts]
 
-    def walk() -> Iterator[Path]:
-        for place in places:
-            if name == RESULTS and not place.is_dir():
-                yield place
-            for folder, folders, files in os.walk(place):
-                folders.sort(
-                    key=lambda text: (
-                        not text.isdecimal(),
-                        int(text) if text.isdecimal() else 0,
-                        text,
-                    )
-                )
-                if name in files:
-                    yield Path(folder) / name
-
-    return _distinct(walk())
+    found = []
+    for place in places:
+        found += sorted(place.rglob(name), key=order) if place.is_dir() else [place]
+    return found
 
 
 def _points(path: Path) -> list[dict[str, Any]]:
@@ -152,8 +143,8 @@ def _points(path: Path) -> list[dict[str, Any]]:
     return sweep["points"]
 
 
-def _swept(name: str, entry: dict[str, Any], run: Run | None, broken: str | None) -> Point:
-    """Say how a point of a sweep.json ended, from its entry there and its results.json."""
+def _point(name: str, entry: dict[str, Any], run: Run | None, broken: str | None = None) -> Point:
+    """Say how a point ended, from its entry in sweep.json and its results.json."""
     status, reason, code = entry["status"], entry.get("reason"), entry.get("exit_code")
     if reason is None and code not in (None, 0, 1, 2):
         reason = f"exit code {code}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from phasebench.report.table import Cell, Column, narrow
+from phasebench.report.table import Cell, Column
 from phasebench.report.text import clean, is_number, number
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
@@ -100,7 +100,7 @@ def latex_text(columns: Sequence[Column]) -> str:
 
     Headings are wrapped; the number of a failed gate is bold.
     """
-    columns = narrow(columns)
+    columns = [column for column in columns if column.key != "reason"]
     benches = dict.fromkeys(c.key.partition(".")[0] for c in columns if c.role == "metric")
     parts = []
     for bench in benches or [""]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from phasebench.report.text import is_number
 from phasebench.results.file import config_hash, parse
-from phasebench.results.gate import COMPARE, SPEC_KEYS, Gate, Metric, Need, exit_code
+from phasebench.results.gate import COMPARE, Gate, Metric, Need, exit_code, spec_values
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
@@ -75,7 +75,6 @@ class Run:
     digest: str
     timestamp: str
     status: str  # running ok failed
-    seed: int
     overrides: tuple[str, ...]
     config: dict[str, Any]
     data: str | None
@@ -102,7 +101,6 @@ def read(path: Path) -> Run:
         digest,
         results["timestamp"],
         results["status"],
-        results["seed"],
         tuple(results["overrides"]),
         results["config"],
         results["data"] and results["data"]["fingerprint"],
@@ -158,17 +156,12 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
         yield "config_hash is not the hash of config"
     for name, bench in benches.items():
         for key, item in (*bench.metrics.items(), *bench.gates.items()):
-            if is_number(item.value) and not -GREATEST <= item.value <= GREATEST:
+            if is_number(item.value) and abs(item.value) > GREATEST:
                 yield f"benches.{name}: {key} is larger than {GREATEST:g}: no measurement"
-        for key in SPEC_KEYS.get(name, ()):
-            metric = results["benches"][name]["metrics"].get(key)
-            if metric is not None and results[key] != metric["value"]:
-                yield f"{key} is {results[key]}, but {metric['value']} in benches.{name}.metrics"
+        for key, value in spec_values(name, results["benches"][name])[0].items():
+            if value is not None and results[key] != value:
+                yield f"{key} is {results[key]}, but benches.{name} says {value}"
         yield from _misjudged(name, bench, results["config"].get("bench", {}).get(name) or {})
-        passed = {gate.passed for gate in bench.gates.values()}
-        verdict = False if False in passed else None if None in passed or not passed else True
-        if bench.status == "ok" and name in SPEC_KEYS and results[f"{name}_pass"] is not verdict:
-            yield f"{name}_pass is {results[f'{name}_pass']}, but the gates say {verdict}"
     passes = exit_code(results) == 0
     if results["status"] != "running" and results["all_pass"] != passes:
         yield f"all_pass is {results['all_pass']}, but the gates say {passes}"
@@ -221,8 +214,8 @@ def derived(
 ) -> Iterator[tuple[str, Metric]]:
     """Name the figures that a bench's entry in results.json implies.
 
-    Wall time, unless a training is part of it (the first point of a sweep would seem slow); a
-    model's perplexity under the seed's key; the time of each arm; and
+    Wall time, unless a training is part of it (the first point of a sweep would seem slow), the
+    time of each arm, and
 
         evaluations_per_time = force evaluations / (steps dt)      a layer and unit of H's time
 
@@ -230,13 +223,12 @@ def derived(
     """
     details = entry["details"]
     if entry["duration_s"] is not None and entry["status"] == "ok":
-        reason = _includes_training(details)
-        yield DURATION, Metric(None if reason else float(entry["duration_s"]), "s", reason=reason)
-    if name == "ppl":
-        for role in ("candidate", "baseline"):
-            metric = entry["metrics"].get(f"{role}_ppl")
-            if metric is not None and role in details:
-                yield f"{details[role]['name']}_ppl", Metric(**metric)
+        origins = [one.get("origin") for own in _weights(details) for one in own]
+        # of several seeds, the energy bench names the first one's weights only
+        trained = "trained" in origins or len(details.get("seeds") or ()) > 1
+        reason = "the bench trained its weights first, or may have" if trained else None
+        value = None if trained else float(entry["duration_s"])
+        yield DURATION, Metric(value, "s", reason=reason)
     if name == "energy":
         evaluations = entry["metrics"].get("force_evaluations", {}).get("value")
         own = config.get("bench", {}).get("energy", {})
@@ -249,16 +241,14 @@ def derived(
         yield "_".join(filter(None, parts)), Metric(row["median_ms"], "ms", reason=reason)
 
 
-def _includes_training(details: Mapping[str, Any]) -> str | None:
-    """Say why the time of a bench is not its own; None where it is, as far as its details tell."""
-    holders = [details, *(value for value in details.values() if isinstance(value, dict))]
-    rows = [row for holder in holders[1:] for row in holder.get("seeds") or ()]
-    weights = [holder.get("weights") for holder in (*holders, *rows)]
-    if any(isinstance(one, dict) and one.get("origin") == "trained" for one in weights):
-        return "the bench trained its weights first"
-    if len(details.get("seeds") or ()) > 1:  # the details name the first one's weights only
-        return "the bench may have trained the weights of some of its seeds first"
-    return None
+def _weights(details: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """List the weights that a bench's details name, those of one model's seeds together."""
+    sets = []
+    for model in (details, *(d for d in details.values() if isinstance(d, dict))):
+        seeds = [row for row in model.get("seeds") or () if isinstance(row, dict)]
+        named = [one.get("weights") for one in seeds or [model]]
+        sets.append([weights for weights in named if isinstance(weights, dict)])
+    return sets
 
 
 def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
@@ -267,16 +257,11 @@ def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
 
     A bench that uses some of another's weights adds no set.
     """
-    sets = []
-    for entry in benches.values():
-        details = entry["details"]
-        for holder in (details, *(d for d in details.values() if isinstance(d, dict))):
-            rows = [row for row in holder.get("seeds") or () if isinstance(row, dict)]
-            named = [one.get("weights") for one in rows or [holder]]
-            sets.append([w for w in named if isinstance(w, dict) and w.get("steps")])
+    sets = [own for entry in benches.values() for own in _weights(entry["details"])]
     kept: dict[frozenset[str], list[dict[str, Any]]] = {}
     for own in sorted(sets, key=len, reverse=True):
-        files = frozenset(weights["file"] for weights in own)
+        with_history = [weights for weights in own if weights.get("steps")]
+        files = frozenset(weights["file"] for weights in with_history)
         if not any(files <= other for other in kept):
-            kept[files] = own
+            kept[files] = with_history
     return [own for own in kept.values() if own]

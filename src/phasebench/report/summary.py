@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.report.terminal import Stack, fitting, line, sheet
+from phasebench.report.terminal import Stack, line, pieces, sheet
 from phasebench.report.text import clean, number
 from phasebench.results.gate import SPEC_KEYS, exit_code
 
@@ -60,7 +60,7 @@ def _in_full(results: Mapping[str, Any], width: int) -> Iterator[RenderableType]
                 Stack(str(heading), [Text(number(value)) for value in column], i >= _WORDS)
                 for i, (heading, column) in enumerate(zip(own["columns"], columns, strict=True))
             ]
-            shown = fitting(stacks, width)
+            shown = next(pieces(stacks, width))
             yield sheet(shown, width)
             if more := len(stacks) - len(shown):
                 told = f"{more} of {len(stacks)} columns do not fit"

@@ -1,4 +1,4 @@
-"""Build the table of a report, before anything is rendered: columns with units, one cell a point."""
+"""Build the table of a report, before it is rendered: columns with units, a cell for each point."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Column:
         return bool(known) and all(known)
 
     def text(self, cell: Cell) -> str:
-        """Write a value for people, labelled where it is predicted and the heading does not say so."""
+        """Write a value for people, labelled if it is predicted and the heading does not say so."""
         labelled = cell.predicted and not self.predicted and cell.value is not None
         bound = "\N{GREATER-THAN OR EQUAL TO} " if cell.at_least else ""
         return bound + clean(number(cell.value)) + (" (predicted)" if labelled else "")
@@ -85,14 +85,6 @@ def table(
         cells = [Cell(getattr(point, name)) for point in points]
         columns.append(Column(name, name, cells, role="status"))
     return columns
-
-
-def narrow(columns: Sequence[Column]) -> list[Column]:
-    """Leave out reasons, and the points' names where the swept values tell the points apart."""
-    axes = [[str(cell.value) for cell in c.cells] for c in columns if c.role == "axis"]
-    points = len(columns[0].cells)
-    told = points > 1 and len(set(zip(*axes, strict=True))) == points
-    return [c for c in columns if c.key != "reason" and not (told and c.role == "point")]
 
 
 def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, str]]:

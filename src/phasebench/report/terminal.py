@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.report.table import Column, narrow
+from phasebench.report.table import Column
 from phasebench.report.text import clean
 
 ROWS = 50  # at most: more is read better in table.md or report.html
@@ -60,14 +60,27 @@ def sheet(stacks: Sequence[Stack], total: int) -> Table:
     return layout
 
 
-def fitting(stacks: Sequence[Stack], total: int) -> list[Stack]:
-    """Take as many columns, from the first on, as fit without breaking words."""
-    kept = 1
-    while kept < len(stacks):
-        if sum(stack.least(total) + _GAP for stack in stacks[: kept + 1]) > total + _GAP:
-            break
-        kept += 1
-    return list(stacks[:kept])
+def pieces(stacks: Sequence[Stack], total: int, heads: int = 0) -> Iterator[list[Stack]]:
+    """Split columns into pieces that fit without breaking words.
+
+    The first columns are `heads`: they begin each piece if half of the width is enough for them,
+    else only the first of them does.
+    """
+
+    # where the next piece has what does not fit, short texts stay on one line
+    wished = _WIDEST if heads else 0
+
+    def width(stacks: Sequence[Stack]) -> int:
+        return sum(max(s.least(total), min(s.most(), wished)) + _GAP for s in stacks) - _GAP
+
+    piece = list(stacks[:heads])
+    repeated = stacks[: heads if width(piece) <= total // 2 else 1]
+    for stack in stacks[heads:]:
+        if piece and width([*piece, stack]) > total:
+            yield piece
+            piece = list(repeated)
+        piece.append(stack)
+    yield piece
 
 
 def line(heading: str, text: str, style: str = "") -> Text:
@@ -76,14 +89,13 @@ def line(heading: str, text: str, style: str = "") -> Text:
 
 
 def show(columns: Sequence[Column], console: Console, *, elsewhere: str = "") -> None:
-    """Print a report's table in pieces that fit the console: the swept keys in the first piece and,
-    if half of the width is enough for them, in all.
+    """Print a report's table in pieces that fit the console, and why points were not measured.
 
     `elsewhere` says where the rows are that are left out.
     """
-    heads: list[Stack] = []
-    rest: list[Stack] = []
-    for column in narrow(columns):
+    *columns, reasons = columns
+    stacks = []
+    for column in columns:
         texts = []
         for cell in column.cells[:ROWS]:
             texts.append(Text(column.text(cell)))
@@ -91,32 +103,12 @@ def show(columns: Sequence[Column], console: Console, *, elsewhere: str = "") ->
                 texts[-1].append(f" {cell.verdict}", _STYLES[cell.verdict])
         unit = f" [{column.unit}]" if column.unit else ""
         heading = column.heading.replace("_", " ") + unit + " (predicted)" * column.predicted
-        stack = Stack(heading, texts, right=column.role == "metric")
-        (heads if column.role in ("point", "axis") else rest).append(stack)
-
-    def width(stacks: Sequence[Stack]) -> int:
-        total = console.width
-        return sum(max(s.least(total), min(s.most(), _WIDEST)) + _GAP for s in stacks)
-
-    repeated = heads if width(heads) <= console.width // 2 else heads[:1]
-    piece = list(heads)
-    for stack in rest:
-        if width([*piece, stack]) > console.width:
-            console.print(sheet(piece, console.width))
-            piece = list(repeated)
-        piece.append(stack)
-    console.print(sheet(piece, console.width))
-    _show_reasons(columns, heads, console)
-    if (more := len(columns[0].cells) - ROWS) > 0:
+        stacks.append(Stack(heading, texts, right=column.role == "metric"))
+    heads = sum(column.role in ("point", "axis") for column in columns)
+    for piece in pieces(stacks, console.width, heads):
+        console.print(sheet(piece, console.width))
+    for point, reason in list(zip(columns[0].cells, reasons.cells, strict=True))[:ROWS]:
+        if reason.value:
+            console.print(line("", f"{point.value}: {reason.value}", "yellow"))
+    if (more := len(reasons.cells) - ROWS) > 0:
         console.print(line("", f"{more} more points {elsewhere}".rstrip()))
-
-
-def _show_reasons(columns: Sequence[Column], heads: Sequence[Stack], console: Console) -> None:
-    """Print why points were not measured, each by its name or its swept values."""
-    named = any(column.role == "point" for column in narrow(columns))
-    for i, cell in enumerate(columns[-1].cells[:ROWS]):
-        if cell.value:
-            settings = (f"{head.heading} {head.texts[i]}" for head in heads)
-            told = ", ".join(text for text in settings if not text.endswith(" -"))
-            name = columns[0].cells[i].value if named else told
-            console.print(line("", f"{name}: {cell.value}", "yellow"))

@@ -212,7 +212,7 @@ def spec_values(bench: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], d
             reasons[key] = reason or f"bench {bench} has no gate"
             continue
         if key == "ppl_target":
-            limits = [gate["limit"] for gate in entry["gates"] if gate["name"] == "ppl_ratio"]
+            limits = [gate.get("limit") for gate in entry["gates"] if gate["name"] == "ppl_ratio"]
             metric = {"value": limits[0] if limits else None}
         else:
             metric = entry["metrics"].get(key, {})

@@ -48,7 +48,7 @@ def printed(found: Outcome, width: int = 100, **options: Any) -> str:
 
 def test_the_same_results_are_fine(tmp_path: Path) -> None:
     path = made.write(tmp_path, made.content())
-    found = judge(path, path, "ppl_ratio:+0%", "vram_symplectic_gb:+0%", "stage2_ppl:+0%")
+    found = judge(path, path, "ppl_ratio:+0%", "vram_symplectic_gb:+0%", "candidate_ppl:+0%")
     assert found.exit_code == 0
     assert found.new == found.gone == []
     assert one(found, "ppl_ratio").difference == 0

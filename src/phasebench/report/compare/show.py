@@ -12,7 +12,7 @@ from rich.text import Text
 
 from phasebench.report.compare.verdict import Comparison, Outcome, Side
 from phasebench.report.table import MAIN
-from phasebench.report.terminal import Stack, fitting, line, sheet
+from phasebench.report.terminal import Stack, line, pieces, sheet
 from phasebench.report.text import clean, number
 
 ROWS = 60  # at most, without --all
@@ -42,7 +42,7 @@ def show(outcome: Outcome, console: Console, *, everything: bool = False) -> Non
     if shown:
         cells = [_cells(row) for row in shown]
         stacks = [Stack(heading, [row[heading] for row in cells]) for heading in cells[0]]
-        kept = fitting(stacks, console.width)
+        kept = next(pieces(stacks, console.width))
         console.print(sheet(kept, console.width))
         if left_out := ", ".join(stack.heading for stack in stacks[len(kept) :]):
             console.print(line("", f"the terminal is too narrow for {left_out}: --json"))
