@@ -40,9 +40,8 @@ def code_hash(only: tuple[str, ...] = ("",), *, but: tuple[str, ...] = ()) -> st
     """
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for name, file in sorted(
-        (file.relative_to(root).as_posix(), file) for file in root.rglob("*.py")
-    ):
+    for file in sorted(root.rglob("*.py"), key=lambda file: file.relative_to(root).as_posix()):
+        name = file.relative_to(root).as_posix()
         if name.startswith(only) and not name.startswith(but):
             digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()
@@ -56,17 +55,15 @@ def content_hash(path: Path) -> str | None:
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()}\0{_file_hash(file)}\n".encode())
+            digest.update(f"{file.relative_to(path).as_posix()}\0{content_hash(file)}\n".encode())
         return digest.hexdigest()
-    return _file_hash(path) if path.is_file() else None
-
-
-def _file_hash(path: Path) -> str:
+    if not path.is_file():
+        return None
     stat = path.stat()
-    return _unchanged_file_hash(path, stat.st_size, stat.st_mtime_ns)
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4096)
-def _unchanged_file_hash(path: Path, size: int, modified: int) -> str:
+def _file_hash(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

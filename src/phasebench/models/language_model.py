@@ -149,16 +149,13 @@ class ComplexLanguageModel(LanguageModel):
     def _from_mixer_to_mixer(self, z: Tensor) -> Tensor:
         """Of the end of one block and the start of the next together, only the inputs are kept."""
         blocks: list[Block] = list(self.blocks)  # type: ignore[arg-type]
-        z = _in_halves(self._start, z)
+        z = _in_halves(lambda z: blocks[0].attend(self._enter(z)), z)
         for block, then in zip(blocks, [*(b.attend for b in blocks[1:]), self._end], strict=True):
             z = _in_halves(partial(_merge_and, then, block), z, *block.mix(z))
         return z
 
     def _enter(self, z: Tensor) -> Tensor:
         return self.drop_in(z if self.scale == 1.0 else self.scale * z)
-
-    def _start(self, z: Tensor) -> Tensor:
-        return self.blocks[0].attend(self._enter(z))  # type: ignore[operator,union-attr]
 
     def _end(self, z: Tensor) -> Tensor:
         return self.drop_out(self.norm(z))

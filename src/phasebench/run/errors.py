@@ -80,15 +80,16 @@ class Unread:
         try:
             return self.stream.write(text)
         except BrokenPipeError:
-            self.silence()
+            silence(self.stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self.stream.flush()
         except BrokenPipeError:
-            self.silence()
+            silence(self.stream)
 
-    def silence(self) -> None:
-        """Send all that is written from now on to nowhere."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+def silence(stream: TextIO) -> None:
+    """Send all that is written to a stream from now on to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, to_config
 from phasebench.config import help as usage
 from phasebench.results.lock import locked
-from phasebench.run.errors import Unread, refuse
+from phasebench.run.errors import Unread, refuse, silence
 from phasebench.run.gpus import scale_for
 from phasebench.run.overrides import prepare
 from phasebench.run.sweep.point import Point
@@ -54,7 +54,7 @@ def command(entry: Callable[[], None]) -> int:
         sys.argv[1:] = prepare(sys.argv[1:])
         entry()
     except BrokenPipeError:  # whoever read our output has gone: python runner.py --help | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 2
     except KeyboardInterrupt:
         print(
@@ -74,24 +74,24 @@ def job(tree: DictConfig) -> None:
     """
     hydra = HydraConfig.get()
     folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
-    if hydra.mode == RunMode.MULTIRUN:
-        ended(_point(tree, folder, overrides))
-    else:
-        out, err = Unread(sys.stdout), Unread(sys.stderr)
-        try:
+    try:
+        if hydra.mode == RunMode.MULTIRUN:
+            code = _point(tree, folder, overrides)
+        else:
+            out, err = Unread(sys.stdout), Unread(sys.stderr)
             with redirect_stdout(out), redirect_stderr(err):  # type: ignore[type-var]
-                ended(_single(tree, folder, overrides))
-        except Exception as error:
-            ended(refuse(error))
+                code = _single(tree, folder, overrides)
+    except BrokenPipeError:  # whoever read our output has gone, which ends a sweep
+        raise
+    except Exception as error:  # the other points of a sweep go on
+        code = refuse(error)
+    ended(code)
 
 
 def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
     config = to_config(chosen(tree, overrides))
-    if (
-        config.sweep_name is not None
-        or config.dry_run
-        or "sweep" in HydraConfig.get().runtime.choices
-    ):
+    preset = "sweep" in HydraConfig.get().runtime.choices
+    if preset or config.sweep_name is not None or config.dry_run:
         raise ConfigError(
             "sweep_name",
             config.sweep_name,
@@ -109,25 +109,17 @@ def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
 
 def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
     """Run a point of a sweep, which phasebench's own sweeper has left in its folder."""
-    try:
-        if HydraConfig.get().sweeper["_target_"] != SWEEPER["_target_"]:
-            Point(
-                chosen(tree, overrides),
-                tuple(overrides),
-                label=f"point {folder.name}: {' '.join(overrides)}",
-            ).save(folder)
-        point = Point.load(folder)
-        if isinstance(point.config, ConfigError):
-            raise point.config
-        if point.config.dry_run:  # of another sweeper, which has no list of what would run
-            print(f"would run: {point.label}", flush=True)
-            return 0
-        print(point.label, flush=True)
-        run_point(folder, point.config.job_timeout_s)
-    except BrokenPipeError:  # whoever read our output has gone, which ends the sweep
-        raise
-    except Exception as error:  # the other points go on
-        return refuse(error)
+    if HydraConfig.get().sweeper["_target_"] != SWEEPER["_target_"]:
+        label = f"point {folder.name}: {' '.join(overrides)}"
+        Point(chosen(tree, overrides), tuple(overrides), label=label).save(folder)
+    point = Point.load(folder)
+    if isinstance(point.config, ConfigError):
+        raise point.config
+    if point.config.dry_run:  # of another sweeper, which has no list of what would run
+        print(f"would run: {point.label}", flush=True)
+        return 0
+    print(point.label, flush=True)
+    run_point(folder, point.config.job_timeout_s)
     return 2 if (code := state(folder, point).exit_code) is None else code
 
 
@@ -137,8 +129,9 @@ def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     With bench=ppl, say, an experiment's values for bench.energy have no schema below them.
     """
     values: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
-    for name in [name for name in values["bench"] or {} if name in BENCH_SCHEMAS]:
-        asked = any(override.lstrip("+").startswith(f"bench.{name}.") for override in overrides)
+    words = [override.lstrip("+") for override in overrides]
+    for name in BENCH_SCHEMAS.keys() & (values["bench"] or {}).keys():
+        asked = any(word.startswith(f"bench.{name}.") for word in words)
         if OmegaConf.get_type(tree.bench, name) is dict and not asked:
             del values["bench"][name]
     return values
@@ -155,19 +148,16 @@ def _register() -> None:
     for name, schema in BENCH_SCHEMAS.items():
         store.store(name, schema, group="schema/bench")
     store.store("resuming", SWEEPER, group="hydra/sweeper")
-    OmegaConf.register_new_resolver("scale_for", scale_for, replace=True)
-    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
-    OmegaConf.register_new_resolver("steps_in", steps_in, replace=True)
-    OmegaConf.register_new_resolver("usage", _usage, replace=True)
+    resolvers = {"scale_for": scale_for, "sweep_dir": sweep_dir, "steps_in": steps_in}
+    for name, resolver in {**resolvers, "usage": _usage}.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def _usage(part: str, *, _root_: DictConfig) -> str:
     """Return a part of ``--help``, its groups or its keys; Hydra's template takes $ for its own."""
     if part == "groups":
-        sources = [
-            source for source in _root_.hydra.runtime.config_sources if source.schema == "file"
-        ]
-        text = usage.groups(Path(source.path) for source in sources)
+        sources = _root_.hydra.runtime.config_sources
+        text = usage.groups(Path(source.path) for source in sources if source.schema == "file")
     else:
         own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
         text = usage.keys(OmegaConf.to_container(own, resolve=True))  # type: ignore[arg-type]

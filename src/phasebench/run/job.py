@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -22,16 +23,14 @@ from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile
 
-# name -> module with check(workbench, config), which raises ConfigError, and
-# run(workbench, config) -> BenchResult
-BENCHES = {
-    "ppl": "phasebench.bench.ppl.bench",
-    "budget": "phasebench.bench.budget.bench",
-    "energy": "phasebench.bench.energy.bench",
-    "vram": "phasebench.bench.vram.bench",
-    "grad": "phasebench.bench.grad.bench",
-    "speed": "phasebench.bench.speed.bench",
-}
+
+def bench_module(name: str) -> ModuleType:
+    """Import a benchmark.
+
+    It has check(workbench, config), which raises ConfigError, and run(workbench, config) ->
+    BenchResult.
+    """
+    return importlib.import_module(f"phasebench.bench.{name}.bench")
 
 
 def execute(
@@ -46,9 +45,11 @@ def execute(
     `point`: the facts of a sweep's point (`phasebench.run.sweep.point.Point.facts`). A benchmark
     that raises is recorded as failed, and the others go on. Raises `ConfigError` for bad input.
     """
-    _show_notices()
+    log = logging.getLogger("phasebench")
+    if not log.handlers:  # such as that a training is resumed
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
     workbench = Workbench(config, out, console := console or Console())
-    _check_scale(config, workbench)
     track.check(config.track)
     results = ResultsFile(
         out / "results.json",
@@ -66,7 +67,7 @@ def execute(
     try:
         _prepare(workbench, results)
         for name in config.bench:
-            _measure(name, workbench, results, _beside(point or {}))
+            _measure(name, workbench, results, (point or {}).get("side_by_side", 1))
     finally:
         final = results.close()
     render(final, console, Path(os.path.relpath(results.path)), brief=point is not None)
@@ -76,27 +77,20 @@ def execute(
     return results.exit_code if all(tracked) else 2
 
 
-def _check_scale(config: Config, workbench: Workbench) -> None:
-    if (
-        "spec" in config.scale
-        and config.scale.get("name") == "spec"
-        and workbench.device.type == "cpu"
-    ):
-        raise ConfigError(
-            "scale",
-            "auto",
-            "there is an NVIDIA GPU, so this means spec, but torch cannot use it",
-            "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver",
-        )
-
-
 def _prepare(workbench: Workbench, results: ResultsFile) -> None:
     """Fail early: whatever can be refused is refused before anything is trained or measured."""
-    config = workbench.config
+    config, on_cpu = workbench.config, workbench.device.type == "cpu"
     try:
+        if config.scale.get("name") == "spec" and "spec" in config.scale and on_cpu:
+            raise ConfigError(
+                "scale",
+                "auto",
+                "there is an NVIDIA GPU, so this means spec, but torch cannot use it",
+                "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver",
+            )
         workbench.prepare()
         for name, values in config.bench.items():
-            importlib.import_module(BENCHES[name]).check(workbench, values)
+            bench_module(name).check(workbench, values)
     except ConfigError as error:
         for name in config.bench:
             results.fail(name, error, 0.0)
@@ -104,14 +98,6 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
     if workbench.needs_text:
         results.set_data(workbench.text_facts())
     results.set_conditions(check(config, workbench.corpus_name, workbench.vocab_size))
-
-
-def _show_notices() -> None:
-    """Let the modules' log messages, such as that a training is resumed, reach the user."""
-    log = logging.getLogger("phasebench")
-    if not log.handlers:
-        log.addHandler(logging.StreamHandler())
-        log.setLevel(logging.INFO)
 
 
 def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console) -> bool:
@@ -128,25 +114,18 @@ def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console
     return True
 
 
-def _beside(point: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of a measurement that other jobs of its sweep may have disturbed."""
-    jobs = point.get("side_by_side", 1)
-    text = f"up to {jobs} jobs of the sweep ran at one time on this machine: "
-    return [text + "durations and tokens/s are not comparable"] if jobs > 1 else []
-
-
-def _measure(name: str, workbench: Workbench, results: ResultsFile, notices: list[str]) -> None:
+def _measure(name: str, workbench: Workbench, results: ResultsFile, side_by_side: int) -> None:
     workbench.say(f"bench {name}")
     results.start(name)
     start = time.perf_counter()
     try:
-        result = importlib.import_module(BENCHES[name]).run(workbench, workbench.config.bench[name])
-        result.notices += notices
+        result = bench_module(name).run(workbench, workbench.config.bench[name])
+        if side_by_side > 1:
+            result.notices.append(
+                f"up to {side_by_side} jobs of the sweep ran at one time on this machine: durations "
+                "and tokens/s are not comparable"
+            )
         results.finish(name, result, time.perf_counter() - start)
-    except (
-        Exception
-    ) as error:  # whatever it was, the other benchmarks go on, and results.json says so
-        known = isinstance(error, ConfigError)
-        results.fail(
-            name, error, time.perf_counter() - start, None if known else traceback.format_exc()
-        )
+    except Exception as error:  # the other benchmarks go on, and results.json says what it was
+        trace = None if isinstance(error, ConfigError) else traceback.format_exc()
+        results.fail(name, error, time.perf_counter() - start, trace)

@@ -115,12 +115,9 @@ class Training:
 
         Raises `TrainingDiverged` where a loss is NaN or infinite.
         """
-        cuda, recipe = [], self.recipe
-        if self.device.type == "cuda":
-            index = self.device.index
-            cuda = [torch.cuda.current_device() if index is None else index]
+        recipe = self.recipe
         with (
-            torch.random.fork_rng(cuda),
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
             matmul_precision(recipe.precision),
             mode(self.model, training=True),
         ):

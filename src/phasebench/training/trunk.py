@@ -7,7 +7,6 @@ budgets cost little more than the longest one and a short decay for each of the 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +34,13 @@ class Trunk:
 
     def steps(self) -> list[int]:
         """List the kept states by their number of steps, in increasing order."""
-        pattern = re.compile(rf"trunk-{self.name[:16]}-(\d+)\.safetensors")
-        matches = (pattern.fullmatch(file.name) for file in self.folder.glob("trunk-*"))
-        return sorted(int(match[1]) for match in matches if match)
+        files = self.folder.glob(f"trunk-{self.name[:16]}-*.safetensors")
+        return sorted(int(file.stem.rpartition("-")[2]) for file in files)
 
     def latest(self, most: int) -> Path | None:
         """Return the file with the most steps, but no more than `most`; None if there is none."""
-        kept = [step for step in self.steps() if step <= most]
-        return self.path(kept[-1]) if kept else None
+        kept = max((step for step in self.steps() if step <= most), default=None)
+        return None if kept is None else self.path(kept)
 
     def forget_before(self, step: int) -> None:
         """Delete the states that a training with a state at `step` no longer needs."""

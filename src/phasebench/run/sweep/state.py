@@ -21,6 +21,7 @@ ENDINGS: dict[str, Status] = {
     "OutOfMemoryError": "oom",
     "MemoryError": "oom",
 }
+UNFINISHED = "did not end"  # reason of a point whose job was cut short
 _NO_HOST_MEMORY = ("can't allocate memory", "not enough memory")  # what torch's RuntimeError says
 
 
@@ -75,7 +76,7 @@ def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
 def ended(results: Mapping[str, Any]) -> State:
     """Read the state from a results.json."""
     if results["status"] == "running":
-        return State("missing", "did not end")
+        return State("missing", UNFINISHED)
     code, benches = exit_code(results), results["benches"]
     if results["status"] == "ok":
         return State("ok", _missed(results), code)

@@ -20,7 +20,7 @@ from phasebench.results.gate import SPEC_KEYS, exit_code, failed
 from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.results.lock import locked
 from phasebench.run.sweep.point import Point
-from phasebench.run.sweep.state import state
+from phasebench.run.sweep.state import UNFINISHED, state
 
 Execute = Callable[[Point, Path], Any]
 _idle: list[Child] = []  # the process that waits for a point, if any
@@ -97,12 +97,10 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
     stays, and so does a results.json of this job that has ended. Raises OSError or `ConfigError`
     where nothing can be written.
     """
-    path = folder / "results.json"
-    try:
-        begun = load(path)["point"]["identity"] == point.identity
-    except (OSError, ValueError, KeyError, TypeError):
-        begun = False
-    if not begun:  # a results.json in which every bench is still to come
+    path, before = folder / "results.json", state(folder, point)
+    if before.status != "missing":
+        return
+    if before.reason != UNFINISHED:  # there is no results.json of this job
         config = to_config(point.tree)
         ResultsFile(
             path,
@@ -117,8 +115,6 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
             point=point.facts(),
         )
     results = load(path)
-    if results["status"] != "running":
-        return
     reasons: dict[str, str] = results["null_reasons"]
     for name, bench in results["benches"].items():
         if bench["status"] in ("pending", "running"):
