@@ -21,7 +21,7 @@ import runner
 PPL = "bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
 ENERGY = "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
 COMPARISON = (
-    "bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.5,1.0] "
+    "bench.energy.steps=40 bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.4] "
     "bench.energy.precisions=[fp64]"
 )
 
@@ -85,25 +85,20 @@ def test_the_word_level_recipe_runs_end_to_end(recipe: Any) -> None:
     assert [fitted["integrator"] for fitted in energy["details"]["orders"]] == ["leapfrog", "rk4"]
     assert results["max_drift"] > 0
 
-    again = recipe("wikitext2_word")[1]
+    again = recipe("wikitext2_word", "bench=ppl")[1]
     assert (
         again["benches"]["ppl"]["details"]["reference"]["seeds"][1]["weights"]["origin"] == "cache"
     )
-    keys = ("stage2_ppl", "stage1_ppl", "ppl_ratio", "max_drift")
+    keys = ("stage2_ppl", "stage1_ppl", "ppl_ratio")
     assert {key: again[key] for key in keys} == {key: results[key] for key in keys}
 
 
 def test_a_training_of_one_model_is_found_by_the_whole_recipe(recipe: Any) -> None:
     """Trainings one by one, then one run that measures all."""
-    few = [
-        "bench.ppl.seeds=[0]",
-        "bench.energy.seeds=null",
-        "bench.energy.dts=null",
-        "bench.energy.integrators=null",
-    ]
-    alone = ["bench=ppl", "bench.ppl.baseline=null", "bench.ppl.reference=null"]
+    few = ["bench=ppl", "bench.ppl.seeds=[0]"]
+    alone = ["bench.ppl.baseline=null", "bench.ppl.reference=null"]
     trained = [
-        recipe("wikitext2_bpe", f"model={name}", *alone, few[0])[1]
+        recipe("wikitext2_bpe", f"model={name}", *few, *alone)[1]
         for name in ("stage2", "stage1", "gpt")
     ]
     files = [r["benches"]["ppl"]["details"]["candidate"]["weights"]["file"] for r in trained]
@@ -165,23 +160,15 @@ def test_a_model_of_its_own_weight_decay(recipe: Any, decay: str, found: str) ->
 
 
 def test_a_long_flow_alone(recipe: Any) -> None:
-    """The long run, with the weights of the first."""
-    _, results = recipe("wikitext2_word_long", "bench.energy.seeds=[0]")
+    """The long run, made shorter, with the weights of the first."""
+    words = ["bench.energy.seeds=[0]", "bench.energy.steps=400"]
+    _, results = recipe("wikitext2_word_long", *words)
     assert list(results["benches"]) == ["energy"]
     energy = results["benches"]["energy"]
     assert {gate["name"]: gate["passed"] for gate in energy["gates"]}["secular_change"]
     (layer,) = energy["details"]["layers"]
-    assert energy["details"]["every"] == 3
-    assert layer["q_growth_exponent"] == pytest.approx(0.0, abs=0.1)
-    assert layer["max_q"] < layer["free_q"] / 10  # confined
-
-
-def test_without_confinement_that_flow_has_no_end(recipe: Any) -> None:
-    """V of gelu_integral bends down like -q^2: what the recipe's omega is for."""
-    code, results = recipe("wikitext2_word_long", "model.ode.omega=0", "bench.energy.seeds=[0]")
-    (layer,) = results["benches"]["energy"]["details"]["layers"]
-    assert code == 1
-    assert layer["max_q"] > 10 * layer["free_q"]
+    assert layer["max_p"] < 100  # energy bounds it: V has a floor and a ceiling
+    assert layer["max_drift"] < 1e-4
 
 
 def test_gpt_refuses_a_longer_context_than_it_learned(
