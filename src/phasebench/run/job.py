@@ -18,7 +18,6 @@ from phasebench.bench.environment import environment
 from phasebench.bench.workbench import Workbench
 from phasebench.config import Config, ConfigError
 from phasebench.report import trackers as track
-from phasebench.report.plots.memory import draw
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile
@@ -71,8 +70,11 @@ def execute(
     finally:
         final = results.close()
     render(final, console, Path(os.path.relpath(results.path)), brief=point is not None)
-    if picture := draw(final, out):
-        workbench.say(f"plot: {os.path.relpath(picture)}")
+    if "vram" in config.bench:  # only its picture needs matplotlib, which takes a second to load
+        from phasebench.report.plots.memory import draw
+
+        if picture := draw(final, out):
+            workbench.say(f"plot: {os.path.relpath(picture)}")
     tracked = [_track(name, final, results.path.parent, console) for name in config.track]
     return results.exit_code if all(tracked) else 2
 

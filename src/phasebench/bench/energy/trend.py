@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from phasebench.results.stats import ROUNDING, linear_regression, quantile
 
@@ -73,9 +72,12 @@ def trend(series: Sequence[float]) -> Trend:
     n, tenth = len(means), max(1, len(means) // 10)
     first, middle, last = (float(means[i : i + tenth].mean()) for i in (0, n // 2, n - tenth))
     constant = means.max() == means.min()
-    ranks: Any = None if constant else spearmanr(np.arange(n), means)  # which has no types
-    correlation = 0.0 if constant else float(ranks.statistic)
-    return Trend(correlation, last - first, last - middle)
+    if constant:
+        return Trend(0.0, last - first, last - middle)
+    from scipy.stats import spearmanr  # late: it takes a second to load
+
+    ranks: Any = spearmanr(np.arange(n), means)  # which has no types
+    return Trend(float(ranks.statistic), last - first, last - middle)
 
 
 @dataclass(frozen=True)
