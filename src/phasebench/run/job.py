@@ -124,8 +124,8 @@ def _measure(name: str, workbench: Workbench, results: ResultsFile, side_by_side
         result = bench_module(name).run(workbench, workbench.config.bench[name])
         if side_by_side > 1:
             result.notices.append(
-                f"up to {side_by_side} jobs of the sweep ran at one time on this machine: durations "
-                "and tokens/s are not comparable"
+                f"up to {side_by_side} jobs of the sweep ran at one time on this machine: "
+                "durations and tokens/s are not comparable"
             )
         results.finish(name, result, time.perf_counter() - start)
     except Exception as error:  # the other benchmarks go on, and results.json says what it was
