@@ -9,7 +9,6 @@ one kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -77,10 +76,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         products = torch.get_float32_matmul_precision()
 
         def add(dz: Tensor | None, dW: Tensor | None) -> None:
-            """Add dL/dz and dL/dW to those given."""
+            """Fill in dL/dz and add dL/dW, of those given, with one chunk of logits at a time."""
+            weights = torch.where(targets != IGNORED, upstream, 0.0)[:, None]
+            known = targets.clamp(min=0)[:, None]
             with float32_products(products), torch.autocast(z.device.type, enabled=False):
                 head = _head(W, dtype)
-                for part, dy in _logit_gradients(z, head, targets, c, chunk, len(W), upstream):
+                for part in _chunks(z, chunk):
+                    y = F.linear(z[part].to(dtype), head)
+                    dy = gradients(y, known[part], c[part], weights[part], len(W))
+                    del y
                     if dz is not None:
                         dz[part] = dy @ head
                     if dW is not None:
@@ -92,23 +96,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if deferred:
             deferred.parts.append(lambda dW: add(None, dW))
         return dz, dW, None, None, None, None
-
-
-def _logit_gradients(
-    z: Tensor, head: Tensor, targets: Tensor, c: Tensor, chunk: int, vocab: int, upstream: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
-    """The rows of each chunk, and there dL/dy times upstream, as wide as the head.
-
-    A caller that deletes dy before it asks for the next has one chunk of logits at a time.
-    """
-    weights = torch.where(targets != IGNORED, upstream, 0.0)[:, None]
-    targets = targets.clamp(min=0)[:, None]
-    for part in _chunks(z, chunk):
-        y = F.linear(z[part].to(head.dtype), head)
-        dy = gradients(y, targets[part], c[part], weights[part], vocab)
-        del y
-        yield part, dy
-        del dy
 
 
 def _chunks(z: Tensor, chunk: int) -> list[slice]:

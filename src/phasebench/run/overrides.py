@@ -40,17 +40,17 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     several = options.multirun or "hydra.mode=MULTIRUN" in options.overrides
     read = {word: _read(word, several) for word in options.overrides}
-    folders = [CONF, *(Path(folder) for folder in [options.config_dir] if folder)]
+    folders = [CONF, Path(options.config_dir)] if options.config_dir else [CONF]
     trusting = any(o.get_key_element() == "allow_targets" and o.value() for o in read.values())
-    for override in read.values():
-        if not trusting:
+    if not trusting:
+        for override in read.values():
             _refuse_code(override.key_or_group, override.value())
+        for file in (file for folder in folders[1:] for file in folder.rglob("*.yaml")):
+            _refuse_code(str(file), OmegaConf.to_container(OmegaConf.load(file)))
+    for override in read.values():
         if not override.is_delete() and not override.key_or_group.startswith("hydra"):
             for value in _values(override, several):
                 _check(override.key_or_group, value, override, folders)
-    for file in (file for folder in folders[1:] for file in folder.rglob("*.yaml")):
-        if not trusting:
-            _refuse_code(str(file), OmegaConf.to_container(OmegaConf.load(file)))
     return [str(read[word].input_line) if word in read else word for word in arguments]
 
 

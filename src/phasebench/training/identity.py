@@ -18,15 +18,33 @@ _NO_EFFECT = ("tensorboard", "checkpoint_every", "epochs")
 # values are hashed, and `results`, which writes files
 ROOMS = ("dynamics/", "data/", "models/", "training/")
 
+# keys of the other models, which a model has no use for
+_UNUSED = {
+    "stage1": {"ode", "coordinates", "free_motion", "positions"},
+    "stage2": {"positions", "shear"},
+    "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
+    "momentum": {"ode", "coordinates", "free_motion", "shear", "positions"},
+}
+# keys that determine the shape and the meaning of the weights, of the models that use them
+_SIZES = (
+    "name",
+    "dim",
+    "blocks",
+    "heads",
+    "hidden",
+    "positions",
+    "rope_base",
+    "embedding_scale",
+    "coordinates",
+)
+
 
 def architecture(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     """Return what a checkpoint must agree with, by dotted key: the model's sizes, the tokenizer."""
-    config = config.as_trained()
-    used = ["name", "dim", "blocks", "heads", "hidden"]
-    used += ["positions"] if config.name == "gpt" else ["rope_base", "embedding_scale"]
-    used += ["coordinates"] if config.name == "stage2" else []
-    entries = {f"model.{key}": str(getattr(config, key)) for key in used}
-    if config.name == "stage2":
+    config, unused = config.as_trained(), _UNUSED[config.name]
+    keys = [key for key in _SIZES if key not in unused]
+    entries = {f"model.{key}": str(getattr(config, key)) for key in keys}
+    if "ode" not in unused:
         for key, value in dataclasses.asdict(config.ode).items():
             if key not in ("gradient", "on_overflow"):
                 entries[f"model.ode.{key}"] = str(value)
@@ -57,14 +75,8 @@ def weights_hash(
     configuration says epochs.
     """
     config = config.as_trained()
-    # of other models, what a model has no use for; its rate and decay act through the recipe
-    of_others = {
-        "stage1": {"ode", "coordinates", "free_motion", "positions"},
-        "stage2": {"positions", "shear"},
-        "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
-        "momentum": {"ode", "coordinates", "free_motion", "shear", "positions"},
-    }
-    unused = {"lr", "weight_decay", "trained_ode", "trials"} | of_others[config.name]
+    # its rate and decay act through the recipe
+    unused = {"lr", "weight_decay", "trained_ode", "trials"} | _UNUSED[config.name]
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in unused},

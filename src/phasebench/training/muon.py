@@ -48,9 +48,8 @@ def direction(G: Tensor) -> Tensor:
     """
     for axis in (-2, -1):
         if G.shape[axis] == 3 * G.shape[-3 - axis]:
-            parts = torch.stack(G.chunk(3, axis), 1)  # (n, 3, ...)
-            steps = direction(parts.flatten(0, 1)).unflatten(0, (-1, 3))
-            return torch.cat(steps.unbind(1), axis)
+            steps = direction(torch.cat(G.chunk(3, axis)))
+            return torch.cat(steps.chunk(3), axis)
     if G.ndim == 3:
         return polar(G).to(G.dtype) * (RMS * max(G.shape[-2:]) ** 0.5)
     A, B = G.unbind(1)

@@ -125,8 +125,7 @@ class TensorBoardObserver:
 
     def on_step(self, report: StepReport) -> None:
         for name in ("loss", "lr", "tokens_per_s", "grad_norm"):
-            value = getattr(report, name)
-            if value is not None:
+            if (value := getattr(report, name)) is not None:
                 self.writer.add_scalar(f"train/{name}", value, report.step)
 
     def on_validation(self, step: int, perplexity: float) -> None:
