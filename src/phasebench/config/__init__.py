@@ -11,8 +11,6 @@ from phasebench.config.benches import (
     BENCHES,
     FINDABLE,
     GPUS,
-    HEADS,
-    OPTIMIZERS,
     BudgetConfig,
     EnergyConfig,
     GradConfig,
@@ -21,27 +19,21 @@ from phasebench.config.benches import (
     SpeedConfig,
     VramConfig,
 )
-from phasebench.config.fields import ConfigError, spec
+from phasebench.config.fields import ConfigError
 from phasebench.config.model import (
-    CONTRAST,
-    COORDINATES,
     GRADIENTS,
     INTEGRATORS,
     MODELS,
     POTENTIALS,
-    PRECISIONS,
     RECOMPUTE,
     DropoutConfig,
     ModelConfig,
     OdeConfig,
     TrainedOdeConfig,
 )
-from phasebench.config.run import DEVICES, TRACKERS, Config, RunOptions
+from phasebench.config.run import TRACKERS, Config, RunOptions
 from phasebench.config.training import (
-    AVERAGES,
     DATASETS,
-    SPLITS,
-    TOKENIZERS,
     DataConfig,
     Decay,
     SyntheticConfig,
@@ -51,25 +43,16 @@ from phasebench.config.validation import keys_at, nearest, to_config
 
 __all__ = [
     "ARMS",
-    "AVERAGES",
     "BENCHES",
     "BENCH_SCHEMAS",
-    "CONTRAST",
-    "COORDINATES",
     "DATASETS",
-    "DEVICES",
     "FINDABLE",
     "GPUS",
     "GRADIENTS",
-    "HEADS",
     "INTEGRATORS",
     "MODELS",
-    "OPTIMIZERS",
     "POTENTIALS",
-    "PRECISIONS",
     "RECOMPUTE",
-    "SPLITS",
-    "TOKENIZERS",
     "TRACKERS",
     "BudgetConfig",
     "Config",
@@ -91,6 +74,5 @@ __all__ = [
     "VramConfig",
     "keys_at",
     "nearest",
-    "spec",
     "to_config",
 ]

@@ -15,8 +15,6 @@ from phasebench.config.model import (
 )
 from phasebench.config.training import SPLITS
 
-HEADS = ("chunked", "plain")  # a chunk of logits at a time, or all of them
-OPTIMIZERS = ("none", "adamw")
 GPUS = ("h100", "a100", "rtx4090", "rtx3090", "rtx3070")  # for which memory can be predicted
 FINDABLE = ("seq", "batch", "steps")
 # of bench.vram by default: full backprops, checkpoints, adjoints
@@ -161,7 +159,10 @@ class VramConfig:
     precision: str = spec("fp16", "precision of the matrix products", choices=PRECISIONS)
     arms: list[str] = spec(list(ARMS), "gradient methods to measure", choices=GRADIENTS)
     heads: list[str] = spec(
-        ["chunked"], "heads that every arm is measured with; the first is judged", choices=HEADS
+        ["chunked"],
+        "heads that every arm is measured with (a chunk of logits at a time, or all); the first is "
+        "judged",
+        choices=("chunked", "plain"),
     )
     loss_chunk: int = count(1024, "tokens whose logits exist at one time, of a chunked head")
     recompute: list[str] = spec(
@@ -171,7 +172,7 @@ class VramConfig:
         empty=True,
     )
     optimizer: str = spec(
-        "none", "optimizer whose state and step are measured too", choices=OPTIMIZERS
+        "none", "optimizer whose state and step are measured too", choices=("none", "adamw")
     )
     repeats: int = count(3, "measured forward + backward passes an arm")
     timeout_s: float = positive(300.0, "seconds that an arm may take")

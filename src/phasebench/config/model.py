@@ -30,7 +30,6 @@ GRADIENTS = (
     "checkpoint",
     "checkpoint_sqrt",
 )
-COORDINATES = ("state", "learned")
 POTENTIALS = ("logcosh", "gelu", "softplus", "gelu_integral")
 RECOMPUTE = ("tail", "attention", "head")  # the cheapest first
 
@@ -114,7 +113,7 @@ class ModelConfig:
     coordinates: str = spec(
         "state",
         "what Stage 2's flow moves: Re and Im of the normalised state, or a learned map of it",
-        choices=COORDINATES,
+        choices=("state", "learned"),
     )
     free_motion: float = spec(
         0.5,

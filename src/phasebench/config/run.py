@@ -10,7 +10,6 @@ from phasebench.config.fields import positive, spec
 from phasebench.config.model import ModelConfig
 from phasebench.config.training import DataConfig, TrainConfig
 
-DEVICES = ("auto", "cpu", "cuda")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
@@ -39,7 +38,10 @@ class Config(RunOptions):
 
     benchmark_name: str = spec("phasebench", "label in the results")
     device: str = spec(
-        "auto", "where to run; auto: cuda where there is one", choices=DEVICES, prefix="cuda:"
+        "auto",
+        "where to run; auto: cuda where there is one",
+        choices=("auto", "cpu", "cuda"),
+        prefix="cuda:",
     )
     seed: int = spec(0, "random seed of weights, batches and dropout", low=0, high=2**63 - 1)
     output: str | None = spec(

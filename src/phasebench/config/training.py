@@ -9,11 +9,7 @@ from phasebench.config.fields import ConfigError, count, positive, spec
 from phasebench.config.model import PRECISIONS
 
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
-TOKENIZERS = ("auto", "bpe", "wordlevel", "gpt2")
 SPLITS = ("train", "validation", "test")
-AVERAGES = ("off", "ema", "tail")
-SCHEDULES = ("cosine", "wsd")
-TRAIN_OPTIMIZERS = ("adamw", "muon")
 Decay = Literal[
     "weight_decay", "embedding_decay", "potential_decay"
 ]  # the keys of TrainConfig that decay parameters
@@ -41,7 +37,9 @@ class DataConfig:
     revision: str = spec("b08601e04326c79dfdd32d625aee71d232d685c3", "commit of that repository")
     timeout_s: float = positive(10.0, "seconds after which a missing network is given up on")
     tokenizer: str = spec(
-        "auto", "tokenizer; auto: wordlevel for synthetic, bpe otherwise", choices=TOKENIZERS
+        "auto",
+        "tokenizer; auto: wordlevel for synthetic, bpe otherwise",
+        choices=("auto", "bpe", "wordlevel", "gpt2"),
     )
     vocab_size: int = spec(50257, "types of the bpe tokenizer", low=260)
     held_out: float = spec(
@@ -64,14 +62,14 @@ class TrainConfig:
     optimizer: str = spec(
         "adamw",
         "AdamW for all, or muon: Muon for matrices but tables, AdamW for the rest, at one rate",
-        choices=TRAIN_OPTIMIZERS,
+        choices=("adamw", "muon"),
     )
     lr: float = positive(1e-3, "peak learning rate")
     schedule: str = spec(
         "cosine",
         "learning rate after the warm-up: half a cosine, or wsd: constant, then a short decay, so "
         "that a longer training begins with the constant part of a shorter one",
-        choices=SCHEDULES,
+        choices=("cosine", "wsd"),
     )
     decay: float = spec(
         0.2, "fraction of the steps in which wsd decays the rate", above=0.0, high=1.0
@@ -101,7 +99,7 @@ class TrainConfig:
     average: str = spec(
         "off",
         "average of the weights, which is then validated, stored and measured",
-        choices=AVERAGES,
+        choices=("off", "ema", "tail"),
     )
     average_decay: float = spec(
         0.999, "decay of ema, a step (tail: the plain mean)", low=0.0, high=0.999999

@@ -21,7 +21,6 @@ from phasebench.dynamics.adjoint import Method, Problem, adjoint
 from phasebench.dynamics.adjoint_exact import adjoint_exact as adjoint_exact_eager
 from phasebench.dynamics.adjoint_exact import round_trip as round_trip_eager
 from phasebench.dynamics.gpu.adjoint_exact import adjoint_exact, round_trip
-from phasebench.dynamics.hamiltonian import Hamiltonian
 from phasebench.dynamics.integrators import INTEGRATORS, State, integrate
 
 
@@ -34,38 +33,32 @@ def autograd(q: Tensor, p: Tensor, problem: Problem) -> State:
     """Backpropagate through forces that autograd derives from V, no two kicks merged."""
     H, schedule = problem.H.cast(), problem.schedule
     for shear in INTEGRATORS[schedule.integrator] * schedule.steps:
-        if shear.kind == "kick":
-            p = p + shear.h * schedule.dt * _autograd_force(q, H)
-        else:
+        if shear.kind == "drift":
             q = q + shear.h * schedule.dt * H.velocity(p)
+            continue
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            at = q if q.requires_grad else q.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(H.value(at).sum(), at, create_graph=differentiable)
+        p = p + shear.h * schedule.dt * -slope
     return q, p
 
 
-def _autograd_force(q: Tensor, H: Hamiltonian) -> Tensor:
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        at = q if q.requires_grad else q.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(H.value(at).sum(), at, create_graph=differentiable)
-    return -slope
+def checkpointed(q: Tensor, p: Tensor, problem: Problem, segments: int | None = None) -> State:
+    """Keep one state a segment (None: a step) and compute what is between again.
 
-
-def checkpointed(q: Tensor, p: Tensor, problem: Problem) -> State:
-    """Keep one state a step and compute what is between again."""
-    return _in_segments(q, p, problem, problem.schedule.steps)
+    What the merging of shears leaves over at the end is one more segment, a short one.
+    """
+    H, shears = problem.H.cast(), problem.schedule.shears
+    size = max(1, (len(shears) - 1) // (segments or problem.schedule.steps))
+    for start in range(0, len(shears), size):
+        q, p = checkpoint(integrate, q, p, H, shears[start : start + size], use_reentrant=False)
+    return q, p
 
 
 def checkpointed_sqrt(q: Tensor, p: Tensor, problem: Problem) -> State:
     """Keep sqrt(steps) states (Chen et al. 2016, arXiv 1604.06174)."""
-    return _in_segments(q, p, problem, math.isqrt(problem.schedule.steps))
-
-
-def _in_segments(q: Tensor, p: Tensor, problem: Problem, segments: int) -> State:
-    """Make one checkpoint a segment; what merging leaves over at the end is one more, short."""
-    H, shears = problem.H.cast(), problem.schedule.shears
-    size = max(1, (len(shears) - 1) // segments)
-    for start in range(0, len(shears), size):
-        q, p = checkpoint(integrate, q, p, H, shears[start : start + size], use_reentrant=False)
-    return q, p
+    return checkpointed(q, p, problem, math.isqrt(problem.schedule.steps))
 
 
 GRADIENTS: dict[str, Method] = {

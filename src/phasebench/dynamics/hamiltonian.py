@@ -52,10 +52,6 @@ def _density(z: Tensor) -> Tensor:
     return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
-def _gelu_slope(z: Tensor) -> Tensor:
-    return _gelu_slopes(z)[0]  # not written out: a reversal needs the same bits from both
-
-
 def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
     density = _density(z)
     return torch.special.ndtr(z) + z * density, density * (2 - z * z)
@@ -64,10 +60,6 @@ def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
 def _gelu_integral(z: Tensor) -> Tensor:
     """The antiderivative of z Phi(z), by parts: ((z^2 - 1) Phi(z) + z phi(z)) / 2."""
     return ((z * z - 1) * torch.special.ndtr(z) + z * _density(z)) / 2
-
-
-def _gelu_integral_slope(z: Tensor) -> Tensor:
-    return z * torch.special.ndtr(z)  # the bits of `_gelu_integral_slopes`, which F.gelu has not
 
 
 def _gelu_integral_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,9 +74,12 @@ def _softplus_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
 
 POTENTIALS: dict[str, Activation] = {
     "logcosh": Activation(_logcosh, torch.tanh, _logcosh_slopes),
-    "gelu": Activation(F.gelu, _gelu_slope, _gelu_slopes),
+    # a slope is not written out otherwise: a reversal needs the same bits from it and the slopes
+    "gelu": Activation(F.gelu, lambda z: _gelu_slopes(z)[0], _gelu_slopes),
     "softplus": Activation(F.softplus, torch.sigmoid, _softplus_slopes),
-    "gelu_integral": Activation(_gelu_integral, _gelu_integral_slope, _gelu_integral_slopes),
+    "gelu_integral": Activation(
+        _gelu_integral, lambda z: z * torch.special.ndtr(z), _gelu_integral_slopes
+    ),
 }
 
 
