@@ -26,7 +26,7 @@ from phasebench.bench.budget import bench as budget
 from phasebench.bench.evidence import trained
 from phasebench.bench.ppl.bench import judge
 from phasebench.bench.ppl.seeds import Scored, Weights
-from phasebench.config import Config, ConfigError, to_config
+from phasebench.config import Config, ConfigError, ModelConfig, to_config
 from phasebench.data import Split
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
@@ -52,7 +52,7 @@ class Mergeable:
 
     rows: str  # their key in the details of a role
     read: Callable[[Mapping[str, Any], str, Mapping[str, Any]], Any]
-    judge: Callable[[Config, dict[str, str], Pool, Mapping[str, Any]], BenchResult]
+    judge: Callable[[Config, Pool, Mapping[str, Any]], BenchResult]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,19 +95,17 @@ def merge(runs: Mapping[str, dict[str, Any]], folder: Path) -> int:
         **{key: first[key] for key in _TAKEN},
     )
     results.set_data(first["data"])
-    for name, (names, pool) in pools.items():
+    for name, pool in pools.items():
         entries = [run["benches"][name] for run in runs.values()]
-        result = MERGEABLE[name].judge(config, names, pool, entries[0])
+        result = MERGEABLE[name].judge(config, pool, first)
         result.notices.append(f"merged from {len(runs)} runs: {', '.join(runs)}")
         results.finish(name, result, sum(entry["duration_s"] for entry in entries))
     render(results.close(), path=results.path)
     return results.exit_code
 
 
-def _pool(
-    bench: str, runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]
-) -> tuple[dict[str, str], Pool]:
-    """Collect the rows of all runs by role and seed, and each role's model by name.
+def _pool(bench: str, runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]) -> Pool:
+    """Collect the rows of all runs by role and seed.
 
     `tree` gets the models that it lacks, and the seeds.
     """
@@ -116,10 +114,10 @@ def _pool(
     for path, run in runs.items():
         entry = run["benches"].get(bench, {})
         for role, to in _roles(path, entry, bench, names):
-            model = _model(run["config"], bench, role)
+            model = _value(run["config"], bench, role)
             if to not in pool and to != "candidate":
                 tree["bench"][bench][to] = model
-            known = _model(tree, bench, to)
+            known = _value(tree, bench, to)
             at = "model" if to == "candidate" else f"bench.{bench}.{to}"
             _require_same(at, (place, known), (path, model))
             own: dict[int, list[Any]] = defaultdict(list)
@@ -135,9 +133,7 @@ def _pool(
             problem = f"of the {role}, but {seeds} of the candidate"
             raise ConfigError("seeds", sorted(found), problem, "train both from each seed")
     tree["bench"][bench]["seeds"] = seeds
-    return {role: name for name, role in names.items()}, {
-        role: {seed: pool[role][seed] for seed in seeds} for role in ROLES if role in pool
-    }
+    return {role: {seed: pool[role][seed] for seed in seeds} for role in ROLES if role in pool}
 
 
 def _roles(
@@ -155,8 +151,12 @@ def _roles(
         yield role, to
 
 
-def _model(tree: Mapping[str, Any], bench: str, role: str) -> Any:
+def _value(tree: Mapping[str, Any], bench: str, role: str) -> Any:
     return tree["model"] if role == "candidate" else tree["bench"][bench][role]
+
+
+def _model(config: Config, bench: Any, role: str) -> ModelConfig:
+    return config.model if role == "candidate" else getattr(bench, role)
 
 
 def _read_weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Weights:
@@ -177,34 +177,37 @@ def _read_weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -
     )
 
 
-def _judge_ppl(
-    config: Config, names: dict[str, str], pool: Pool, first: Mapping[str, Any]
-) -> BenchResult:
-    metrics, own = first["metrics"], config.bench["ppl"]
+def _read_training(_entry: Mapping[str, Any], _role: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what bench=budget measured of one training; FLOPs are counted anew."""
+    measured = row["point"] and {key: row["point"][key] for key in budget.MEASURED}
+    return {**row, "point": measured}
+
+
+def _judge_ppl(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchResult:
+    own, metrics = config.bench["ppl"], first["benches"]["ppl"]["metrics"]
     words, size = (metrics.get(f"candidate_{k}", {}).get("value") or 1 for k in ("words", "bytes"))
     split = Split(own.split, torch.empty(0, dtype=torch.int64), words, size, None)
     models = {
-        role: Scored(names[role], list(seeds), [weights for [weights] in seeds.values()])
+        role: Scored(
+            _model(config, own, role).name, list(seeds), [weights for [weights] in seeds.values()]
+        )
         for role, seeds in pool.items()
     }
     return judge(own, models, split)
 
 
-def _judge_budget(
-    config: Config, names: dict[str, str], pool: Pool, first: Mapping[str, Any]
-) -> BenchResult:
-    trainings = {
-        role: budget.Trainings(names[role], [row for rows in seeds.values() for row in rows])
-        for role, seeds in pool.items()
-    }
-    needs = [need for gate in first["gates"] for need in gate.get("needs", ())]
-    tokens = max((need["value"] for need in needs), default=0)  # scored, the only evidence asked
-    return budget.judge(config.bench["budget"], trainings, tokens)
+def _judge_budget(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchResult:
+    own, data, trainings = config.bench["budget"], first["data"], {}
+    for role, seeds in pool.items():
+        model = _model(config, own, role)
+        trainings[role] = budget.trainings_of(model, data["vocab_size"], config.train.seq)
+        trainings[role].rows += [row for rows in seeds.values() for row in rows]
+    return budget.judge(own, trainings, data["tokens"][own.split])
 
 
 MERGEABLE = {
     "ppl": Mergeable("seeds", _read_weights, _judge_ppl),
-    "budget": Mergeable("trainings", lambda _entry, _role, row: dict(row), _judge_budget),
+    "budget": Mergeable("trainings", _read_training, _judge_budget),
 }
 
 

@@ -34,6 +34,7 @@ from phasebench.bench.budget.curves import (
 from phasebench.bench.evidence import scored
 from phasebench.bench.workbench import Workbench
 from phasebench.config import BudgetConfig, ConfigError, ModelConfig
+from phasebench.models import build_model
 from phasebench.models.language_model import flops_per_token
 from phasebench.results.gate import BenchResult, Gate, Metric
 from phasebench.results.stats import ratio_interval
@@ -54,14 +55,19 @@ NAMES: dict[Axis, str] = {
 }
 
 
+MEASURED = ("tokens", "seconds", "valid", "test")  # of a training
+
+
 @dataclass
 class Trainings:
     """All trainings of one model, a row for each seed and budget.
 
-    A row holds seed, epochs, point (null where the training failed), reason and weights.
+    A row holds seed, epochs, point (null where the training failed), reason and weights. `flops`
+    are those of training a token.
     """
 
     name: str
+    flops: float
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -70,8 +76,11 @@ class Trainings:
         points: dict[int, list[Point]] = {row["seed"]: [] for row in self.rows}
         for row in self.rows:
             if row["point"]:
-                points[row["seed"]].append(Point(**row["point"]))
+                points[row["seed"]].append(self._point(**row["point"]))
         return [Curve(tuple(each)) for each in points.values()]
+
+    def _point(self, tokens: float, seconds: float, valid: float, test: float) -> Point:
+        return Point(tokens, self.flops * tokens, seconds, valid, test)
 
     @property
     def failures(self) -> list[str]:
@@ -108,12 +117,18 @@ def check(workbench: Workbench, config: BudgetConfig) -> None:
 
 def run(workbench: Workbench, config: BudgetConfig) -> BenchResult:
     """Train every model from every seed at every budget, score it, and compare the curves."""
-    roles = _roles(workbench, config)
-    trainings = {role: Trainings(model.name) for role, model in roles.items()}
+    roles, vocab_size = _roles(workbench, config), workbench.corpus.vocab_size
+    seq = workbench.config.train.seq
+    trainings = {role: trainings_of(model, vocab_size, seq) for role, model in roles.items()}
     for seed in config.seeds or [workbench.config.seed]:
         for role, model in roles.items():
             trainings[role].rows += _train(workbench, config, model, KEYS[role], seed)
     return judge(config, trainings, len(workbench.corpus.splits[config.split].tokens))
+
+
+def trainings_of(model: ModelConfig, vocab_size: int, seq: int) -> Trainings:
+    """Return the empty list of a model's trainings on sequences of seq tokens."""
+    return Trainings(model.name, 3 * flops_per_token(build_model(model, vocab_size), seq))
 
 
 def judge(config: BudgetConfig, trainings: dict[str, Trainings], tokens: int) -> BenchResult:
@@ -157,7 +172,7 @@ def _train(
         except (TrainingDiverged, NotFinite) as error:
             row: dict[str, Any] = {"point": None, "reason": str(error).splitlines()[0]}
         else:
-            row = {"point": vars(point), "reason": None, "weights": trained.origin}
+            row = {"point": point, "reason": None, "weights": trained.origin}
         yield {"seed": seed, "epochs": epochs} | row
         workbench.release()
 
@@ -168,15 +183,15 @@ def _point(
     model: ModelConfig,
     trained: Trained,
     epochs: float,
-) -> Point:
+) -> dict[str, float]:
+    """Score one training on both splits; seconds are those of its steps, validation apart."""
     recipe = workbench.weights.recipe_of(model, epochs)
     tokens = recipe.steps * recipe.batch * recipe.seq
     rate = statistics.median(step["tokens_per_s"] for step in trained.origin["steps"])
-    flops = 3 * flops_per_token(trained.model, recipe.seq) * tokens
     valid, test = (
         _nats(workbench, config, trained, split) for split in ("validation", config.split)
     )
-    return Point(tokens, flops, tokens / rate, valid, test)
+    return dict(zip(MEASURED, (tokens, tokens / rate, valid, test), strict=True))
 
 
 def _nats(workbench: Workbench, config: BudgetConfig, trained: Trained, split: str) -> float:
@@ -201,6 +216,8 @@ def _levels(trainings: dict[str, Trainings], least: float) -> dict[str, Metric]:
     """Each model's perplexity at its best validation, and how much its last budget improved it."""
     metrics: dict[str, Metric] = {}
     for role, own in trainings.items():
+        flops = Metric(own.flops, "FLOP/token, forward and backward", kind="counted")
+        metrics[f"{role}_training_flops_per_token"] = flops
         prefix = own.name if own.name in ("stage1", "stage2", "stage3") else role
         best = [curve.best().test for curve in own.curves if curve.points]
         missing = None if best else "no training ended well"
