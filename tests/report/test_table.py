@@ -204,22 +204,16 @@ def test_reading_results_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_one_of_many_is_a_line_a_bench_and_what_was_not_measured() -> None:
+def test_one_of_many_is_its_verdict_and_what_was_not_measured() -> None:
     found = made.content(passed={"energy.max_drift": False, "vram.vram_symplectic_gb": None})
     found["benches"]["energy"]["notices"] = ["a notice"]
     stream = io.StringIO()
     render(found, Console(file=stream, width=200), "here", brief=True)
     lines = stream.getvalue().splitlines()
-    assert [line.partition(":")[0] for line in lines] == [
-        "ppl",
-        "energy",
-        "vram",
-        "vram",
-        "results",
-        "INCOMPLETE",
-    ]
-    assert "max drift 8.991e-06 FAIL" in lines[1]
-    assert "not measured: vram_symplectic_gb: it was left out" in lines[3]
+    reason, place, verdict = lines
+    assert reason == "vram: not measured: vram_symplectic_gb: it was left out"
+    assert place == "results: here"
+    assert verdict == "INCOMPLETE: vram vram_symplectic_gb not measured; energy max_drift failed"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

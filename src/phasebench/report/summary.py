@@ -37,12 +37,12 @@ def render(
     """Print the summary of a results.json's content, at the console's width; `path`, if given, as
     where it is.
 
-    `brief`, for one of many: gates a line a bench, and why something was not measured; the sweep's
+    `brief`, for one of many: only the verdict, and why something was not measured; the sweep's
     report has the rest.
     """
     console = console or Console(highlight=False)
     benches = results["benches"]
-    texts = _in_short(benches) if brief else _in_full(results, console.width)
+    texts = () if brief else _in_full(results, console.width)
     for text in (*texts, *_remarks(benches, notices=not brief)):
         console.print(text)
     if path is not None:
@@ -101,24 +101,17 @@ def _gates(benches: Benches, width: int) -> Table:
             if unit and unit != "1" and gate["value"] is not None:
                 value += f" {clean(unit)}"
             target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
-            rows.append((Text(_quantity(gate)), Text(value + _label(gate)), target, result))
+            rows.append(
+                (
+                    Text(clean(gate["name"]).replace("_", " ")),
+                    Text(value + _label(gate)),
+                    target,
+                    result,
+                )
+            )
     headings = ("gate", "value", "target", "result")
     columns = zip(*rows, strict=True) if rows else [()] * len(headings)
     return sheet([Stack(*column) for column in zip(headings, columns, strict=True)], width)
-
-
-def _in_short(benches: Benches) -> Iterator[Text]:
-    for name, bench in benches.items():
-        gates = [
-            f"{_quantity(gate)} {number(gate['value'])}{_label(gate)}"
-            f" {_VERDICTS[gate['passed']][0]}"
-            for gate in bench["gates"]
-        ]
-        yield line(f"{clean(name)}: ", ", ".join(gates) or _NO_GATE[bench["status"]])
-
-
-def _quantity(gate: Mapping[str, Any]) -> str:
-    return clean(gate["name"]).replace("_", " ")
 
 
 def _label(item: Mapping[str, Any]) -> str:

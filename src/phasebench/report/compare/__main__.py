@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from phasebench.config import ConfigError
-from phasebench.report.compare.show import plain, show
+from phasebench.report.compare.show import show
 from phasebench.report.compare.verdict import Limit, compare
 from phasebench.report.text import clean
 from phasebench.results.jsonfile import dumps
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"phasebench.report.compare: {clean(str(error))}", file=sys.stderr)
         return 2
     if options.json:
-        print(dumps(plain(outcome)))
+        print(dumps(dataclasses.asdict(outcome)))
     else:
         show(outcome, Console(highlight=False), everything=options.all)
     return outcome.exit_code

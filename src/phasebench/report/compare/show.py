@@ -1,11 +1,8 @@
-"""Show a comparison, on a terminal or as plain values: what is new or gone, the metrics, the
-verdict.
-"""
+"""Print a comparison on a terminal: what is new or gone, the judged metrics, the verdict."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -23,7 +20,6 @@ _STYLES = {
     "not judged": "bold yellow",
     "within spread": "yellow",
     "ok": "green",
-    "": "",
 }
 _CODES = {0: ("PASS", "bold green"), 1: ("REGRESSION", "bold red"), 2: ("INVALID", "bold red")}
 
@@ -33,10 +29,11 @@ def show(outcome: Outcome, console: Console, *, everything: bool = False) -> Non
 
     Columns for which the console is too narrow are left to --json.
     """
+    main = {f"{bench}.{name}" for bench, names in MAIN.items() for name in names}
     rows = [row for row in outcome.comparisons if row.limits or everything] or [
-        row for row in outcome.comparisons if row.metric in MAIN.get(row.place.bench, ())
+        row for row in outcome.comparisons if row.metric in main
     ]
-    order = list(_STYLES)
+    order = [*_STYLES, None]
     rows.sort(key=lambda row: order.index(row.result))
     shown = rows if everything else rows[:ROWS]
     if shown:
@@ -62,11 +59,11 @@ def show(outcome: Outcome, console: Console, *, everything: bool = False) -> Non
         console.print(line("", f"note: {note}"))
     word, style = _CODES[outcome.exit_code]
     counts = Counter(row.result for row in outcome.comparisons if row.limits)
-    told = [f"{counts[result]} {result}" for result in order if result and counts[result]]
+    told = [f"{counts[result]} {result}" for result in _STYLES if counts[result]]
     verdict = ", ".join(told) or "no limit was set (--fail)"
-    if outcome.fail_gone and outcome.gone:
+    if outcome.gone:
         verdict += f"; {len(outcome.gone)} points gone"
-    points = sum(bool(place.base and place.new) for place in outcome.places)
+    points = len({row.point for row in outcome.comparisons})
     console.print(Text(f"{word}: {points} shared points: {verdict}", style))
 
 
@@ -77,9 +74,9 @@ def _cells(row: Comparison) -> dict[str, Text]:
         percent = row.percent
         change = f"{row.difference:+.4g}" if percent is None else f"{percent:+.3g} %"
     cells = {
-        "point": row.place.name,
-        "metric": row.metric.replace("_", " "),
-        "result": row.result,
+        "point": row.point,
+        "metric": row.metric.partition(".")[2].replace("_", " "),
+        "result": row.result or "",
         "change": change,
         "new": _mean(row.new),
         "base": _mean(row.base),
@@ -91,40 +88,3 @@ def _cells(row: Comparison) -> dict[str, Text]:
 def _mean(side: Side) -> str:
     spread = "" if side.deviation is None else f" ± {side.deviation:.2g} ({len(side.values)})"
     return number(side.mean) + spread
-
-
-def plain(outcome: Outcome) -> dict[str, Any]:
-    """Return all of a comparison as plain values, for --json."""
-    return {
-        "exit_code": outcome.exit_code,
-        "alpha": outcome.alpha,
-        "notes": outcome.notes,
-        "new": outcome.new,
-        "gone": outcome.gone,
-        "comparisons": [
-            {
-                "point": row.place.name,
-                "metric": f"{row.place.bench}.{row.metric}",
-                "unit": row.base.unit or row.new.unit,
-                "base": _plain(row.base),
-                "new": _plain(row.new),
-                "difference": row.difference,
-                "percent": row.percent,
-                "p": row.p,
-                "note": row.note or None,
-                "limits": [limit.text for limit in row.limits],
-                "result": row.result or None,
-            }
-            for row in outcome.comparisons
-        ],
-    }
-
-
-def _plain(side: Side) -> dict[str, Any]:
-    return {
-        "mean": side.mean,
-        "values": list(side.values),
-        "deviation": side.deviation,
-        "kind": side.kind,
-        "reason": side.reason,
-    }

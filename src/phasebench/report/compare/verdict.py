@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from phasebench.report.read import Run
 from phasebench.report.text import is_number
 from phasebench.results.stats import welch_p
 
-Result = Literal["regression", "ok", "within spread", "not judged", ""]
+Result = Literal["regression", "not judged", "within spread", "ok"]
 
 _LIMIT = re.compile(r"([^:]+):([+-])((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)", re.ASCII | re.I)
 _ROUNDING = 1e-9  # of the limit: 1.02 - 1.0 is more than 0.02 in floating point
@@ -70,12 +70,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Side:
-    """The repeats of one side, in the order of the runs; `reason` says why none can be used."""
+    """The repeats of one side, in the order of the runs."""
 
-    values: tuple[float, ...]
-    unit: str = ""
-    kind: str = "measured"
-    reason: str | None = None
+    mean: float | None  # None where there is no value
+    values: list[float]
+    deviation: float | None  # standard deviation of the repeats (n - 1); None for fewer than two
+    kind: str
+    reason: str | None  # why there is no value
 
     @classmethod
     def of(cls, bench: str, runs: Sequence[Run], name: str) -> Side:
@@ -83,84 +84,52 @@ class Side:
         entries = [run.benches[bench] for run in runs]
         metrics = [entry.metrics[name] for entry in entries if name in entry.metrics]
         numbers = [metric for metric in metrics if is_number(metric.value) and not metric.is_bound]
+        values = [float(metric.value) for metric in numbers if is_number(metric.value)]
         kinds = {metric.kind for metric in numbers}
-        if len(kinds) > 1:
-            return cls((), reason="some repeats are measured, others predicted")
         reason = None
-        if bounds := [metric.bound for metric in metrics if metric.bound]:
+        if len(kinds) > 1:
+            values, reason = [], "some repeats are measured, others predicted"
+        elif bounds := [metric.bound for metric in metrics if metric.bound]:
             reason = f"only a lower bound is known: {bounds[0]}"
         elif not numbers:
             reasons = [metric.reason for metric in metrics] + [entry.error for entry in entries]
             reason = next(filter(None, reasons), "was not reported")
-        values = tuple(float(metric.value) for metric in numbers if is_number(metric.value))
-        unit = metrics[0].unit if metrics else ""
-        return cls(values, unit, kinds.pop() if kinds else "measured", reason)
-
-    @property
-    def mean(self) -> float | None:
-        """None where there is no value."""
-        return statistics.fmean(self.values) if self.values else None
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation of the repeats (n - 1); None for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        return cls(
+            statistics.fmean(values) if values else None,
+            values,
+            statistics.stdev(values) if len(values) > 1 else None,
+            kinds.pop() if len(kinds) == 1 else "measured",
+            reason,
+        )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric at one place."""
+    """One metric of one point, as --json prints it."""
 
-    place: Place
-    metric: str
+    point: str
+    metric: str  # with its bench: ppl.ppl_ratio
+    unit: str
     base: Side
     new: Side
-    limits: Sequence[Limit]
+    difference: float | None  # NEW - BASE, of the means
+    percent: float | None  # the difference in % of BASE; None where BASE is 0
     p: float | None  # None: there is no test, and `note` says why
-    result: Result  # "": nothing to judge
-    note: str
-
-    @property
-    def difference(self) -> float | None:
-        """NEW - BASE, of the means."""
-        base, new = self.base.mean, self.new.mean
-        return None if base is None or new is None else new - base
-
-    @property
-    def percent(self) -> float | None:
-        """The difference in % of BASE; None where BASE is 0 or there is no difference to tell."""
-        if self.difference is None or not self.base.mean:
-            return None
-        return 100 * self.difference / abs(self.base.mean)
+    note: str | None
+    limits: list[str]
+    result: Result | None  # None: nothing to judge
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What two sets of results come to: the places of either, and every metric of the shared."""
+    """What two sets of results come to, as --json prints it."""
 
-    places: list[Place]
-    comparisons: list[Comparison]
-    notes: list[str]
+    exit_code: int  # 0 fine; 1 a limit is broken, or a point is gone where that counts; 2 unjudged
     alpha: float
-    fail_gone: bool
-
-    @property
-    def new(self) -> list[str]:
-        """Name the places that BASE lacks."""
-        return [place.name for place in self.places if not place.base]
-
-    @property
-    def gone(self) -> list[str]:
-        """Name the places that NEW lacks."""
-        return [place.name for place in self.places if not place.new]
-
-    @property
-    def exit_code(self) -> int:
-        """0 fine; 1 a limit is broken, or a place gone where that counts; 2 one was not judged."""
-        results = [comparison.result for comparison in self.comparisons]
-        if "not judged" in results:
-            return 2
-        return 1 if "regression" in results or (self.fail_gone and self.gone) else 0
+    notes: list[str]
+    new: list[str]  # points that BASE lacks
+    gone: list[str]  # points that NEW lacks
+    comparisons: list[Comparison]
 
 
 def compare(
@@ -192,17 +161,22 @@ def compare(
         notes += [*(f"left out: {broken}" for broken in side.broken), *side.notes]
         notes += [f"{p.name}: {p.status}: {p.reason or 'no results.json'}" for p in without]
     notes += check_alike(shared, allow)
-    comparisons = [one for place in shared for one in _compare(place, limits, alpha)]
-    names = sorted({one.metric for one in comparisons if one.base.values and one.new.values})
+    rows = [row for place in shared for row in _compare(place, limits, alpha)]
+    names = sorted({row.metric.partition(".")[2] for row in rows if row.difference is not None})
     for limit in limits:  # one that judges nothing would let everything pass
-        mine = [one for one in comparisons if limit in one.limits]
+        mine = [row for row in rows if limit.text in row.limits]
         if not mine:
             what = f"no point has {limit.metric}; metrics: {', '.join(names)}"
             raise ConfigError("--fail", limit.text, what, nearest(limit.metric, names))
-        if not any(one.result for one in mine):
+        if not any(row.result for row in mine):
             what = f"nothing to judge: {mine[0].note}"
             raise ConfigError("--fail", limit.text, what, "a metric that BASE has measured")
-    return Outcome(places, comparisons, notes, alpha, fail_gone)
+    results = {row.result for row in rows}
+    gone = [place.name for place in places if not place.new]
+    fails = "regression" in results or (fail_gone and bool(gone))
+    code = 2 if "not judged" in results else int(fails)
+    added = [place.name for place in places if not place.base]
+    return Outcome(code, alpha, notes, added, gone, rows)
 
 
 def _read(path: Path, side: str, allow: Sequence[str]) -> Collection:
@@ -219,39 +193,45 @@ def _read(path: Path, side: str, allow: Sequence[str]) -> Collection:
     return collection
 
 
-def _compare(place: Place, limits: Sequence[Limit], alpha: float) -> list[Comparison]:
+def _compare(place: Place, limits: Sequence[Limit], alpha: float) -> Iterator[Comparison]:
     """Judge every number that both sides have, or that a limit means."""
     benches = [run.benches[place.bench] for run in (*place.base, *place.new)]
-    comparisons = []
-    for name in dict.fromkeys(key for bench in benches for key in bench.metrics):
+    units = {key: metric.unit for bench in benches for key, metric in bench.metrics.items()}
+    for name, unit in units.items():
         base, new = (Side.of(place.bench, runs, name) for runs in (place.base, place.new))
-        mine = [one for one in limits if one.metric in (name, f"{place.bench}.{name}")]
-        if mine or (base.values and new.values):
-            judged = _judge(base, new, mine, alpha)
-            comparisons.append(Comparison(place, name, base, new, mine, *judged))
-    return comparisons
+        metric = f"{place.bench}.{name}"
+        mine = [one for one in limits if one.metric in (name, metric)]
+        difference = percent = None
+        if base.mean is not None and new.mean is not None:
+            difference = new.mean - base.mean
+            percent = 100 * difference / abs(base.mean) if base.mean else None
+        if mine or difference is not None:
+            p, result, note = _judge(base, new, mine, alpha)
+            told = [one.text for one in mine]
+            row = (place.name, metric, unit, base, new, difference, percent, p, note, told, result)
+            yield Comparison(*row)
 
 
 def _judge(
     base: Side, new: Side, limits: Sequence[Limit], alpha: float
-) -> tuple[float | None, Result, str]:
+) -> tuple[float | None, Result | None, str | None]:
     """Compute p, and decide what the limits say; a note tells why, where that is not plain."""
     if base.mean is None:
         neither = f"neither side has one: {new.reason}"
-        return None, "", neither if new.mean is None else f"BASE has none: {base.reason}"
+        return None, None, neither if new.mean is None else f"BASE has none: {base.reason}"
     if new.mean is None:
         lost = f"BASE has {len(base.values)}, NEW none: {new.reason}"
-        return None, "regression" if limits else "", lost
+        return None, "regression" if limits else None, lost
     if base.kind != new.kind:
         note = f"{base.kind} in BASE, {new.kind} in NEW: not comparable"
-        return None, "not judged" if limits else "", note
+        return None, "not judged" if limits else None, note
     p, notes = welch_p(base.values, new.values), []
     if p is None:
         sides = {"BASE": base, "NEW": new}
         single = " and ".join(name for name, side in sides.items() if len(side.values) < 2)
         why = f"a single run in {single}" if single else "the repeats do not vary"
         notes = [f"no test: {why}"]
-    result: Result = "ok" if limits else ""
+    result: Result | None = "ok" if limits else None
     exceeded = [limit.exceeded(base.mean, new.mean) for limit in limits]
     if True in exceeded and p is not None and p >= alpha:
         result = "within spread"
@@ -261,4 +241,4 @@ def _judge(
     elif None in exceeded:
         result = "not judged"
         notes = ["BASE is 0: a limit in % says nothing; set an absolute one (+0.1)", *notes]
-    return p, result, "; ".join(notes)
+    return p, result, "; ".join(notes) or None
