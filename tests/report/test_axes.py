@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import made
-from phasebench.report.axes import Axis, settings, swept
+from phasebench.report.axes import Axis, concerns, settings, swept
 from phasebench.report.collect import Point, collect
 from phasebench.report.read import derived, read
 
@@ -91,9 +91,6 @@ def test_a_point_without_results_has_what_its_overrides_say() -> None:
 
 
 def test_what_a_bench_depends_on() -> None:
-    def concerns(key: str, bench: str) -> bool:
-        return Axis(key, ()).concerns(bench)
-
     assert concerns("bench.energy.dt", "energy")
     assert not concerns("bench.energy.dt", "ppl")
     assert concerns("model.ode.steps", "vram")

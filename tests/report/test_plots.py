@@ -374,7 +374,7 @@ def test_a_series_that_no_setting_changes_is_one_line(tmp_path: Path, figures: D
             found["stage2_ppl"] = 60.0 + steps + dt
             made.write(tmp_path / f"{steps}-{dt}", found)
     drawn(tmp_path)
-    expected = ["model, steps 5", "model, steps 10", "baseline"]
+    expected = ["candidate, steps 5", "candidate, steps 10", "baseline"]
     assert sorted(legend(figures["perplexity_over_model_ode_dt"])) == sorted(expected)
 
 

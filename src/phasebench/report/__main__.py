@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from phasebench.config import ConfigError
 from phasebench.report.axes import swept
 from phasebench.report.collect import collect
 from phasebench.report.table import table
-from phasebench.report.terminal import show
+from phasebench.report.terminal import line, show
 from phasebench.report.text import clean
 from phasebench.report.write import write_report
 
@@ -52,29 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(places: list[Path], output: Path | None, *, printed: bool) -> int:
-    console = Console(highlight=False)
     if output is None and len(places) > 1 and not printed:
         what = "several places, and no folder for the report"
         raise ConfigError("", "", what, "--output FOLDER")
-    folder = output or (places[0] if places[0].is_dir() else places[0].parent)
-    for place in places:
-        if not place.exists():
-            what = f"{place}: there is no such file or folder"
-            raise ConfigError("", "", what, "name a folder with results.json files")
     collection = collect(places)
     if not collection.points and not collection.broken:
         what = f"no results.json below {', '.join(map(str, places))}"
         raise ConfigError("", "", what, "name the folder of a run or of a sweep")
-    elsewhere = f"in {folder / 'table.md'}"
-    show(table(collection.points, swept(collection.points)), console, elsewhere=elsewhere)
+    folder = output or (places[0] if places[0].is_dir() else places[0].parent)
+    console = Console(highlight=False)
+    columns = table(collection.points, swept(collection.points))
+    show(columns, console, elsewhere=f"in {folder / 'table.md'}")
     for broken in collection.broken:
-        console.print(Text(clean(f"cannot be used: {broken}"), "bold red", overflow="fold"))
+        console.print(line("", f"cannot be used: {broken}", "bold red"))
     written = [] if printed else write_report(collection, folder)
     for note in collection.notes:
-        console.print(Text(clean(f"note: {note}"), overflow="fold"))
+        console.print(line("", f"note: {note}"))
     if written:
-        text = f"report: {written[0]} ({len(written)} files: tables, plots)"
-        console.print(Text(clean(text), "bold", overflow="fold"))
+        console.print(line(f"report: {written[0]} ({len(written)} files: tables, plots)", ""))
     return 0 if collection.points else 2
 
 

@@ -28,10 +28,6 @@ class Axis:
         """Tell whether a picture can have it as its x axis."""
         return all(is_number(value) for value in self.values if value is not None)
 
-    def concerns(self, bench: str) -> bool:
-        """Tell whether a bench's numbers can depend on it."""
-        return concerns(self.key, bench)
-
 
 def concerns(key: str, bench: str) -> bool:
     """Tell whether a bench's numbers can depend on a dotted key.
@@ -71,10 +67,9 @@ def swept(points: Sequence[Point]) -> list[Axis]:
     def rank(axis: Axis) -> tuple[Any, ...]:
         key = axis.key
         apart = key.startswith("scale."), " " in key  # scale only hands its values on
-        return (math.isinf(given(key)), *apart, key.count("."), key)
+        return (key == SEED, given(key), *apart, key.count("."), key)
 
-    axes = [min(together, key=rank) for together in groups.values()]
-    return sorted(axes, key=lambda axis: (axis.key == SEED, given(axis.key), axis.key))
+    return sorted((min(together, key=rank) for together in groups.values()), key=rank)
 
 
 def settings(point: Point) -> dict[str, Any]:

@@ -9,28 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from phasebench.config import ConfigError
 from phasebench.report.read import Bench, Broken, Run, read, read_bytes
 from phasebench.results.gate import Metric
 
 RESULTS, SWEEP = "results.json", "sweep.json"
 _VERDICTS = {0: "pass", 1: "fail", 2: "not measured"}
-_TEXT = {"type": "string", "pattern": "^[^\\u0000]*$"}
-_POINT = {
-    "type": "object",
-    "required": ["folder", "status"],
-    "properties": {
-        "folder": _TEXT,
-        "status": _TEXT,
-        "overrides": {"type": "array", "items": _TEXT},
-        "reason": {"type": ["string", "null"]},
-        "exit_code": {"type": ["integer", "null"]},
-    },
-}
-_SWEEP = {
-    "type": "object",
-    "required": ["points"],
-    "properties": {"points": {"type": "array", "items": _POINT}},
-}
 
 
 @dataclass(frozen=True)
@@ -75,8 +59,12 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
     """Read every results.json below the places (or just `results`), and every sweep.json.
 
     A file that is named twice, or is a copy of another, counts once. Names are relative to the
-    first folder.
+    first folder. Raises `ConfigError` for a place that is not there.
     """
+    for place in places:
+        if not place.exists():
+            what = f"{place}: there is no such file or folder"
+            raise ConfigError("", "", what, "name a results.json, or a folder with some")
     collection = Collection()
     root = os.path.realpath(places[0] if places[0].is_dir() else places[0].parent)
     runs: dict[Path, Run] = {}
@@ -137,7 +125,8 @@ def _points(path: Path) -> list[dict[str, Any]]:
         sweep = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Broken(path, f"not a sweep.json of phasebench: {error}") from error
-    error = best_match(jsonschema.Draft202012Validator(_SWEEP).iter_errors(sweep))
+    schema = json.loads(Path(__file__).with_name("sweep.schema.json").read_text(encoding="utf-8"))
+    error = best_match(jsonschema.Draft202012Validator(schema).iter_errors(sweep))
     if error is not None:
         raise Broken(path, f"not as phasebench writes it (edited by hand?): {error.message[:200]}")
     return sweep["points"]

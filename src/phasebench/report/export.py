@@ -77,11 +77,12 @@ def markdown_text(columns: Sequence[Column]) -> str:
     stacks = []
     for column in columns:
         unit = f" ({markdown(column.unit)})" if column.unit else ""
-        heading = markdown(column.heading) + unit + ", predicted" * column.predicted
-        stacks.append([heading, "---:" if column.role == "metric" else "---"])
+        stacks.append(
+            [markdown(column.heading) + unit, "---:" if column.role == "metric" else "---"]
+        )
         for cell in column.cells:
             verdict = "**FAIL**" if cell.verdict == "FAIL" else cell.verdict
-            stacks[-1].append(f"{markdown(column.text(cell))} {verdict}".rstrip())
+            stacks[-1].append(f"{markdown(cell.text)} {verdict}".rstrip())
     return "".join(f"| {' | '.join(row)} |\n" for row in zip(*stacks, strict=True))
 
 
@@ -100,24 +101,24 @@ def latex_text(columns: Sequence[Column]) -> str:
 
     Headings are wrapped; the number of a failed gate is bold.
     """
-    columns = [column for column in columns if column.key != "reason"]
     benches = dict.fromkeys(c.key.partition(".")[0] for c in columns if c.role == "metric")
     parts = []
     for bench in benches or [""]:
         sides, stacks = "", []
         for column in columns:
-            if column.role == "metric" and not column.key.startswith(f"{bench}."):
+            if column.key == "reason" or (
+                column.role == "metric" and not column.key.startswith(f"{bench}.")
+            ):
                 continue
             side = "r" if column.role == "metric" else "l"
             sides += side
-            unit = ", ".join(filter(None, (column.unit, "predicted" * column.predicted)))
-            words = [column.heading.replace("_", " "), unit]
-            heading = [latex(one) for text in words for one in textwrap.wrap(text, _WIDE)]
-            stack = r"\shortstack[" + side + "]{" + r"\\".join(heading) + "}"
-            stacks.append([stack, *(_latex_cell(column, cell) for cell in column.cells)])
-        head, *rows = (" & ".join(row) + r" \\" for row in zip(*stacks, strict=True))
-        body = "\n".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
-        parts.append(f"\\begin{{tabular}}{{{sides}}}\n{body}\n\\end{{tabular}}\n")
+            words = (column.heading.replace("_", " "), column.unit)
+            lines = [latex(one) for text in words for one in textwrap.wrap(text, _WIDE)]
+            heading = r"\shortstack[" + side + "]{" + r"\\".join(lines) + "}"
+            cells = [_latex_cell(cell) for cell in column.cells]
+            stacks.append(pd.Series(cells, name=heading, dtype=object))
+        frame = pd.concat(stacks, axis=1)
+        parts.append(frame.to_latex(index=False, escape=False, column_format=sides))
     return _HEAD + "\n".join(parts)
 
 
@@ -132,11 +133,11 @@ def latex(text: str) -> str:
     return "".join(c if c.isascii() else f"{{[}}U+{ord(c):04X}]" for c in flat)
 
 
-def _latex_cell(column: Column, cell: Cell) -> str:
+def _latex_cell(cell: Cell) -> str:
     if not is_number(cell.value):
-        return latex(column.text(cell))
+        return latex(cell.text)
     digits, _, power = number(cell.value).partition("e")
     text = digits + (rf" \times 10^{{{int(power)}}}" if power else "")
     bold = rf"\mathbf{{{text}}}" if cell.verdict == "FAIL" else text
-    label = " (predicted)" if cell.predicted and not column.predicted else ""
+    label = " (predicted)" if cell.predicted else ""
     return ("$\\geq$ " if cell.at_least else "") + f"${bold}${label}"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 from phasebench.report.axes import Axis, short
 from phasebench.report.collect import Point
-from phasebench.report.text import VERDICTS, clean, is_number, number
+from phasebench.report.text import VERDICTS, clean, number
 from phasebench.results.gate import Gate
 
 # what the printed table shows beside the gates; table.csv has every metric
@@ -18,9 +17,9 @@ MAIN = {
     "energy": ("max_drift", "mean_drift", "force_evaluations"),
     "vram": ("vram_symplectic_gb", "vram_full_backprop_gb", "vram_reduction_pct"),
     "grad": ("reconstruction", "gradient_error"),
+    "budget": ("candidate_ppl_best", "baseline_ppl_best", "ratio_best"),
     "speed": ("ode_stack_median_ms", "ode_stack_ceiling_fraction", "steps_per_s_over_stage1"),
 }
-_MANY = 4  # numbers of a bench that is not listed above
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,13 @@ class Cell:
     at_least: bool = False
     gate: Gate | None = None
     reason: str | None = None  # why there is no value
+
+    @property
+    def text(self) -> str:
+        """Write the value for people, labelled where it is predicted."""
+        labelled = self.predicted and self.value is not None
+        bound = "\N{GREATER-THAN OR EQUAL TO} " if self.at_least else ""
+        return bound + clean(number(self.value)) + (" (predicted)" if labelled else "")
 
     @property
     def verdict(self) -> str:
@@ -49,18 +55,6 @@ class Column:
     unit: str = ""
     role: Literal["point", "axis", "metric", "status"] = "metric"
 
-    @cached_property
-    def predicted(self) -> bool:
-        """Tell whether every value of the column is a prediction, so that its heading says so."""
-        known = [cell.predicted for cell in self.cells if cell.value is not None]
-        return bool(known) and all(known)
-
-    def text(self, cell: Cell) -> str:
-        """Write a value for people, labelled if it is predicted and the heading does not say so."""
-        labelled = cell.predicted and not self.predicted and cell.value is not None
-        bound = "\N{GREATER-THAN OR EQUAL TO} " if cell.at_least else ""
-        return bound + clean(number(cell.value)) + (" (predicted)" if labelled else "")
-
 
 def table(
     points: Sequence[Point], axes: Sequence[Axis], *, everything: bool = False
@@ -68,19 +62,18 @@ def table(
     """Tabulate the swept keys, the main metrics and gates (or all of them), and how each point
     ended.
     """
-    names = short(axis.key for axis in axes)
+    keys = _quantities(points, everything)
+    headings = short([*(axis.key for axis in axes), *(f"{bench}.{name}" for bench, name in keys)])
     columns = [Column("point", "point", [Cell(point.name) for point in points], role="point")]
     for axis in axes:
         cells = [Cell(value) for value in axis.values]
-        columns.append(Column(axis.key, names[axis.key], cells, role="axis"))
-    keys = _quantities(points, everything)
-    repeated = [name for _, name in keys]
+        columns.append(Column(axis.key, headings[axis.key], cells, role="axis"))
     for bench, name in keys:
         metrics = (point.metric(bench, name) for point in points)
         unit = next((metric.unit for metric in metrics if metric), "")
-        heading = name if repeated.count(name) == 1 else f"{bench}.{name}"
         cells = [_cell(point, bench, name) for point in points]
-        columns.append(Column(f"{bench}.{name}", heading, cells, "" if unit == "1" else unit))
+        key = f"{bench}.{name}"
+        columns.append(Column(key, headings[key], cells, "" if unit == "1" else unit))
     for name in ("status", "reason"):
         cells = [Cell(getattr(point, name)) for point in points]
         columns.append(Column(name, name, cells, role="status"))
@@ -92,14 +85,9 @@ def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, st
     quantities: dict[str, dict[str, None]] = {}
     for point in points:
         for bench, entry in point.benches.items():
-            if everything:
-                chosen = list(entry.metrics)
-            elif bench in MAIN:
-                chosen = [key for key in MAIN[bench] if key in entry.metrics]
-            else:
-                numbers = [key for key, metric in entry.metrics.items() if is_number(metric.value)]
-                chosen = numbers[:_MANY]
-            quantities.setdefault(bench, {}).update(dict.fromkeys([*chosen, *entry.gates]))
+            chosen = entry.metrics if everything else MAIN.get(bench, ())
+            names = [*(key for key in chosen if key in entry.metrics), *entry.gates]
+            quantities.setdefault(bench, {}).update(dict.fromkeys(names))
     return [(bench, name) for bench, names in quantities.items() for name in names]
 
 

@@ -15,7 +15,6 @@ from phasebench.report.table import Column
 from phasebench.report.text import clean
 
 ROWS = 50  # at most: more is read better in table.md or report.html
-_WIDEST = 16  # characters of a column before its text is put on several lines
 _GAP = 2  # characters between columns
 _STYLES = {"pass": "green", "FAIL": "bold red", "not measured": "bold yellow"}
 
@@ -67,11 +66,8 @@ def pieces(stacks: Sequence[Stack], total: int, heads: int = 0) -> Iterator[list
     else only the first of them does.
     """
 
-    # where the next piece has what does not fit, short texts stay on one line
-    wished = _WIDEST if heads else 0
-
     def width(stacks: Sequence[Stack]) -> int:
-        return sum(max(s.least(total), min(s.most(), wished)) + _GAP for s in stacks) - _GAP
+        return sum(stack.least(total) + _GAP for stack in stacks) - _GAP
 
     piece = list(stacks[:heads])
     repeated = stacks[: heads if width(piece) <= total // 2 else 1]
@@ -98,11 +94,11 @@ def show(columns: Sequence[Column], console: Console, *, elsewhere: str = "") ->
     for column in columns:
         texts = []
         for cell in column.cells[:ROWS]:
-            texts.append(Text(column.text(cell)))
+            texts.append(Text(cell.text))
             if cell.verdict:
                 texts[-1].append(f" {cell.verdict}", _STYLES[cell.verdict])
         unit = f" [{column.unit}]" if column.unit else ""
-        heading = column.heading.replace("_", " ") + unit + " (predicted)" * column.predicted
+        heading = column.heading.replace("_", " ") + unit
         stacks.append(Stack(heading, texts, right=column.role == "metric"))
     heads = sum(column.role in ("point", "axis") for column in columns)
     for piece in pieces(stacks, console.width, heads):

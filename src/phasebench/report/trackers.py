@@ -31,8 +31,9 @@ class Facts:
     name: str  # of the run: its folder's
     group: str  # of runs: the sweep's folder, or the benchmark's name
     parameters: dict[str, Scalar]  # the configuration, by dotted key, without nulls
-    metrics: dict[str, float]  # bench.metric; a predicted one ends in .predicted
-    gates: dict[str, float]  # bench.gate.passed: 1 or 0; one that was not measured is left out
+    # bench.metric, a predicted one with .predicted behind it; bench.gate.passed, 1 or 0; what was
+    # not measured is left out
+    metrics: dict[str, float]
     tags: dict[str, str]  # status, commit, device, data
 
 
@@ -47,7 +48,6 @@ def facts(results: Mapping[str, Any], folder: Path) -> Facts:
     {'ppl.ppl': 65.7}
     """
     metrics: dict[str, float] = {}
-    gates: dict[str, float] = {}
     for name, bench in results["benches"].items():
         for key, metric in bench["metrics"].items():
             if isinstance(metric["value"], int | float):
@@ -55,7 +55,7 @@ def facts(results: Mapping[str, Any], folder: Path) -> Facts:
                 metrics[f"{name}.{key}{kind}"] = float(metric["value"])
         for gate in bench["gates"]:
             if gate["passed"] is not None:
-                gates[f"{name}.{gate['name']}.passed"] = float(gate["passed"])
+                metrics[f"{name}.{gate['name']}.passed"] = float(gate["passed"])
     tags = {
         "status": results["status"],
         "all_pass": results["all_pass"],
@@ -68,7 +68,6 @@ def facts(results: Mapping[str, Any], folder: Path) -> Facts:
         group=folder.parent.name if "point" in results else results["benchmark_name"],
         parameters={key: v for key, v in flatten(results["config"]).items() if v != "null"},
         metrics=metrics,
-        gates=gates,
         tags={key: str(value) for key, value in tags.items() if value is not None},
     )
 
@@ -79,7 +78,7 @@ def to_tensorboard(facts: Facts, folder: Path) -> str:
 
     place = folder / "tensorboard"
     with SummaryWriter(str(place)) as writer:
-        writer.add_hparams(facts.parameters, facts.metrics | facts.gates, run_name=".")
+        writer.add_hparams(facts.parameters, facts.metrics, run_name=".")
         for name, text in facts.tags.items():
             writer.add_text(name, text)
     return str(place)
@@ -100,7 +99,7 @@ def to_mlflow(facts: Facts, folder: Path) -> str:
     mlflow.set_experiment(NAME)
     with mlflow.start_run(run_name=facts.name, tags=facts.tags | {"group": facts.group}):
         mlflow.log_params(facts.parameters)
-        mlflow.log_metrics(facts.metrics | facts.gates)
+        mlflow.log_metrics(facts.metrics)
         mlflow.log_artifact(str(folder / "results.json"))
     return place
 
@@ -124,7 +123,7 @@ def to_wandb(facts: Facts, folder: Path) -> str:
         reinit="create_new",
         settings=wandb.Settings(console="off", silent=True),
     )
-    run.log(facts.metrics | facts.gates)
+    run.log(facts.metrics)
     shutil.copy(folder / "results.json", run.dir)
     run.finish()
     return f"{folder / 'wandb'} ({mode})"

@@ -81,38 +81,33 @@ def check_alike(shared: Sequence[Place], allowed: Sequence[str]) -> list[str]:
 
     Raises `ConfigError` for what was not allowed.
     """
+
+    def data(place: Place, run: Run) -> str:
+        text = run.data if place.bench in READ_TEXT else None
+        return f"the text {text[:12]}" if text else "no text"
+
     notes = []
-    for what in ("data", "device"):
-        facts = {(_facts(what, p.bench, p.base), _facts(what, p.bench, p.new)) for p in shared}
-        different = sorted((old, now) for old, now in facts if old != now or len(old) > 1)
-        if different:
-            old, now = map(", ".join, different[0])
-            text = f"different {what}: BASE has {old}; NEW has {now}"
-            if what not in allowed:
-                fix = f"compare runs with the same {what}, or --allow {what}"
-                raise ConfigError("", "", text, fix)
-            notes.append(f"{text} (allowed)")
-    return notes
-
-
-def _facts(what: str, bench: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    """List the devices of runs, or the texts that they read for a bench."""
-    if what == "device":
-        return tuple(sorted({run.device for run in runs}))
-    read = bench in READ_TEXT
-    return tuple(
-        sorted({f"the text {r.data[:12]}" if r.data and read else "no text" for r in runs})
-    )
+    for what, fact in (("data", data), ("device", lambda place, run: run.device)):
+        for place in shared:
+            old, now = ({fact(place, run) for run in runs} for runs in (place.base, place.new))
+            if old != now or len(old) > 1:
+                told = f"BASE has {', '.join(sorted(old))}; NEW has {', '.join(sorted(now))}"
+                if what not in allowed:
+                    fix = f"compare runs with the same {what}, or --allow {what}"
+                    raise ConfigError("", "", f"different {what}: {told}", fix)
+                notes.append(f"different {what}: {told} (allowed)")
+    return list(dict.fromkeys(notes))
 
 
 def closest(places: Sequence[Place]) -> str:
     """Say how the configurations of a bench on both sides differ, where they differ least."""
     first = next(place for place in places if place.base)
-    base, none = first.settings, "not there"
     differences = []
-    for new in (p.settings for p in places if p.new and p.bench == first.bench):
-        keys = sorted(k for k in {*base, *new} if base.get(k, none) != new.get(k, none))
-        differences.append([f"{k}: {base.get(k, none)} -> {new.get(k, none)}" for k in keys])
+    for place in places:
+        if place.new and place.bench == first.bench:
+            old, now, none = first.settings, place.settings, "not there"
+            pairs = {key: (old.get(key, none), now.get(key, none)) for key in sorted({*old, *now})}
+            differences.append([f"{k}: {a} -> {b}" for k, (a, b) in pairs.items() if a != b])
     if not differences:
         return f": BASE has bench {first.bench}, NEW has not"
     least = min(differences, key=len)

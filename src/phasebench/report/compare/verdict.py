@@ -26,6 +26,7 @@ from phasebench.results.stats import welch_p
 Result = Literal["regression", "not judged", "within spread", "ok"]
 
 _LIMIT = re.compile(r"([^:]+):([+-])((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)", re.ASCII | re.I)
+_FIX = "name a results.json, or a folder with some"
 _ROUNDING = 1e-9  # of the limit: 1.02 - 1.0 is more than 0.02 in floating point
 
 
@@ -180,16 +181,13 @@ def compare(
 
 
 def _read(path: Path, side: str, allow: Sequence[str]) -> Collection:
-    fix = "name a results.json, or a folder with some"
-    if not path.exists():
-        raise ConfigError(side, path, "there is no such file or folder", fix)
     collection = collect([path])
     if collection.broken and "broken" not in allow:
         others = len(collection.broken) - 1
         what = f"{collection.broken[0]}{f' (and {others} more)' if others else ''}"
         raise ConfigError(side, path, what, "repair or remove the file, or --allow broken")
     if not any(point.run for point in collection.points):
-        raise ConfigError(side, path, "has no results.json that can be used", fix)
+        raise ConfigError(side, path, "has no results.json that can be used", _FIX)
     return collection
 
 

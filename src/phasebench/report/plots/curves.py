@@ -1,4 +1,4 @@
-"""Group values into lines over an axis, repeats as their mean and range, and fit their order.
+"""Group values into lines over an axis, repeats as their mean and range; fit and draw them.
 
     y = C x^order
 
@@ -7,14 +7,15 @@ is fitted by least squares of log y on log x; the error is that of the slope.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
+from phasebench.report.plots.style import label, look, x_scale
 from phasebench.results.stats import linear_regression
 
 # of one value: `setting` is that of the other axes, `bound` says that y is only a lower bound
@@ -43,26 +44,6 @@ class Line:
     def place(self) -> tuple[str, str]:
         """Give what a prediction shares with its measurement."""
         return self.series, self.setting
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The power of x with which y grows; `error` is None for two dots, as a line fits both."""
-
-    order: float
-    error: float | None
-    dots: pd.DataFrame  # those that were used
-    start: float  # log C
-
-    def at(self, x: float) -> float:
-        """Compute the fitted y at one x."""
-        return math.exp(self.start + self.order * math.log(x))
-
-    @property
-    def label(self) -> str:
-        """Write it for a legend."""
-        error = "" if self.error is None else f" ± {self.error:.2f}"
-        return f"order {self.order:.2f}{error} ({len(self.dots)} points)"
 
 
 def lines(values: Sequence[Sequence[Any]]) -> list[Line]:
@@ -94,16 +75,47 @@ def lines(values: Sequence[Sequence[Any]]) -> list[Line]:
     return found
 
 
-def fit(dots: pd.DataFrame, above: float = 0.0) -> Fit | None:
+def fit(dots: pd.DataFrame, above: float) -> tuple[str, pd.Series] | None:
     """Fit a power law through the dots whose y is above a limit; None for fewer than two.
+
+    Returns the order with its error, which two dots have none of, for a legend; and the fitted y
+    by x.
 
     Example:
         >>> dots = pd.DataFrame({"y": [0.03, 0.12, 0.48], "bound": False}, index=[0.1, 0.2, 0.4])
-        >>> fit(dots).label
+        >>> fit(dots, above=0)[0]
         'order 2.00 ± 0.00 (3 points)'
     """
     used: Any = dots[(dots.index > 0) & (dots.y > above) & ~dots.bound]
     if len(used) < 2:
         return None
-    line = linear_regression([*np.log(used.index)], [*np.log(used.y)])
-    return Fit(line.slope, line.error if len(used) > 2 else None, used, line.intercept)
+    x = np.log(used.index)
+    line = linear_regression([*x], [*np.log(used.y)])
+    error = f" ± {line.error:.2f}" if len(used) > 2 else ""
+    y = pd.Series(np.exp(line.intercept + line.slope * x), index=used.index)
+    return f"order {line.slope:.2f}{error} ({len(used)} points)", y
+
+
+def draw_lines(panel: Axes, shown: Sequence[Line], above: float | None = None) -> None:
+    """Draw dots with the range of their repeats, open triangles at lower bounds, and, if a limit is
+    given, the power law of the dots above it.
+    """
+    places = list(dict.fromkeys(line.place for line in shown))
+    for line in shown:
+        style = look(places.index(line.place))
+        dots, bounds = line.dots, line.dots[line.dots.bound]
+        words = [line.label]
+        if above is not None and (fitted := fit(dots, above)):
+            words.append(fitted[0])
+            panel.plot(fitted[1], color=style["color"], ls=":", lw=0.8)
+        panel.errorbar(
+            dots.index,
+            dots.y,
+            yerr=[dots.y - dots.low, dots.high - dots.y] if (dots.high > dots.low).any() else None,
+            capsize=2,
+            label=", ".join(label(word) for word in words if word) or None,
+            linestyle="--" if line.predicted else "-",
+            **style,
+        )
+        panel.plot(bounds.index, bounds.y, "^", ms=9, mfc="none", mec=style["color"])
+    x_scale(panel, (x for line in shown for x in line.dots.index))

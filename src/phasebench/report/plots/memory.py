@@ -8,7 +8,6 @@ from typing import Any
 
 NAME = "memory.png"
 _TITLES = {"steps": "over integrator steps", "seq": "over sequence length"}
-_MEASURED = {"color": "black", "marker": "x", "ms": 8, "mew": 1.5, "zorder": 3, "ls": "none"}
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
@@ -18,34 +17,30 @@ def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
     if not curves:
         return None
     # matplotlib, which runs without curves do not wait for
-    from phasebench.report.plots.style import (
-        WIDTH,
-        figure,
-        legend,
-        look,
-        picture,
-        styled,
-        x_scale,
-    )
+    from phasebench.report.plots.curves import draw_lines, lines
+    from phasebench.report.plots.style import WIDTH, figure, legend, picture, styled
 
     with styled():
-        made, panels = figure(1, len(curves), height=4.2, share_x=False)
+        made, panels = figure(1, len(curves), height=4.2, sharey=True)
         made.set_figwidth(0.8 * WIDTH * len(curves))
         for panel, (axis, curve) in zip(panels, curves.items(), strict=True):
-            for i, (arm, points) in enumerate(curve["points"].items()):
-                x, y = zip(*points, strict=True)
-                panel.plot(x, [size / 1e9 for size in y], label=arm, **look(i))
+            values = [
+                (arm, "", True, x, size / 1e9, False)
+                for arm, points in curve["points"].items()
+                for x, size in points
+            ]
+            draw_lines(panel, lines(values))
+            for arm in curve["points"]:
                 if passes := details["arms"].get(arm, {}).get("passes"):
                     peak = max(one["peak"] for one in passes) / 1e9
-                    panel.plot(curve["own"], peak, label="measured", **_MEASURED)
-            x_scale(panel, (x for points in curve["points"].values() for x, _ in points))
+                    panel.plot(curve["own"], peak, "kx", ms=8, zorder=3, label="measured")
             panel.set(yscale="log", title=_TITLES.get(axis, axis), xlabel=curve["unit"])
         panels[0].set_ylabel("peak allocated memory (GB = 1e9 bytes)")
         legend(made, panels[0], columns=4)
         config = results["config"]["bench"]["vram"]
         sizes = f"batch {config['batch']:,}, vocab {config['vocab']:,}, {config['precision']}"
         gpu = details["predicted_for"]["name"]
-        caption = f"Forward + backward, {sizes}; lines: predicted for {gpu}"
+        caption = f"Forward + backward, {sizes}; predicted for {gpu}"
         path = folder / NAME
         path.write_bytes(picture("memory", caption, made).files["png"])
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,16 @@ from phasebench.report.axes import Axis, setting_names
 from phasebench.report.collect import Collection, Point
 from phasebench.report.plots.curves import lines
 from phasebench.report.plots.quantities import DRIFT, drawn
-from phasebench.report.plots.style import HEIGHT, MARKERS, Picture, figure, label, legend, picture
+from phasebench.report.plots.style import (
+    HEIGHT,
+    MARKERS,
+    SHOWN,
+    Picture,
+    figure,
+    label,
+    legend,
+    picture,
+)
 from phasebench.report.read import GREATEST, PER_TIME, content
 from phasebench.report.text import is_number
 
@@ -25,7 +33,6 @@ _TITLES = {
     "drift": DRIFT.title,
     "perplexity": "perplexity per token",
 }
-_NAMED = len(MARKERS)  # points of the front that have a marker of their own
 
 
 def pareto(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
@@ -111,16 +118,14 @@ def _picture(name: str, costs: pd.DataFrame, note: str = "") -> Picture:
     costs = costs.sort_values(x)
     best = front(costs.to_numpy())
     kept, rest = costs[best], costs[~best]
-    made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), _NAMED))
+    made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), SHOWN))
     norm = LogNorm(costs.evaluations.min(), costs.evaluations.max())
     colours: Any = {"norm": norm, "cmap": "viridis"}
     panel.scatter(rest[x], rest[y], c=rest.evaluations, s=6, **colours)
-    rows = zip(kept.index, kept[x], kept[y], kept.evaluations, strict=True)
-    for (point, *place, evaluations), marker in zip_longest(rows, MARKERS[: len(kept)]):
-        # the first few have a marker and a line in the legend
-        words = None if marker is None else label(point)
-        style = {"marker": marker or ".", "s": 34, "label": words, "zorder": 3}
-        panel.scatter(*place, c=[evaluations], **style, **colours)
+    for i, (point, row) in enumerate(kept.iterrows()):
+        style = {"marker": MARKERS[i % SHOWN], "s": 34, "zorder": 3}
+        style["label"] = label(str(point)) if i < SHOWN else None
+        panel.scatter(row[x], row[y], c=[row.evaluations], **style, **colours)
     panel.set(xscale="log", xlabel=_TITLES[x], ylabel=_TITLES[y])
     counts = f"the {len(kept)} of {len(costs)} points (large)"
     words = [f"Pareto front: {counts} that no other beats in everything."]
@@ -134,6 +139,4 @@ def _picture(name: str, costs: pd.DataFrame, note: str = "") -> Picture:
     else:
         words.append(f"All take {costs.evaluations.iloc[0]:.4g} {_TITLES['evaluations']}.")
     legend(made, panel)
-    if len(kept) > _NAMED:
-        words.append(f"{_NAMED} of them are named.")
     return picture(name, " ".join(filter(None, (*words, note))), made)

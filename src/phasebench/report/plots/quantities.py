@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.axes import Axes
-
-from phasebench.report.axes import SEED, Axis, said, short
+from phasebench.report.axes import SEED, Axis, concerns, said, short
 from phasebench.report.collect import Point
-from phasebench.report.plots.curves import Line, fit, lines
+from phasebench.report.plots.curves import Line, draw_lines, lines
 from phasebench.report.plots.style import (
     SHOWN,
     Picture,
@@ -20,9 +18,7 @@ from phasebench.report.plots.style import (
     gate_line,
     label,
     legend,
-    look,
     picture,
-    x_scale,
 )
 from phasebench.report.read import DURATION
 from phasebench.report.text import is_number
@@ -49,6 +45,10 @@ class Quantity:
     timed: bool = False
 
 
+_LEGEND = (
+    "Bars reach from the smallest to the largest of repeats. Dashed: predicted, not measured."
+    " Open triangles: only a lower bound is known."
+)
 DRIFT = Quantity("drift", "energy", "max_drift", "max drift |H(t) - H(0)| / E_ref", log=True)
 QUANTITIES = (
     Quantity("perplexity", "ppl", "(candidate|baseline)_ppl", "perplexity per token"),
@@ -66,7 +66,11 @@ QUANTITIES = (
     Quantity("gradient_error", "grad", "gradient_error", "gradient error, relative", log=True),
     *(
         Quantity(
-            f"{bench}_duration", bench, DURATION, f"wall time of bench {bench} (s)", timed=True
+            f"{bench}_duration",
+            bench,
+            DURATION,
+            f"wall time of bench {bench} without training (s)",
+            timed=True,
         )
         for bench in ("ppl", "energy", "vram", "grad")
     ),
@@ -79,7 +83,7 @@ def over_axes(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture
     exact = bool(configs) and all(config.get("precision") == "fp64" for config in configs)
     for quantity in QUANTITIES:
         for axis in axes:
-            if axis.numeric and axis.key != SEED and axis.concerns(quantity.bench):
+            if axis.numeric and axis.key != SEED and concerns(axis.key, quantity.bench):
                 found = lines(values(quantity, points, axes, axis))
                 if any(len(line.dots) > 1 for line in found):
                     precision = "fp64" if exact else "fp32"
@@ -99,7 +103,7 @@ def values(
     Seeds are repeats; the other axes that concern the bench are the setting.
     """
     names = short(axis.key for axis in axes)
-    others = [a for a in axes if a is not x and a.key != SEED and a.concerns(quantity.bench)]
+    others = [a for a in axes if a is not x and a.key != SEED and concerns(a.key, quantity.bench)]
     rows = []
     for i, point in enumerate(points):
         if quantity.bench not in point.benches or not is_number(x.values[i]):
@@ -111,9 +115,7 @@ def values(
             predicted = metric.kind == "predicted"
             hidden = quantity.timed and not predicted and disturbed(point)
             if match and is_number(metric.value) and not hidden:
-                series = (match[match.lastindex] if match.lastindex else "").replace(
-                    "candidate", "model"
-                )
+                series = match[match.lastindex or 0] if match.lastindex else ""
                 y = float(metric.value)
                 rows.append((series, setting, predicted, float(x.values[i]), y, metric.is_bound))
     return rows
@@ -134,12 +136,19 @@ def drawn(
     """
     shown = _selected(measured)
     last = key.rpartition(".")[2]
-    fitted = quantity is DRIFT and last == "dt"
     floor = NOISE[precision]
+    words = [f"{quantity.title[0].upper()}{quantity.title[1:]} over {key}.", _LEGEND]
+    if len(shown) < len(measured):
+        words.append(f"{len(shown)} of {len(measured)} lines are shown.")
     made, (panel,) = figure(height=3.2 + 0.17 * len(shown))
-    places = list(dict.fromkeys(line.place for line in shown))
-    for line in shown:
-        _draw(panel, line, look(places.index(line.place)), floor if fitted else None)
+    if quantity is DRIFT and last == "dt":
+        draw_lines(panel, shown, above=floor)
+        words.append(
+            f"The order is that of log drift over log {key} with its standard error, of the dots"
+            f" above {floor:g}; below (grey), rounding to float{precision[2:]} decides."
+        )
+    else:
+        draw_lines(panel, shown)
     gate_line(panel, points, quantity.bench, quantity.metrics)
     if quantity.log and all(line.dots.low.min() > 0 for line in shown):
         panel.set_yscale("log")
@@ -147,59 +156,18 @@ def drawn(
         if quantity is DRIFT and low < floor:
             panel.axhspan(low, min(floor, high), color="0.92", zorder=0)
             panel.set_ylim(low, high)
-    x_scale(panel, (x for line in shown for x in line.dots.index))
-    panel.set_xlabel(label(key) + (" (units of H's time)" if last == "dt" else ""))
-    panel.set_ylabel(quantity.title)
+    unit = " (units of H's time)" if last == "dt" else ""
+    panel.set(xlabel=label(key) + unit, ylabel=quantity.title)
     legend(made, panel)
-    dots = [line.dots for line in shown]
-    sentences = {
-        f"{quantity.title[0].upper()}{quantity.title[1:]} over {key}.": True,
-        f"{len(shown)} of {len(measured)} lines are shown.": len(shown) < len(measured),
-        "Bars reach from the smallest to the largest of repeats.": any(
-            (d.high > d.low).any() for d in dots
-        ),
-        "Dashed: predicted, not measured.": any(line.predicted for line in shown),
-        "Open triangles: only a lower bound is known.": any(d.bound.any() for d in dots),
-        f"The order is that of log drift over log {key} with its standard error, of the dots above"
-        f" {floor:g}; below (grey), rounding to float{precision[2:]} decides.": fitted,
-        "Of points whose weights were not trained in that run.": quantity.metrics == DURATION,
-        note: note,
-    }
-    file = "".join(c if c.isascii() and c.isalnum() else "_" for c in key)[:60]
-    caption = " ".join(sentence for sentence, holds in sentences.items() if holds)
-    return picture(f"{name or quantity.name}_over_{file}", caption, made)
+    file = re.sub("[^A-Za-z0-9]", "_", key)[:60]
+    return picture(f"{name or quantity.name}_over_{file}", " ".join([*words, note]).rstrip(), made)
 
 
-def _draw(panel: Axes, line: Line, style: dict[str, Any], above: float | None) -> None:
-    """Draw dots with the range of their repeats, open triangles at lower bounds, and the power law
-    of the dots above a limit, if there is one.
-    """
-    dots, bounds = line.dots, line.dots[line.dots.bound]
-    fitted = None if above is None else fit(dots, above)
-    words = filter(None, (line.label, fitted and fitted.label))
-    ranges = [dots.y - dots.low, dots.high - dots.y]
-    panel.errorbar(
-        dots.index,
-        dots.y,
-        yerr=ranges if (dots.high > dots.low).any() else None,
-        capsize=2,
-        label=", ".join(map(label, words)) or None,
-        linestyle="--" if line.predicted else "-",
-        **style,
-    )
-    panel.plot(bounds.index, bounds.y, "^", ms=9, mfc="none", mec=style["color"])
-    if fitted:
-        ends = [fitted.dots.index[0], fitted.dots.index[-1]]
-        panel.plot(ends, [fitted.at(end) for end in ends], color=style["color"], ls=":", lw=0.8)
-
-
-def _selected(measured: Sequence[Line]) -> Sequence[Line]:
+def _selected(measured: Sequence[Line]) -> list[Line]:
     """Choose lines of at most `SHOWN` looks: every series at as many settings as have room."""
-    if len({line.place for line in measured}) <= SHOWN:
-        return measured
-    settings = list(dict.fromkeys(line.setting for line in measured))
-    count = max(1, SHOWN // len({line.series for line in measured}))
-    kept = evenly(settings, count)
-    places = dict.fromkeys(line.place for line in measured if line.setting in kept)
-    chosen = list(places)[:SHOWN]
-    return [line for line in measured if line.place in chosen]
+    places = list(dict.fromkeys(line.place for line in measured))
+    if len(places) > SHOWN:
+        settings = list(dict.fromkeys(setting for _, setting in places))
+        kept = evenly(settings, max(1, SHOWN // len({series for series, _ in places})))
+        places = [place for place in places if place[1] in kept][:SHOWN]
+    return [line for line in measured if line.place in places]

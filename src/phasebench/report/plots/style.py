@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from phasebench.report.collect import Point
 from phasebench.report.read import limit
@@ -59,17 +59,14 @@ def picture(name: str, caption: str, made: Figure) -> Picture:
 
 
 def figure(
-    rows: int = 1,
-    columns: int = 1,
-    height: float = HEIGHT,
-    *,
-    share_x: bool = True,
-    share_y: Any = True,
+    rows: int = 1, columns: int = 1, height: float = HEIGHT, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
-    """Make an empty figure of paper width with that many panels. No window, no global state."""
+    """Make an empty figure of paper width with that many panels. No window, no global state.
+
+    shared: which panels share their axes, as matplotlib's `subplots` takes it.
+    """
     made = Figure(figsize=(WIDTH, height), layout="constrained")
-    panels = made.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
-    return made, list(panels.flat)
+    return made, list(made.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
 def label(text: str, longest: int = _LONGEST) -> str:
@@ -95,8 +92,8 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
         >>> evenly("abcdefghi", 3)
         ['a', 'e', 'i']
     """
-    gaps = max(1, min(count, len(items)) - 1)
-    return [items[round(i * (len(items) - 1) / gaps)] for i in range(min(count, len(items)))]
+    places = np.linspace(0, len(items) - 1, min(count, len(items)))
+    return [items[i] for i in places.round().astype(int)]
 
 
 def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
@@ -111,18 +108,18 @@ def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
 def x_scale(panel: Axes, values: Iterable[float]) -> None:
     """Make x logarithmic, with ticks at (some of) the values, where these span much."""
     distinct = sorted(set(values))
-    if distinct[0] > 0 and distinct[-1] / distinct[0] >= 4:
+    if 0 < 4 * distinct[0] <= distinct[-1]:
         panel.set_xscale("log")
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.xaxis.set_major_locator(FixedLocator(distinct, nbins=8))
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.set_xticks(evenly(distinct, 8))
+        panel.minorticks_off()
+    panel.xaxis.set_major_formatter("{x:g}")
 
 
 def gate_line(panel: Axes, points: Sequence[Point], bench: str, name: str) -> None:
     """Draw the target of a gate, if all points that have it have the same, and it is no zero."""
-    entries = [point.benches[bench].gates for point in points if bench in point.benches]
-    gates = {gates[name].target: gates[name] for gates in entries if name in gates}
-    for target, gate in gates.items() if len(gates) == 1 else ():
-        if value := limit(gate):
+    entries = (point.benches[bench].gates.get(name) for point in points if bench in point.benches)
+    targets = {gate.target: limit(gate) for gate in entries if gate}
+    for target, value in targets.items() if len(targets) == 1 else ():
+        if value:
             style = {"color": "0.3", "ls": (0, (5, 3)), "lw": 0.8, "zorder": 1}
             panel.axhline(value, label=label(f"gate: {target}"), **style)
