@@ -5,7 +5,10 @@ Legend: q = Re z, p = Im z; H(q, p) = sum c p^2 / 2 + V(q) (`hamiltonian`); n st
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,21 +20,6 @@ from phasebench.dynamics.gradients import GRADIENTS, checkpointed
 from phasebench.dynamics.hamiltonian import POTENTIALS, Hamiltonian
 from phasebench.dynamics.integrators import CONTRAST, Point, Schedule, integrate
 from phasebench.dynamics.lattice import LatticeOverflow, Watch
-
-
-class _LastForce:
-    """Remember H's force at the last point asked for: a step may begin where one ended."""
-
-    def __init__(self, H: Hamiltonian) -> None:
-        self.H, self.velocity = H, H.velocity
-        self.at: Tensor | None = None
-        self.last = torch.empty(0)
-
-    def force(self, q: Tensor) -> Tensor:
-        """F(q)."""
-        if q is not self.at:
-            self.at, self.last = q, self.H.force(q)
-        return self.last
 
 
 class HamiltonianFlow(nn.Module):
@@ -172,11 +160,16 @@ class HamiltonianFlow(nn.Module):
         Kicks are not merged, so that q and p are at one time. Besides the tables, `euler` and `rk4`
         are understood.
         """
-        H = _LastForce(self.hamiltonian(q.dtype).cast())
+        H = self.hamiltonian(q.dtype).cast()
+        # a step may begin where one ended: the last force is not computed again
+        force = functools.lru_cache(maxsize=1)(H.force)
+        field: Any = SimpleNamespace(force=force, velocity=H.velocity)
         shears = () if integrator in CONTRAST else Schedule(integrator, dt, 1).shears
         yield q, p
         for _ in range(steps):
-            q, p = integrate(q, p, H, shears) if shears else CONTRAST[integrator](q, p, H, dt)
+            q, p = (
+                integrate(q, p, field, shears) if shears else CONTRAST[integrator](q, p, field, dt)
+            )
             yield q, p
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def write(sweep: Path, points: Sequence[Point], metric: str) -> str:
     lines = []
     for model, tried in trials.items():
         value, best = min(tried, key=lambda trial: trial[0])
-        missing = sum(value == float("inf") for value, _ in tried)
+        missing = sum(value == math.inf for value, _ in tried)
         if missing:
             lines.append(f"tuned: {model}: {missing} of {len(tried)} trials have no {metric}")
             continue
@@ -54,10 +55,7 @@ def write(sweep: Path, points: Sequence[Point], metric: str) -> str:
 
 def _value(folder: Path, metric: str) -> float:
     """Read the metric of a point; infinity where it was not measured."""
-    if not (folder / "results.json").exists():
-        return float("inf")
-    for bench in load(folder / "results.json")["benches"].values():
-        value = bench["metrics"].get(metric, {}).get("value")
-        if value is not None:
-            return float(value)
-    return float("inf")
+    path = folder / "results.json"
+    benches = load(path)["benches"].values() if path.exists() else ()
+    values = (bench["metrics"].get(metric, {}).get("value") for bench in benches)
+    return next((float(value) for value in values if value is not None), math.inf)

@@ -24,7 +24,7 @@ from phasebench.dynamics.adjoint import Problem
 from phasebench.dynamics.adjoint_exact import adjoint_exact as eager
 from phasebench.dynamics.adjoint_exact import round_trip as eager_round_trip
 from phasebench.dynamics.gpu.launch import capturing, no_kernels, pretending, workspaces
-from phasebench.dynamics.gpu.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch
+from phasebench.dynamics.gpu.plan import BLOCK, KINDS, LIMIT, Plan, Shape, blocks, launch, recorded
 from phasebench.dynamics.hamiltonian import Hamiltonian
 from phasebench.dynamics.integrators import State
 from phasebench.dynamics.lattice import FINEST, HEADROOM, KICKED, OF_P
@@ -99,7 +99,11 @@ def _plan(tokens: int, problem: Problem) -> Plan:
     if shape not in plans:
         while len(plans) >= PLANS:
             plans.popitem(last=False)
-        plans[shape] = Plan(shape).record() if on_gpu else Plan(shape).pretend()
+        plans[shape] = plan = Plan(shape)
+        if on_gpu:
+            plan.forward, plan.backward = recorded(plan.forward), recorded(plan.backward)
+        else:
+            plan.pretend()
     plans.move_to_end(shape)
     return plans[shape]
 

@@ -116,15 +116,9 @@ class Plan:
         self.row = {"NORM": shape.eps is not None, "D": D, "WIDTH": 1 << (D - 1).bit_length()}
         self.forward, self.backward = self._advance, self._retreat
 
-    def record(self) -> Plan:
-        """From now on replay `forward` and `backward` instead of launching kernel by kernel."""
-        self.forward, self.backward = _recorded(self._advance), _recorded(self._retreat)
-        return self
-
-    def pretend(self) -> Plan:
+    def pretend(self) -> None:
         """From now on do nothing: `forward` and `backward` take no memory beside these buffers."""
         self.forward = self.backward = lambda: None
-        return self
 
     def take(self, W: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
         """Take over a layer's weights; sums, and what is remembered of the states, from zero."""
@@ -188,7 +182,7 @@ class Plan:
             torch.addmm(self.dW, self.Y.T, self.X, out_dtype=torch.float32, alpha=-h, out=self.dW)
 
 
-def _recorded(run: Callable[[], None]) -> Callable[[], None]:
+def recorded(run: Callable[[], None]) -> Callable[[], None]:
     """Record the kernels launched by run() as one CUDA graph; run them once before, to compile."""
     graph, stream = torch.cuda.CUDAGraph(), _stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from phasebench.bench.child import Child, ChildFailed
 from phasebench.config import ConfigError, to_config
@@ -22,7 +21,6 @@ from phasebench.results.lock import locked
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import UNFINISHED, state
 
-Execute = Callable[[Point, Path], Any]
 _idle: list[Child] = []  # the process that waits for a point, if any
 
 
@@ -62,7 +60,7 @@ def release() -> None:
         _idle.pop().close()
 
 
-def run_saved(folder: Path, execute: Execute | None = None) -> None:
+def run_saved(folder: Path, execute: Callable[[Point, Path], object] | None = None) -> None:
     """Run the folder's point in this process, unless another process has finished it meanwhile.
 
     A job of an earlier sweep that still runs, as a cluster's does after the sweep was killed, is
