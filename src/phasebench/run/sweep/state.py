@@ -83,15 +83,15 @@ def ended(results: Mapping[str, Any]) -> State:
     errors = {name: bench["error"] for name, bench in benches.items() if bench["error"]}
     if not errors:
         return State("failed", "no benchmark says why", code)
-    endings = (
+    endings: list[Status | None] = [
         "oom"
         if any(words in error["message"] for words in _NO_HOST_MEMORY)
         else ENDINGS.get(error["type"])
         for error in errors.values()
-    )
+    ]
     name, error = next(iter(errors.items()))
     reason = f"{name}: {error['type']}: {error['message'].partition(chr(10))[0]}"
-    return State(next(filter(None, endings), "failed"), reason, code)
+    return State(next((ending for ending in endings if ending), "failed"), reason, code)
 
 
 def _missed(results: Mapping[str, Any]) -> str | None:
