@@ -128,13 +128,21 @@ def call(function: Callable[..., Any], *arguments: Any, timeout_s: float | None 
         child.close(kill=True)
 
 
-def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], processes: int) -> list[Any]:
-    """Return function(*job) of each job; that many processes share the jobs.
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
-    Raises `ChildFailed` of the first job that failed, OSError.
+
+def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], most: int) -> list[Any]:
+    """Return function(*job) of each job; at most so many processes, one a core, share the jobs.
+
+    Where that is a single one, it is this process. Raises `ChildFailed` of the first job that
+    failed, OSError.
     """
+    processes = min(most, len(jobs), usable_cores())
+    if processes < 2:
+        return [function(*job) for job in jobs]
     free: queue.SimpleQueue[Child] = queue.SimpleQueue()
-    children: list[Child] = []
 
     def one(job: Sequence[Any]) -> Any:
         child = free.get()
@@ -143,16 +151,16 @@ def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], processes:
         finally:
             free.put(child)
 
-    with ThreadPoolExecutor(processes) as threads:
+    with ThreadPoolExecutor(processes) as threads, contextlib.ExitStack() as children:
         try:
             for _ in range(processes):
-                children.append(Child())
-                free.put(children[-1])
+                child = Child()
+                children.callback(child.close, kill=True)
+                free.put(child)
             return list(threads.map(one, jobs))
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
-            for child in children:
-                child.close(kill=True)
+            children.close()
 
 
 def keep_standard_streams() -> None:

@@ -16,6 +16,7 @@ import pynvml
 import torch
 
 import phasebench
+from phasebench.bench.child import usable_cores
 from phasebench.config.files import code_hash
 
 PACKAGES = (
@@ -32,11 +33,6 @@ GIT_TIMEOUT_S = 10.0
 
 class Unknown(Exception):
     """Something that cannot be told, with the reason."""
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def environment(device: str) -> dict[str, Any]:

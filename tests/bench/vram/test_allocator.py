@@ -101,9 +101,8 @@ def test_blocks_never_overlap_and_all_can_be_returned(events: list[tuple[bool, i
         assert memory.allocated == sum(b.size for b in held) <= memory.reserved
     for block in held:
         memory.free(block)
-    free = [entry for pool in memory._free.values() for entry in pool]
+    free = [block for pool in memory._free.values() for block in pool]
     assert memory.allocated == 0
-    assert sum(size for size, _, _ in free) == memory.reserved
-    assert not any(
-        block.previous or block.next for _, _, block in free
-    )  # every segment is whole again
+    assert sum(block.size for block in free) == memory.reserved
+    # every segment is whole again
+    assert not any(block.previous or block.next for block in free)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import child_jobs
 from paths import ROOT
+from phasebench.bench import child
 from phasebench.bench.child import ChildFailed, call
 from phasebench.bench.vram import arm as vram_arm
 from phasebench.bench.vram import bench as vram
@@ -46,7 +47,9 @@ CONFIG = VramConfig(
     curve_seq=[],
 )
 EXACT = "adjoint_exact"
-MODEL = ModelConfig(dim=16, blocks=1, heads=2, hidden=64, ode=OdeConfig(steps=4))
+# leapfrog: a prediction takes as long as its forces are many
+ODE = OdeConfig(steps=4, integrator="leapfrog")
+MODEL = ModelConfig(dim=16, blocks=1, heads=2, hidden=64, ode=ODE)
 PASS = {
     "optimizer": 0,
     "peak_update": 0,
@@ -265,7 +268,7 @@ def test_out_of_memory_is_a_lower_bound(
 
 
 def request(gradient: str = "adjoint", device: str = "cuda") -> ArmRequest:
-    model = dataclasses.replace(MODEL, ode=OdeConfig(steps=4, gradient=gradient))
+    model = MODEL.with_ode(gradient=gradient)
     return ArmRequest(model, 2, 64, 100, "fp32", 64, "none", repeats=2, device=device)
 
 
@@ -369,7 +372,7 @@ def test_only_the_fused_adjoint_has_a_stream_of_its_own() -> None:
 
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vram_find, "PARALLEL", 10**6)
+    monkeypatch.setattr(child, "usable_cores", lambda: 1)
     monkeypatch.setattr(
         vram_find,
         "GRIDS",
@@ -437,9 +440,8 @@ def test_arms_are_searched_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None
         LIMITED, arms=["backprop", "checkpoint"], find="batch", limit_gb=0.075
     )
     found = []
-    for parallel in (10**6, 2):
-        monkeypatch.setattr(vram_find, "PARALLEL", parallel)
-        monkeypatch.setattr(vram_find, "usable_cores", lambda: 2)
+    for cores in (1, 2):
+        monkeypatch.setattr(child, "usable_cores", lambda n=cores: n)
         found.append(bench(config).details["fits"])
     assert found[0] == found[1]
 

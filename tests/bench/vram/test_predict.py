@@ -44,9 +44,11 @@ def make(vocab: int, batch: int, seq: int, model: ModelConfig) -> tuple[Language
 def config(
     gradient: str, dim: int = 32, hidden: int = 128, blocks: int = 2, **ode: int | float | str
 ) -> ModelConfig:
+    # leapfrog: a prediction takes as long as its forces are many
+    values: dict[str, Any] = {"gradient": gradient, "integrator": "leapfrog", **ode}
     return ModelConfig(
-        dim=dim, heads=2, hidden=hidden, blocks=blocks, ode=OdeConfig(gradient=gradient, **ode)
-    )  # pyright: ignore
+        dim=dim, heads=2, hidden=hidden, blocks=blocks, ode=OdeConfig(**values)
+    )
 
 
 def predicted(

@@ -11,48 +11,32 @@ native allocator with its default settings, on one stream.)
 from __future__ import annotations
 
 import bisect
-import math
-from typing import Protocol
+from dataclasses import dataclass
+from operator import attrgetter
 
+MIB = 2**20
 BLOCK = 512  # bytes
-SMALL, LARGE = 2**20, 10 * 2**20
-_SMALL_SEGMENT, _SEGMENT, _ROUND = 2 * 2**20, 20 * 2**20, 2 * 2**20
+SMALL, LARGE = MIB, 10 * MIB
+_SMALL_SEGMENT, _SEGMENT, _ROUND = 2 * MIB, 20 * MIB, 2 * MIB
 
 
 class PredictedOutOfMemory(MemoryError):
     """A request that the limit does not allow."""
 
 
-class Allocator(Protocol):
-    """Hands out bytes."""
-
-    allocated: int  # handed out now
-    reserved: int  # taken from the device now
-
-    def malloc(self, size: int) -> Block:
-        """A block of at least that size."""
-        ...
-
-    def free(self, block: Block) -> None:
-        """Take it back."""
-        ...
-
-
+@dataclass(slots=True, eq=False)
 class Block:
-    """A piece of a segment."""
+    """A piece of a segment, with its neighbours there."""
 
-    __slots__ = ("address", "next", "previous", "size", "used")
-
-    def __init__(self, address: int, size: int) -> None:
-        self.address, self.size, self.used = address, size, False
-        self.previous: Block | None = None
-        self.next: Block | None = None
-
-    def __lt__(self, other: Block) -> bool:
-        return False  # in a list ordered by size and address, which no two blocks share
+    address: int  # negative in segments for small requests
+    size: int
+    used: bool = False
+    previous: Block | None = None
+    next: Block | None = None
 
 
-_NONE = Block(0, 0)
+_size = attrgetter("size")
+_order = attrgetter("size", "address")  # of free blocks
 
 
 def rounded(size: int) -> int:
@@ -89,11 +73,9 @@ class CachingAllocator:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self.limit, self.allocated, self.reserved, self.reserved_peak = limit, 0, 0, 0
-        self._free: dict[bool, list[tuple[int, float, Block]]] = {
-            True: [],
-            False: [],
-        }  # by pool: is it that of small ones
+        self.limit, self.allocated, self.reserved = limit, 0, 0
+        # by whether they are of segments for small requests; each in `_order`
+        self._free: dict[bool, list[Block]] = {True: [], False: []}
         self._end = 0  # of the addresses given so far
 
     def malloc(self, size: int) -> Block:
@@ -102,15 +84,16 @@ class CachingAllocator:
             return Block(-1, 0)
         size = rounded(size)
         small = size <= SMALL
-        found = bisect.bisect_left(self._free[small], (size, -math.inf, _NONE))
-        block = (
-            self._free[small].pop(found)[2]
-            if found < len(self._free[small])
-            else self._segment(size)
-        )
-        rest = block.size - size
-        if rest >= BLOCK if small else rest > SMALL:
-            self._split(block, size, small)
+        free = self._free[small]
+        found = bisect.bisect_left(free, size, key=_size)
+        block = free.pop(found) if found < len(free) else self._segment(size)
+        left = block.size - size
+        if left >= BLOCK if small else left > SMALL:
+            rest = Block(block.address + size, left, previous=block, next=block.next)
+            if rest.next:
+                rest.next.previous = rest
+            block.size, block.next = size, rest
+            bisect.insort(free, rest, key=_order)
         block.used = True
         self.allocated += block.size
         return block
@@ -121,58 +104,32 @@ class CachingAllocator:
             return
         self.allocated -= block.size
         block.used = False
-        small = block.address < 0
+        free = self._free[block.address < 0]
         for other in (block.previous, block.next):
             if other and not other.used:
-                self._forget(other, small)
-                block = _merged(block, other)
-        bisect.insort(self._free[small], (block.size, block.address, block))
+                del free[bisect.bisect_left(free, _order(other), key=_order)]
+                first, second = (other, block) if other is block.previous else (block, other)
+                first.size += second.size
+                first.next = second.next
+                if first.next:
+                    first.next.previous = first
+                block = first
+        bisect.insort(free, block, key=_order)
 
     def _segment(self, size: int) -> Block:
-        segment = (
-            _SMALL_SEGMENT
-            if size <= SMALL
-            else _SEGMENT
-            if size < LARGE
-            else -(-size // _ROUND) * _ROUND
-        )
+        """Reserve a segment for a request, after giving back free ones where the limit demands."""
+        if size <= SMALL:
+            segment = _SMALL_SEGMENT
+        else:
+            segment = _SEGMENT if size < LARGE else -(-size // _ROUND) * _ROUND
         if self.limit is not None and self.reserved + segment > self.limit:
-            self._give_back()
+            for free in self._free.values():
+                whole = [block for block in free if not (block.previous or block.next)]
+                self.reserved -= sum(block.size for block in whole)
+                free[:] = [block for block in free if block.previous or block.next]
             if self.reserved + segment > self.limit:
-                raise PredictedOutOfMemory(
-                    f"{size} bytes more, with {self.allocated} in use of {self.limit}"
-                )
+                used = f"with {self.allocated} in use of {self.limit}"
+                raise PredictedOutOfMemory(f"{size} bytes more, {used}")
         self.reserved += segment
-        self.reserved_peak = max(self.reserved_peak, self.reserved)
-        start, self._end = self._end, self._end + segment
-        return Block(-self._end if size <= SMALL else start, segment)  # the pool shows in the sign
-
-    def _split(self, block: Block, size: int, small: bool) -> None:
-        rest = Block(block.address + size, block.size - size)
-        rest.previous, rest.next, block.size = block, block.next, size
-        if rest.next:
-            rest.next.previous = rest
-        block.next = rest
-        bisect.insort(self._free[small], (rest.size, rest.address, rest))
-
-    def _forget(self, block: Block, small: bool) -> None:
-        blocks = self._free[small]
-        del blocks[bisect.bisect_left(blocks, (block.size, block.address, block))]
-
-    def _give_back(self) -> None:
-        for small, blocks in self._free.items():
-            kept = [entry for entry in blocks if entry[2].previous or entry[2].next]
-            self.reserved -= sum(
-                size for size, _, block in blocks if not (block.previous or block.next)
-            )
-            self._free[small] = kept
-
-
-def _merged(one: Block, other: Block) -> Block:
-    first, second = (other, one) if one.previous is other else (one, other)
-    first.size += second.size
-    first.next = second.next
-    if first.next:
-        first.next.previous = first
-    first.used = False
-    return first
+        self._end += segment
+        return Block(-self._end if size <= SMALL else self._end - segment, segment)

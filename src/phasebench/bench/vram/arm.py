@@ -61,7 +61,7 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
     Without a `gpu` only tensors are counted.
     """
     with as_on_gpu() if gpu else nullcontext(), predicting(gpu, request.limit_bytes) as tracker:
-        model, tokens = _prepare(request, torch.device("cpu"))
+        model, tokens, optimizer = _prepare(request, torch.device("cpu"))
         if gpu:
             tracker.keep(workspaces(request, gpu))
             # what a flow keeps for all passes, an earlier pass has made
@@ -69,7 +69,6 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
                 z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
                 model.blocks[0].ode(*z)  # type: ignore[operator,union-attr]
             del z
-        optimizer = _optimizer(model, request)
         if optimizer:  # its state is of an earlier step
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
@@ -102,12 +101,10 @@ def measure(request: ArmRequest) -> dict[str, Any]:
     total = torch.cuda.get_device_properties(device).total_memory
     try:
         if request.limit_bytes is not None:
-            torch.cuda.set_per_process_memory_fraction(
-                min(1.0, request.limit_bytes / total), device.index or 0
-            )
-        model, tokens = _prepare(request, device)
+            share = min(1.0, request.limit_bytes / total)
+            torch.cuda.set_per_process_memory_fraction(share, device.index or 0)
+        model, tokens, optimizer = _prepare(request, device)
         torch.cuda.empty_cache()  # what drawing the weights took
-        optimizer = _optimizer(model, request)
         passes = []
         for _ in range(1 + request.repeats):
             torch.cuda.synchronize(device)
@@ -119,19 +116,20 @@ def measure(request: ArmRequest) -> dict[str, Any]:
             passes.append(as_json(step) | {"reserved": meter.reserved(), "seconds": seconds})
     except torch.OutOfMemoryError:
         return {"status": "oom", "peak_bytes": meter.peak(), "device_bytes": total}
-    told = dict(zip(("process_bytes", "process_reason"), process_bytes(device), strict=True))
-    return {"status": "ok", "passes": passes[1:], "device_bytes": total, **told}
+    used, reason = process_bytes(device)
+    process = {"process_bytes": used, "process_reason": reason}
+    return {"status": "ok", "passes": passes[1:], "device_bytes": total, **process}
 
 
-def _prepare(request: ArmRequest, device: torch.device) -> tuple[LanguageModel, Tensor]:
+def _prepare(
+    request: ArmRequest, device: torch.device
+) -> tuple[LanguageModel, Tensor, AdamW | None]:
     torch.manual_seed(0)
     with device:
         tokens = torch.randint(request.vocab, (request.batch, request.seq + 1))
-        return build_model(request.model, request.vocab).train(), tokens
-
-
-def _optimizer(model: LanguageModel, request: ArmRequest) -> AdamW | None:
-    return make_optimizer(model, TrainConfig()) if request.optimizer == "adamw" else None
+        model = build_model(request.model, request.vocab).train()
+    adamw = request.optimizer == "adamw"
+    return model, tokens, make_optimizer(model, TrainConfig()) if adamw else None
 
 
 def _loss(model: LanguageModel, tokens: Tensor, request: ArmRequest) -> Tensor:

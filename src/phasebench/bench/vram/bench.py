@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
 
 import torch
 
 from phasebench.bench.child import ChildFailed, call
 from phasebench.bench.vram.arm import ArmRequest, as_json, measure, predict, workspaces
-from phasebench.bench.vram.find import curves, find, findings
+from phasebench.bench.vram.find import curves, find
 from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode
@@ -57,73 +56,66 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
     """
     check(workbench, config)
     workbench.release()
-    device, gpu = workbench.device, _gpu(workbench.device, config)
-    requests = arm_requests(workbench, config)
+    on_gpu = workbench.device.type == "cuda"
+    if config.predict_for != "auto":
+        gpu = GPUS[config.predict_for]
+    else:
+        gpu = Gpu.of(workbench.device) if on_gpu else GPUS["h100"]
     arms = {}
-    for name, request in requests.items():
-        arms[name] = _arm(name, request, device, gpu, config.timeout_s)
+    for name, request in arm_requests(workbench, config).items():
+        arms[name] = _arm(name, request, gpu, config.timeout_s if on_gpu else None)
         workbench.say(f"  {name}: {arms[name].text}")
     result = judge(arms, config)
-    records = {name: arm.record | {"error": arm.error} for name, arm in arms.items()}
-    result.details |= {"notes": _NOTES, "predicted_for": dataclasses.asdict(gpu), "arms": records}
-    known = {name: record["prediction"] for name, record in records.items()}
-    result.details["curves"] = curves(requests, known, config, gpu)
+    result.details |= {
+        "notes": _NOTES,
+        "predicted_for": dataclasses.asdict(gpu),
+        "arms": {name: arm.record | {"error": arm.error} for name, arm in arms.items()},
+        "curves": curves(arms, config, gpu),
+    }
     if config.find is not None:
-        fits = find(requests, known, config, gpu, confirm=device.type == "cuda")
-        findings(result, fits, config, workbench.say)
-    if device.type != "cuda":
-        result.notices.insert(
-            0, f"memory is predicted, not measured: no GPU; predicted for {gpu.name}"
-        )
+        find(result, arms, config, gpu, workbench.say, confirm=on_gpu)
+    if not on_gpu:
+        notice = f"memory is predicted, not measured: no GPU; predicted for {gpu.name}"
+        result.notices.insert(0, notice)
     return result
-
-
-def _gpu(device: torch.device, config: VramConfig) -> Gpu:
-    if config.predict_for != "auto":
-        return GPUS[config.predict_for]
-    return Gpu.of(device) if device.type == "cuda" else GPUS["h100"]
 
 
 def arm_requests(workbench: Workbench, config: VramConfig) -> dict[str, ArmRequest]:
     """Return what each arm computes, by its name: of the method, and of a head but the first."""
-    model, requests = (
-        dataclasses.replace(workbench.config.model, recompute=list(config.recompute)),
-        {},
-    )
-    for head in dict.fromkeys(config.heads):
-        for method in dict.fromkeys(config.arms):
-            name = method if head == config.heads[0] else f"{method}_{head}_head"
-            requests[name] = ArmRequest(
-                model=model.with_ode(gradient=method),
-                batch=config.batch,
-                seq=config.seq,
-                vocab=config.vocab,
-                precision=config.precision,
-                loss_chunk=config.loss_chunk if head == "chunked" else None,
-                optimizer=config.optimizer,
-                repeats=config.repeats,
-                device=str(workbench.device),
-            )
-    return requests
-
-
-def _arm(name: str, request: ArmRequest, device: torch.device, gpu: Gpu, timeout_s: float) -> Arm:
-    start = time.perf_counter()
-    found, reserved = predict(request, gpu)
-    predicted = as_json(found) | {"reserved": reserved, "workspaces": workspaces(request, gpu)}
-    record: dict[str, Any] = {
-        "prediction": predicted,
-        "prediction_seconds": time.perf_counter() - start,
+    model = dataclasses.replace(workbench.config.model, recompute=list(config.recompute))
+    return {
+        method if head == config.heads[0] else f"{method}_{head}_head": ArmRequest(
+            model=model.with_ode(gradient=method),
+            batch=config.batch,
+            seq=config.seq,
+            vocab=config.vocab,
+            precision=config.precision,
+            loss_chunk=config.loss_chunk if head == "chunked" else None,
+            optimizer=config.optimizer,
+            repeats=config.repeats,
+            device=str(workbench.device),
+        )
+        for head in dict.fromkeys(config.heads)
+        for method in dict.fromkeys(config.arms)
     }
-    if device.type != "cuda":
-        return Arm(name, "predicted", predicted["peak"], {"status": "predicted", **record})
+
+
+def _arm(name: str, request: ArmRequest, gpu: Gpu, timeout_s: float | None) -> Arm:
+    """Predict an arm, and measure it too where it gets a time for that."""
+    start = time.perf_counter()
+    step, reserved = predict(request, gpu)
+    predicted = as_json(step) | {"reserved": reserved, "workspaces": workspaces(request, gpu)}
+    record = {"prediction": predicted, "prediction_seconds": time.perf_counter() - start}
+    if timeout_s is None:
+        record["status"] = "predicted"
+        return Arm(name, request, "predicted", predicted["peak"], record)
     try:
-        measured = call(measure, request, timeout_s=timeout_s)
+        record |= call(measure, request, timeout_s=timeout_s)
     except ChildFailed as failure:
-        return Arm(name, "measured", None, {"status": "failed", **record}, error=str(failure))
-    record = {**measured, **record}
-    if measured["status"] == "oom":
-        return Arm(name, "measured", measured["peak_bytes"], record, bound=True)
-    peak = max(found["peak"] for found in measured["passes"])
-    record |= {"prediction_error": predicted["peak"] / peak - 1}
-    return Arm(name, "measured", peak, record)
+        record["status"] = "failed"
+        return Arm(name, request, "measured", None, record, error=str(failure))
+    if record["status"] == "oom":
+        return Arm(name, request, "measured", record["peak_bytes"], record, bound=True)
+    peak = max(step["peak"] for step in record["passes"])
+    record["prediction_error"] = predicted["peak"] / peak - 1
+    return Arm(name, request, "measured", peak, record)

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phasebench.bench.child import ChildFailed, call, each
-from phasebench.bench.environment import usable_cores
 from phasebench.bench.vram.allocator import PredictedOutOfMemory
 from phasebench.bench.vram.arm import ArmRequest, measure, predict
 from phasebench.bench.vram.gpus import Gpu
+from phasebench.bench.vram.verdict import Arm
 from phasebench.config import VramConfig
 from phasebench.results.gate import BenchResult, Metric
 
@@ -40,7 +40,6 @@ GRID_TEXTS = {
     "steps": "every number",
 }
 WORK = 500  # flow steps whose prediction takes as long as the start of a process
-PARALLEL = 2  # processes, from which on arms are searched side by side
 TRIES = 12  # of smaller values, where the predicted one does not fit
 # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
 USED = 0.85
@@ -50,106 +49,126 @@ _USABLE = 0.95  # what fragmentation leaves
 
 
 @dataclass
-class Found:
+class Fit:
     """An arm's largest value that fits by prediction, and by a run; None: none does."""
 
     predicted: int | None
     capped: bool = False  # the search ended at its cap: larger values may fit too
-    tried: list[list[Any]] = field(
-        default_factory=list
-    )  # [value, fits], in the order of the search
+    # [value, fits], in the order of the search
+    tried: list[list[Any]] = field(default_factory=list)
     confirmed: int | None = None
     runs: list[dict[str, Any]] = field(default_factory=list)  # on the GPU: value, status, error
     reason: str | None = None  # why nothing is confirmed
 
-
-def find(
-    requests: Mapping[str, ArmRequest],
-    known: Mapping[str, Mapping[str, int]],
-    config: VramConfig,
-    gpu: Gpu,
-    *,
-    confirm: bool,
-) -> dict[str, Found]:
-    """Search each arm's largest value; `known` are the arms' predictions at their own values.
-
-    The search keeps a processor busy for seconds: so many arms are searched at one time.
-    """
-    jobs = [(request, known[name], config, gpu) for name, request in requests.items()]
-    processes = min(usable_cores(), len(jobs))
-    searched = (
-        [search(*job) for job in jobs] if processes < PARALLEL else each(search, jobs, processes)
-    )
-    found = dict(zip(requests, searched, strict=True))
-    for name, arm in found.items():
-        if not confirm:
-            arm.reason = "needs a GPU"
-        elif arm.predicted is None:
-            arm.reason = "nothing fits by prediction"
-        else:
-            _confirm(arm, arm.predicted, requests[name], config)
-    return found
+    @property
+    def text(self) -> str:
+        """What is predicted, for people."""
+        return f"{'>= ' if self.capped else ''}{self.predicted or 'none'}"
 
 
-def curves(
-    requests: Mapping[str, ArmRequest],
-    known: Mapping[str, Mapping[str, int]],
-    config: VramConfig,
-    gpu: Gpu,
-) -> dict[str, dict[str, Any]]:
+def curves(arms: Mapping[str, Arm], config: VramConfig, gpu: Gpu) -> dict[str, dict[str, Any]]:
     """Predict the arms' peaks over the number of steps and over the sequence length, for a plot.
 
     Returns by axis its ``unit``, the run's ``own`` value, and by arm the ``points`` [value, bytes].
-    `known` are the arms' predictions at their own values.
     """
-    wanted = {
-        (axis, name, x): request.at(axis, x)
-        for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq))
-        for name, request in requests.items()
-        for x in set(values) - {request.value(axis)}
-    }
+    axes: dict[str, dict[str, Any]] = {}
+    wanted: dict[tuple[str, str, int], ArmRequest] = {}
+    for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq)):
+        for name, arm in arms.items() if values else ():
+            own = arm.request.value(axis)
+            axes.setdefault(
+                axis, {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": {}}
+            )
+            axes[axis]["points"][name] = [[own, arm.record["prediction"]["peak"]]]
+            wanted |= {(axis, name, x): arm.request.at(axis, x) for x in set(values) - {own}}
     # long predictions first, so that no process is left with one at the end
     order = sorted(wanted, key=lambda place: -wanted[place].model.ode.steps)
     work = sum(request.model.blocks * request.model.ode.steps for request in wanted.values())
-    processes = min(usable_cores(), len(order), work // WORK)
-    jobs = [(wanted[place], gpu) for place in order]
-    predicted = each(predict, jobs, processes) if processes > 1 else [predict(*job) for job in jobs]
-    axes: dict[str, dict[str, Any]] = {}
-    for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq)):
-        if values:
-            own = next(iter(requests.values())).value(axis)
-            points = {name: [[own, known[name]["peak"]]] for name in requests}
-            axes[axis] = {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": points}
+    predicted = each(predict, [(wanted[place], gpu) for place in order], work // WORK)
     for (axis, name, x), (step, _) in zip(order, predicted, strict=True):
         bisect.insort(axes[axis]["points"][name], [x, step.peak])
     return axes
 
 
-def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Found:
-    """Search the largest value that fits by prediction."""
+def find(
+    result: BenchResult,
+    arms: Mapping[str, Arm],
+    config: VramConfig,
+    gpu: Gpu,
+    say: Callable[[str], None],
+    *,
+    confirm: bool,
+) -> None:
+    """Search each arm's largest value, run it if it is to be confirmed; add metrics and details.
+
+    The search keeps a processor busy for seconds: so many arms are searched at one time.
+    """
+    jobs = [(arm.request, arm.record["prediction"], config, gpu) for arm in arms.values()]
+    fits = dict(zip(arms, each(search, jobs, len(jobs)), strict=True))
+    for name, fit in fits.items():
+        if not confirm:
+            fit.reason = "needs a GPU"
+        elif fit.predicted is None:
+            fit.reason = "nothing fits by prediction"
+        else:
+            _confirm(fit, fit.predicted, arms[name].request, config)
+        _add(result, name, fit, config)
+        runs = f"; runs with {fit.confirmed}" if fit.confirmed else ""
+        limit = f"{config.limit_gb:g} GB (predicted)"
+        say(f"  {name}: {config.find} up to {fit.text} in {limit}{runs}")
+    axis = str(config.find)
+    result.details["table"] = {
+        "columns": ["arm", "find", "predicted", "confirmed"],
+        "rows": [[name, axis, fit.text, fit.confirmed] for name, fit in fits.items()],
+    }
+    result.details["fits"] = {
+        "find": axis,
+        "limit_gb": config.limit_gb,
+        "grid": GRID_TEXTS[axis],
+        "cap": GRIDS[axis][-1],
+        "unit": UNITS[axis],
+        "arms": {name: dataclasses.asdict(fit) for name, fit in fits.items()},
+    }
+
+
+def _add(result: BenchResult, name: str, fit: Fit, config: VramConfig) -> None:
+    """Add an arm's metrics, and a notice if a run did not bear its prediction out."""
+    axis, unit = str(config.find), UNITS[str(config.find)]
+    cap = f"the search ends at {GRIDS[axis][-1]}" if fit.capped else None
+    none = f"not even {GRIDS[axis][0]} fits into {config.limit_gb:g} GB"
+    result.metrics |= {
+        f"{name}_fits_{axis}": Metric(fit.predicted, unit, "predicted", none, cap),
+        f"{name}_fits_{axis}_confirmed": Metric(fit.confirmed, unit, reason=fit.reason),
+    }
+    if fit.runs and fit.confirmed != fit.predicted:
+        result.notices.append(
+            f"{name}: {axis}={fit.predicted} was predicted to fit, but "
+            f"{fit.confirmed or 'nothing'} did: {fit.runs[0]['status']}"
+        )
+
+
+def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu: Gpu) -> Fit:
+    """Search the largest value that fits by prediction; `own` is that at the request's value."""
     axis, limit = str(config.find), int(USED * _limit(config))
     grid = GRIDS[axis]
     tried: list[list[Any]] = []
 
     def fits(k: int) -> bool:
-        tried.append([grid[k - 1], _fits(request.at(axis, grid[k - 1]), limit, gpu)])
+        asked = dataclasses.replace(request.at(axis, grid[k - 1]), limit_bytes=limit)
+        try:
+            predict(asked, gpu)
+            tried.append([grid[k - 1], True])
+        except PredictedOutOfMemory:
+            tried.append([grid[k - 1], False])
         return tried[-1][1]
 
     guess = bisect.bisect(grid, _guess(request, own, axis, limit, gpu))
     best = largest(fits, max(1, guess), len(grid))
-    return Found(grid[best - 1] if best else None, best == len(grid), tried)
+    return Fit(grid[best - 1] if best else None, best == len(grid), tried)
 
 
 def _limit(config: VramConfig) -> int:
     return int(1e9 * (config.limit_gb or 0))
-
-
-def _fits(request: ArmRequest, limit: int, gpu: Gpu) -> bool:
-    try:
-        predict(dataclasses.replace(request, limit_bytes=limit), gpu)
-    except PredictedOutOfMemory:
-        return False
-    return True
 
 
 def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, gpu: Gpu) -> int:
@@ -194,7 +213,7 @@ def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
     return low
 
 
-def _confirm(found: Found, k: int, request: ArmRequest, config: VramConfig) -> None:
+def _confirm(fit: Fit, k: int, request: ArmRequest, config: VramConfig) -> None:
     """Run the value k under the limit, and where it does not fit, smaller ones."""
     axis = str(config.find)
     grid = GRIDS[axis]
@@ -203,52 +222,15 @@ def _confirm(found: Found, k: int, request: ArmRequest, config: VramConfig) -> N
         try:
             answer = call(measure, asked, timeout_s=config.timeout_s)
         except ChildFailed as failure:
-            found.reason = str(failure)
-            found.runs.append({"value": k, "status": "failed", "error": str(failure)})
+            fit.reason = str(failure)
+            fit.runs.append({"value": k, "status": "failed", "error": str(failure)})
             return
-        found.runs.append({"value": k, **answer})
+        fit.runs.append({"value": k, **answer})
         if answer["status"] == "ok":
-            found.confirmed = k
+            fit.confirmed = k
             return
         below = bisect.bisect(grid, min((1 - _STEP_DOWN) * k, k - 1))
         if not below:
             break
         k = grid[below - 1]
-    found.reason = "no smaller value that was tried fits either"
-
-
-def findings(
-    result: BenchResult, found: Mapping[str, Found], config: VramConfig, say: Callable[[str], None]
-) -> None:
-    """Add to a result what was found: metrics, details and a table; and tell it."""
-    axis, unit = str(config.find), UNITS[str(config.find)]
-    rows = []
-    for name, arm in found.items():
-        cap = f"the search ends at {GRIDS[axis][-1]}" if arm.capped else None
-        none = f"not even {GRIDS[axis][0]} fits into {config.limit_gb:g} GB"
-        result.metrics[f"{name}_fits_{axis}"] = Metric(arm.predicted, unit, "predicted", none, cap)
-        result.metrics[f"{name}_fits_{axis}_confirmed"] = Metric(
-            arm.confirmed, unit, "measured", arm.reason
-        )
-        rows.append(
-            [name, axis, f"{'>= ' if arm.capped else ''}{arm.predicted or 'none'}", arm.confirmed]
-        )
-        confirmed = f"; runs with {arm.confirmed}" if arm.confirmed else ""
-        say(
-            f"  {name}: {axis} up to {rows[-1][2]} in {config.limit_gb:g} GB (predicted){confirmed}"
-        )
-        if arm.runs and arm.confirmed != arm.predicted:
-            result.notices.append(
-                f"{name}: {axis}={arm.predicted} was predicted to fit, but "
-                f"{arm.confirmed or 'nothing'} did: {arm.runs[0]['status']}"
-            )
-    columns = ["arm", "find", "predicted", "confirmed"]
-    result.details["table"] = {"columns": columns, "rows": rows}
-    result.details["fits"] = {
-        "find": axis,
-        "limit_gb": config.limit_gb,
-        "grid": GRID_TEXTS[axis],
-        "cap": GRIDS[axis][-1],
-        "unit": unit,
-        "arms": {name: dataclasses.asdict(arm) for name, arm in found.items()},
-    }
+    fit.reason = "no smaller value that was tried fits either"

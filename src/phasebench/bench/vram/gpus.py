@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MIB = 2**20
+from phasebench.bench.vram.allocator import MIB
+
 THREADS_THAT_MULTIPLY = 2
 _HALVES = (torch.float16, torch.bfloat16)
 

@@ -23,7 +23,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from phasebench.bench.vram.allocator import Allocator, Block, CachingAllocator, ExactAllocator
+from phasebench.bench.vram.allocator import Block, CachingAllocator, ExactAllocator
 from phasebench.bench.vram.gpus import Gpu, attention_backward_bytes, reduction_bytes
 
 _aten: Any = torch.ops.aten
@@ -46,26 +46,17 @@ def predicting(gpu: Gpu | None = None, limit: int | None = None) -> Iterator[Sto
     With a `gpu`, as that device would: workspaces included, and `PredictedOutOfMemory` raised where
     more than `limit` bytes would be reserved. Without one, tensors alone.
     """
-    tracker = StorageTracker(CachingAllocator(limit), gpu) if gpu else StorageTracker()
-    with FakeTensorMode(), tracker:
+    with FakeTensorMode(), StorageTracker(gpu, limit) as tracker:
         yield tracker
 
 
 @dataclass
 class _Live:
-    """A live storage and its block; None while it may not need one (`_Sum`)."""
+    """A live storage and its block; None while it may not need one (`StorageTracker._sum`)."""
 
     storage: weakref.ref[Any]
     size: int
     block: Block | None
-
-
-@dataclass
-class _Sum:
-    """A sum of two gradients, which takes over the block of the first if that dies next."""
-
-    operand: int
-    result: int
 
 
 class StorageTracker(TorchDispatchMode):
@@ -81,12 +72,14 @@ class StorageTracker(TorchDispatchMode):
         (4000768, 8001024)
     """
 
-    def __init__(self, allocator: Allocator | None = None, gpu: Gpu | None = None) -> None:
+    def __init__(self, gpu: Gpu | None = None, limit: int | None = None) -> None:
         super().__init__()
-        self.memory, self.gpu = allocator or ExactAllocator(), gpu
+        self.gpu, self.memory = gpu, CachingAllocator(limit) if gpu else ExactAllocator()
         self._live: dict[int, _Live] = {}
         self._peak = 0
-        self._sum: _Sum | None = None
+        # storages of the first operand and of the sum of two gradients, which takes over the
+        # operand's block if that dies next
+        self._sum: tuple[int, int] | None = None
 
     def keep(self, size: int) -> None:
         """Count a block that nothing gives back."""
@@ -113,22 +106,24 @@ class StorageTracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _DEVICE and isinstance(args[0], FakeTensor):
-            return args[
-                0
-            ].fake_device  # two calls of three: answered here, a prediction takes half the time
+            # two calls of three: answered here, a prediction takes half the time
+            return args[0].fake_device
         self._settle()
         out = func(*args, **(kwargs or {}))
-        if (
-            func is _aten._efficientzerotensor.default
-        ):  # a zero without memory, which its fake does not know
+        # a zero without memory, which its fake does not know
+        if func is _aten._efficientzerotensor.default:
             return out
         sums = func is _aten.add.Tensor and _autograd_accumulates() and not args[0]._is_view()
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._track(tensor, later=sums)
+                self._track(tensor.untyped_storage(), later=sums)
         if sums:
-            self._sum = _Sum(args[0].untyped_storage()._cdata, out.untyped_storage()._cdata)
-        self._count(self._within(func, args))
+            self._sum = args[0].untyped_storage()._cdata, out.untyped_storage()._cdata
+        if within := self._within(func, args):
+            block = self.memory.malloc(within)
+            self._count()
+            self.memory.free(block)
+        self._count()
         return out
 
     def _within(self, func: Any, args: Any) -> int:
@@ -141,32 +136,22 @@ class StorageTracker(TorchDispatchMode):
             return reduction_bytes(args[0], axes, self.gpu)
         return attention_backward_bytes(args[1]) if func is _ATTENTION_BACKWARD else 0
 
-    def _count(self, within: int = 0) -> None:
-        if within:
-            block = self.memory.malloc(within)
-            self._peak = max(self._peak, self.memory.allocated)
-            self.memory.free(block)
+    def _count(self) -> None:
         self._peak = max(self._peak, self.memory.allocated)
 
-    def _track(self, tensor: Tensor, later: bool) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._live:
-            return
-        size = storage.nbytes()
-        block = None if later else self.memory.malloc(size)
-        self._live[key] = _Live(weakref.ref(storage, lambda _: self._died(key)), size, block)
+    def _track(self, storage: Any, later: bool) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._live:
+            block = None if later else self.memory.malloc(size)
+            self._live[key] = _Live(weakref.ref(storage, lambda _: self._died(key)), size, block)
 
     def _died(self, key: int) -> None:
         dead = self._live.pop(key)
-        if (
-            self._sum
-            and self._sum.operand == key
-            and self._live[self._sum.result].size == dead.size
-        ):
-            self._live[self._sum.result].block, self._sum = dead.block, None
-        elif self._sum and self._sum.result == key:
+        operand, result = self._sum or (None, None)
+        if result == key:
             self._sum = None
+        elif result and operand == key and self._live[result].size == dead.size:
+            self._live[result].block, self._sum = dead.block, None
         elif dead.block:
             self.memory.free(dead.block)
 
@@ -177,8 +162,8 @@ class StorageTracker(TorchDispatchMode):
         never within a dispatch mode such as this, where it would appear to need a tensor more.
         """
         if self._sum:
-            found = self._live[self._sum.result]
-            found.block, self._sum = self.memory.malloc(found.size), None
+            total = self._live[self._sum[1]]
+            total.block, self._sum = self.memory.malloc(total.size), None
             self._count()
 
 

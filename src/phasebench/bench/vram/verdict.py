@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from phasebench.bench.vram.arm import ArmRequest
 from phasebench.config import VramConfig
 from phasebench.results.gate import BenchResult, Gate, Metric
 
@@ -27,12 +28,14 @@ class Arm:
     """One gradient method's peak, in bytes, of allocated memory.
 
     Attributes:
+        request: what the arm computes.
         peak: None where the arm failed; see `error`.
-        record: everything known of it, for people: JSON-able.
+        record: everything known of it, for people: JSON-able, its prediction included.
         bound: the peak is a lower bound, because memory ran out.
     """
 
     name: str
+    request: ArmRequest
     kind: Literal["measured", "predicted"]
     peak: int | None
     record: dict[str, Any]
@@ -47,120 +50,90 @@ class Arm:
         at_least, how = ("at least ", "out of memory") if self.bound else ("", self.kind)
         return f"{at_least}{self.peak / GB:.3f} GB ({how})"
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number that may be a lower bound, or unknown for a reason."""
-
-    value: float | None
-    bound: bool = False
-    reason: str | None = None
-
-    def metric(self, unit: str, kind: Literal["measured", "predicted"]) -> Metric:
-        """As an entry of results.json."""
-        return Metric(self.value, unit, kind, self.reason, "out of memory" if self.bound else None)
+    def peak_in(self, unit: str, size: int, failed: str = "") -> Metric:
+        """Give the peak in a unit of so many bytes; `failed` precedes the error of a failed arm."""
+        value, bound = self.peak and self.peak / size, "out of memory" if self.bound else None
+        reason = self.error and failed + self.error
+        return Metric(value, unit, self.kind, reason, bound)
 
 
 def judge(arms: dict[str, Arm], config: VramConfig) -> BenchResult:
     """Metrics, gates, top-level keys and notices of the arms that were asked for."""
-    kind = next(iter(arms.values())).kind
-    adjoint, full = _peak(arms, ADJOINT), _smallest(arms)
+    adjoint = _peak(arms, ADJOINT)
+    full = _smallest(arms)
     pct, ratio = _reduction(adjoint, full)
-    plain, _ = _reduction(adjoint, _peak(arms, FULL[0]))
-    compared = {
-        "vram_symplectic_gb": (adjoint, "GB"),
-        "vram_full_backprop_gb": (full, "GB"),
-        "vram_reduction_ratio": (ratio, "adjoint / full backprop"),
-        "vram_reduction_pct": (pct, "%"),
+    metrics = {
+        "vram_symplectic_gb": adjoint,
+        "vram_full_backprop_gb": full,
+        "vram_reduction_ratio": ratio,
+        "vram_reduction_pct": pct,
+        "vram_reduction_vs_autograd_pct": _reduction(adjoint, _peak(arms, FULL[0]))[0],
     }
-    metrics = {key: quantity.metric(unit, kind) for key, (quantity, unit) in compared.items()}
-    metrics["vram_reduction_vs_autograd_pct"] = plain.metric("%", kind)
     for arm in arms.values():
-        metrics |= _metrics(arm)
-    peak, reduction = metrics["vram_symplectic_gb"], metrics["vram_reduction_pct"]
-    least = config.min_reduction_pct
+        metrics |= {f"{arm.name}_{key}": metric for key, metric in _metrics(arm).items()}
     gates = [
-        Gate.check("vram_symplectic_gb", peak, "<", config.max_gb, unit="GB"),
-        Gate.check("vram_reduction_pct", reduction, ">=", least, unit="%"),
+        Gate.check("vram_symplectic_gb", adjoint, "<", config.max_gb, unit="GB"),
+        Gate.check("vram_reduction_pct", pct, ">=", config.min_reduction_pct, unit="%"),
     ]
     notices = [f"{arm.name}: {arm.text}" for arm in arms.values() if arm.error or arm.bound]
     return BenchResult(metrics, gates, notices=notices)
 
 
-def _peak(arms: dict[str, Arm], name: str) -> Quantity:
-    """An arm's peak in GB."""
+def _unknown(arms: dict[str, Arm], reason: str) -> Metric:
+    return Metric(None, "GB", next(iter(arms.values())).kind, reason)
+
+
+def _peak(arms: dict[str, Arm], name: str) -> Metric:
     if name not in arms:
-        return Quantity(None, reason=f"arm {name} is not among bench.vram.arms")
-    arm = arms[name]
-    if arm.peak is None:
-        return Quantity(None, reason=f"arm {name} failed: {arm.error}")
-    return Quantity(arm.peak / GB, arm.bound)
+        return _unknown(arms, f"arm {name} is not among bench.vram.arms")
+    return arms[name].peak_in("GB", GB, failed=f"arm {name} failed: ")
 
 
-def _smallest(arms: dict[str, Arm]) -> Quantity:
+def _smallest(arms: dict[str, Arm]) -> Metric:
     """The smallest peak of the full backprops asked for; unknown if any of them is."""
-    found = [_peak(arms, name) for name in FULL if name in arms]
-    if not found:
-        return Quantity(
-            None, reason=f"no full backprop ({', '.join(FULL)}) is among bench.vram.arms"
-        )
-    unknown = [peak for peak in found if peak.value is None]
-    return (
-        unknown[0] if unknown else min(found, key=lambda peak: (peak.value or 0.0, not peak.bound))
-    )
+    peaks = [_peak(arms, name) for name in FULL if name in arms]
+    if not peaks:
+        return _unknown(arms, f"no full backprop ({', '.join(FULL)}) is among bench.vram.arms")
+    # of an unknown one and of equal ones with and without a bound, the one that claims less
+    return min(peaks, key=lambda x: (x.value is not None, x.value or 0.0, not x.is_bound))
 
 
-def _reduction(adjoint: Quantity, full: Quantity) -> tuple[Quantity, Quantity]:
+def _reduction(adjoint: Metric, full: Metric) -> tuple[Metric, Metric]:
     """In percent, and as the ratio adjoint / full."""
-    if adjoint.value is None or full.value is None or adjoint.bound:
+    unit, kind = "adjoint / full backprop", adjoint.kind
+    if adjoint.value is None or full.value is None or adjoint.is_bound:
         ran_out = f"arm {ADJOINT} ran out of memory: of its peak only a lower bound is known"
-        unknown = Quantity(None, reason=adjoint.reason or full.reason or ran_out)
-        return unknown, unknown
-    ratio = adjoint.value / full.value
-    at_most = f"full backprop ran out of memory: the ratio is at most {ratio:.4g}"
-    known = Quantity(None, reason=at_most) if full.bound else Quantity(ratio)
-    return Quantity(100 * (1 - ratio), full.bound), known
+        reason = adjoint.reason or full.reason or ran_out
+        return Metric(None, "%", kind, reason), Metric(None, unit, kind, reason)
+    value = float(adjoint.value) / float(full.value)
+    at_most = f"full backprop ran out of memory: the ratio is at most {value:.4g}"
+    ratio = Metric(None, unit, kind, at_most) if full.is_bound else Metric(value, unit, kind)
+    return Metric(100 * (1 - value), "%", kind, bound=full.bound), ratio
 
 
 def _metrics(arm: Arm) -> dict[str, Metric]:
     """An arm's peaks and their parts, in GB; its allocated peak in GiB too."""
-    peak = Quantity(arm.peak and arm.peak / GB, arm.bound, arm.error)
-    in_gib = Quantity(arm.peak and arm.peak / GIB, arm.bound, arm.error)
-    found = {"peak_gb": peak.metric("GB", arm.kind), "peak_gib": in_gib.metric("GiB", arm.kind)}
-    found |= {f"{key}_gb": metric for key, metric in _device_metrics(arm).items()}
-    found |= {f"{key}_gb": _bytes(_largest(arm, key), arm, _no_passes(arm)) for key in _BREAKDOWN}
-    if arm.kind == "measured":
-        found["predicted_gb"] = Metric(arm.record["prediction"]["peak"] / GB, "GB", "predicted")
-        error = arm.record.get("prediction_error")
-        found["prediction_error_pct"] = Metric(
-            None if error is None else 100 * error,
-            "% of the measured peak",
-            "predicted",
-            _no_passes(arm),
-        )
-    return {f"{arm.name}_{key}": metric for key, metric in found.items()}
+    record, is_predicted = arm.record, arm.kind == "predicted"
+    passes = [record["prediction"]] if is_predicted else record.get("passes", [])
+    no_passes = arm.error or ("out of memory before the pass ended" if arm.bound else None)
 
+    def largest(key: str) -> Metric:
+        value = max((step[key] / GB for step in passes), default=None)
+        return Metric(value, "GB", arm.kind, no_passes)
 
-def _device_metrics(arm: Arm) -> dict[str, Metric]:
-    if arm.kind == "predicted":
+    metrics = {"peak_gb": arm.peak_in("GB", GB), "peak_gib": arm.peak_in("GiB", GIB)}
+    if is_predicted:
         reason = "needs a GPU: only allocated memory can be predicted"
-        return {key: Metric(None, "GB", "measured", reason) for key in ("reserved", "process")}
-    reason = arm.record.get("process_reason") or _no_passes(arm)
-    return {
-        "reserved": _bytes(_largest(arm, "reserved"), arm, _no_passes(arm)),
-        "process": _bytes(arm.record.get("process_bytes"), arm, reason),
-    }
-
-
-def _no_passes(arm: Arm) -> str | None:
-    return arm.error or ("out of memory before the pass ended" if arm.bound else None)
-
-
-def _largest(arm: Arm, key: str) -> int | None:
-    """The most over an arm's passes, or its prediction where that is all there is."""
-    passes = [arm.record["prediction"]] if arm.kind == "predicted" else arm.record.get("passes", [])
-    return max((found[key] for found in passes), default=None)
-
-
-def _bytes(value: int | None, arm: Arm, reason: str | None) -> Metric:
-    return Metric(None if value is None else value / GB, "GB", arm.kind, reason)
+        metrics |= dict.fromkeys(("reserved_gb", "process_gb"), Metric(None, "GB", reason=reason))
+    else:
+        process, reason = record.get("process_bytes"), record.get("process_reason") or no_passes
+        metrics["reserved_gb"] = largest("reserved")
+        metrics["process_gb"] = Metric(process and process / GB, "GB", arm.kind, reason)
+    metrics |= {f"{key}_gb": largest(key) for key in _BREAKDOWN}
+    if not is_predicted:
+        metrics["predicted_gb"] = Metric(record["prediction"]["peak"] / GB, "GB", "predicted")
+        error = record.get("prediction_error")
+        metrics["prediction_error_pct"] = Metric(
+            error and 100 * error, "% of the measured peak", "predicted", no_passes
+        )
+    return metrics
