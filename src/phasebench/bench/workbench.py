@@ -14,15 +14,15 @@ from rich.console import Console
 
 from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
 from phasebench.config.files import user_path
-from phasebench.data import Corpus, load_corpus, training_batch
-from phasebench.models import require
+from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
+from phasebench.models import LanguageModel, require
 from phasebench.training.progress import (
     ConsoleObserver,
     Observer,
     TensorBoardObserver,
     summary_writer,
 )
-from phasebench.training.scoring import resolve_device
+from phasebench.training.scoring import Score, resolve_device, score
 from phasebench.training.weights import Trained, WeightSource
 
 
@@ -109,43 +109,36 @@ class Workbench:
             summary_writer()
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens
         training_batch(tokens, 0, batch=1, seq=recipe.seq, seed=0)
-        for config, key in self._models():
-            require(config, key)
-            self._check_positions(config, key)
-            self._check_recording(config, key)
-            if config.checkpoint:
-                self.trained(config, key)
-
-    def _models(self) -> list[tuple[ModelConfig, str]]:
-        models = [(self.config.model, "model")]
+        models = {"model": self.config.model}  # by key
         for name, bench in self.config.bench.items():
             if isinstance(bench, ScoringConfig):
-                others = {"baseline": bench.baseline, "reference": bench.reference}
-                models += [(m, f"bench.{name}.{role}") for role, m in others.items() if m]
-        return models
+                models |= roles(self.config, name, bench).values()
+        for key, model in models.items():
+            require(model, key)
+            self._check_positions(model, key)
+            if recipe.graph and set(model.recompute) - {"head"}:
+                raise ConfigError(
+                    "train.graph",
+                    True,
+                    "a recording cannot draw the random numbers again of "
+                    f"{key}.recompute={model.recompute}",
+                    f"{key}.recompute=[head]",
+                )
+            if model.checkpoint:
+                self.trained(model, key)
 
-    def _check_recording(self, config: ModelConfig, key: str) -> None:
-        if self.config.train.graph and set(config.recompute) - {"head"}:
-            raise ConfigError(
-                "train.graph",
-                True,
-                "a recording cannot draw the random numbers again of "
-                f"{key}.recompute={config.recompute}",
-                f"{key}.recompute=[head]",
-            )
-
-    def _check_positions(self, config: ModelConfig, key: str) -> None:
+    def _check_positions(self, model: ModelConfig, key: str) -> None:
         lengths = {"train.seq": self.config.train.seq}
         for name, bench in self.config.bench.items():
             if isinstance(bench, ScoringConfig):
                 lengths[f"bench.{name}.seq"] = bench.seq
         longest = max(lengths, key=lambda name: lengths[name])
-        if config.name == "gpt" and lengths[longest] > config.positions:
+        if model.name == "gpt" and lengths[longest] > model.positions:
             raise ConfigError(
                 f"{key}.positions",
-                config.positions,
+                model.positions,
                 f"{longest} is {lengths[longest]}: gpt has learned positions",
-                f"{longest}={config.positions}, or more of both",
+                f"{longest}={model.positions}, or more of both",
             )
 
     def _observers(self, name: str) -> list[Observer]:
@@ -158,6 +151,37 @@ class Workbench:
 def _print(console: Console, text: str, style: str = "") -> None:
     """Tell the user a line, now."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def roles(config: Config, name: str, bench: ScoringConfig) -> dict[str, tuple[str, ModelConfig]]:
+    """Return the key and the model of each role of a comparison by the benchmark `name`."""
+    models = {"baseline": bench.baseline, "reference": bench.reference}
+    others = {role: (f"bench.{name}.{role}", model) for role, model in models.items() if model}
+    return {"candidate": ("model", config.model), **others}
+
+
+def score_split(
+    workbench: Workbench,
+    model: LanguageModel,
+    split: str,
+    *,
+    batch: int,
+    seq: int,
+    stride: int | None = None,
+    precision: str = "fp32",
+    max_batches: int | None = None,
+) -> Score:
+    """Score a model on a split of the run's text; see `scoring_batches` and `score`."""
+    corpus = workbench.corpus
+    tokens = corpus.splits[split].tokens
+    return score(
+        model,
+        scoring_batches(tokens, eos=corpus.eos, batch=batch, seq=seq, stride=stride or seq),
+        device=workbench.device,
+        precision=precision,
+        loss_chunk=workbench.config.train.loss_chunk,
+        max_batches=max_batches,
+    )
 
 
 def require_ode(config: Config) -> None:

@@ -142,6 +142,12 @@ class BenchResult:
     notices: list[str] = field(default_factory=list)
 
 
+def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    """Show some keys of a bench's rows: the ``table`` of its details, which the report prints."""
+    columns = [key.replace("_", " ") for key in keys]
+    return {"columns": columns, "rows": [[row[key] for key in keys] for row in rows]}
+
+
 def exit_code(results: Mapping[str, Any]) -> int:
     """The exit code of a run, from the content of its results.json.
 
@@ -149,15 +155,14 @@ def exit_code(results: Mapping[str, Any]) -> int:
     a gate, a bench that has not ended well or, of the specification's, brings no gate, or a run in
     which nothing is judged at all.
     """
-    benches = results["benches"]
-    gates = [gate for entry in benches.values() for gate in entry["gates"]]
+    gates = [gate for entry in results["benches"].values() for gate in entry["gates"]]
     unjudged = any(
         entry["status"] != "ok" or (name in SPEC_KEYS and not entry["gates"])
-        for name, entry in benches.items()
+        for name, entry in results["benches"].items()
     )
     if not gates or unjudged or any(gate["passed"] is None for gate in gates):
         return 2
-    return 1 if any(gate["passed"] is False for gate in gates) else 0
+    return 0 if all(gate["passed"] for gate in gates) else 1
 
 
 def entry(status: str) -> dict[str, Any]:
@@ -177,45 +182,55 @@ def failed(
 def finished(result: BenchResult, duration_s: float) -> dict[str, Any]:
     """A bench that ended well. Raises TypeError for a value that JSON cannot hold."""
     lost: dict[str, str] = {}
-    details = plain(result.details, "details", lost)
-    notices = list(result.notices)
+    details, notices = plain(result.details, "details", lost), list(result.notices)
     if lost:
         place, reason = next(iter(lost.items()))
-        notices.append(
-            f"{len(lost)} values of the details are null, the first at {place}: {reason}"
-        )
+        first = f"the first at {place}: {reason}"
+        notices.append(f"{len(lost)} values of the details are null, {first}")
     metrics = {}
     for key, metric in result.metrics.items():
         reasons: dict[str, str] = {}
         metrics[key] = plain(metric, "", reasons)
-        if "value" in reasons:
-            metrics[key]["reason"] = reasons["value"]
+        metrics[key]["reason"] = reasons.get("value", metric.reason)
     return entry("ok") | {
         "metrics": metrics,
-        "gates": [plain(gate, "", {}) for gate in result.gates],
+        "gates": plain(result.gates, "gates", {}),
         "details": details,
         "notices": notices,
         "duration_s": duration_s,
     }
 
 
-def spec_values(bench: str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The specification's keys of a finished bench, and a reason for each null."""
+def spec_values(
+    bench: str, entry: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The specification's keys of a bench, and a reason for each null.
+
+    `entry` is what results.json says of the bench; None where it was not asked for.
+    """
+    keys = SPEC_KEYS.get(bench, ())
+    if entry is None or entry["status"] != "ok":
+        if entry is None:
+            reason = f"bench {bench} was not asked for"
+        elif entry["status"] == "failed":
+            reason = "bench {} failed: {type}: {message}".format(bench, **entry["error"])
+        else:
+            reason = f"bench {bench} has not {'run' if entry['status'] == 'pending' else 'ended'}"
+        return dict.fromkeys(keys), dict.fromkeys(keys, reason)
     top: dict[str, Any] = {}
     reasons: dict[str, str] = {}
-    for key in SPEC_KEYS.get(bench, ()):
-        if key == f"{bench}_pass":
-            passed = [gate["passed"] for gate in entry["gates"]]
-            top[key] = False if False in passed else None if None in passed or not passed else True
-            open_gates = (gate for gate in entry["gates"] if gate["passed"] is None)
-            reason = "; ".join(f"{gate['name']}: {gate['reason']}" for gate in open_gates)
-            reasons[key] = reason or f"bench {bench} has no gate"
-            continue
+    gates = entry["gates"]
+    for key in keys:
+        metric = entry["metrics"].get(key, {})
+        top[key], reasons[key] = metric.get("value"), metric.get("reason")
         if key == "ppl_target":
-            limits = [gate.get("limit") for gate in entry["gates"] if gate["name"] == "ppl_ratio"]
-            metric = {"value": limits[0] if limits else None}
-        else:
-            metric = entry["metrics"].get(key, {})
-        top[key] = metric.get("value")
-        reasons[key] = metric.get("reason") or f"bench {bench} did not report it"
-    return top, {key: reason for key, reason in reasons.items() if top[key] is None}
+            limits = [gate.get("limit") for gate in gates if gate["name"] == "ppl_ratio"]
+            top[key] = limits[0] if limits else None
+        elif key == f"{bench}_pass":
+            passed = [gate["passed"] for gate in gates]
+            top[key] = False if False in passed else None if None in passed or not passed else True
+            unmeasured = (gate for gate in gates if gate["passed"] is None)
+            reasons[key] = "; ".join(f"{gate['name']}: {gate['reason']}" for gate in unmeasured)
+            reasons[key] = reasons[key] or f"bench {bench} has no gate"
+    none = f"bench {bench} did not report it"
+    return top, {key: reasons[key] or none for key in keys if top[key] is None}

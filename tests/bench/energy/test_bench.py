@@ -46,7 +46,7 @@ class Bench:
 
     def __init__(self, model: ModelConfig = MODEL, spoil: bool = False) -> None:
         self.config, self.device, self.spoil = Config(model=model), CPU, spoil
-        tokens = torch.randint(0, 20, (200,), generator=torch.Generator().manual_seed(1))
+        tokens = torch.randint(0, 20, (72,), generator=torch.Generator().manual_seed(1))
         split = Split("test", tokens, 1, 1, None)
         self.corpus = Corpus(
             name="text",

@@ -379,7 +379,8 @@ class Seeded:
     def __init__(
         self, nats: dict[str, list[float]], corpus: Corpus | None = None, **config: Any
     ) -> None:
-        self.nats = {ppl._KEYS[role]: values for role, values in nats.items()}
+        keys = {role: f"bench.ppl.{role}" for role in nats} | {"candidate": "model"}
+        self.nats = {keys[role]: values for role, values in nats.items()}
         self.corpus, self.config, self.device = corpus or text(), Config(**config), CPU
         self.asked: list[tuple[str, int]] = []
 

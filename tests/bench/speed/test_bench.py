@@ -72,7 +72,7 @@ def test_an_arm_that_runs_out_of_memory_has_that_reason() -> None:
     def make() -> speed_arms.Step:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    arm = speed_arms.Arm("backprop", "fp32")
+    arm = speed_arms.Arm("training", "backprop", "fp32")
     found = speed_arms.measure({arm: make}, SMALL, 0, torch.device("cuda"))
     assert found == {arm: speed_arms.Measured(None, None, "out of memory: CUDA out of memory")}
 

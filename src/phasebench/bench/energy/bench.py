@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from phasebench.bench.energy.compare import cast, compare, grid, orders, seconds, table
+from phasebench.bench.energy.compare import cast, compare, drifts, grid, orders, seconds
 from phasebench.bench.energy.interaction import Interaction, interactions, perplexities
 from phasebench.bench.energy.layer import Layer, row, thinning
 from phasebench.bench.evidence import moved, trained, weight_change, worst
@@ -24,7 +24,7 @@ from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
-from phasebench.results.gate import BenchResult, Comparison, Gate, Metric
+from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, table
 from phasebench.training import scoring as evaluation
 from phasebench.training.weights import Trained
 
@@ -39,11 +39,27 @@ _GATES: tuple[tuple[str, Comparison, str], ...] = (
     ("beyond_linear", ">=", "beyond_linear_target"),
     ("discretisation_change_pct", "<=", "discretisation_target"),
 )
+_INTERACTION = {
+    "force_share": "of free motion, least layer",
+    "learned_exchange": "E_ref, least layer",
+    "nonlinearity": "of what the force does, least layer",
+    "beyond_linear": "of what the force does, least layer",
+}
+_PERPLEXITIES = {"flow": "ppl_flow", "first_order": "ppl_first_order", "free": "ppl_without_force"}
+_COLUMNS = (
+    "integrator",
+    "dt",
+    "precision",
+    "max_drift",
+    "mean_drift",
+    "force_evaluations",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
 class _Flows:
-    """The flows of one model's layers, with the states that they start from."""
+    """The flows of the layers of one seed's model, with the states that they start from."""
 
     seed: int
     trained: Trained
@@ -51,7 +67,7 @@ class _Flows:
     layers: list[Layer]
     weight_change: float
     interactions: list[Interaction]
-    perplexities: dict[str, float | None]
+    perplexities: dict[str, float]
 
 
 def check(workbench: Workbench, config: EnergyConfig) -> None:
@@ -85,22 +101,46 @@ def run(workbench: Workbench, config: EnergyConfig) -> BenchResult:
         models = [_flows(workbench, config, *each) for each in weights.items()]
         starts = models[0].starts
         integrator = config.integrator or starts[0][0].integrator
-        layers = [layer for model in models for layer in model.layers]
         # of the flows alone, without their energies, by the integrator and by leapfrog at the same
         # dt
         timed = seconds(starts, (integrator, _PLAIN), config.steps, config.dt, workbench.device)
         rows = []
         if config.integrators or config.dts:
-            rows = compare(starts, config, models[0].seed, workbench.device)
-    metrics = _metrics(config, layers, integrator) | _interaction(config, models)
-    for name, key in ((integrator, "flow_seconds"), (_PLAIN, f"flow_seconds_of_{_PLAIN}")):
-        metrics[key] = Metric(timed[name].median_s, "s, all layers")
+            rows = compare(starts, config, seeds[0], workbench.device)
+    metrics = _metrics(models) | _interaction(config, models)
+    for name, suffix in ((integrator, ""), (_PLAIN, f"_of_{_PLAIN}")):
+        evaluations = force_evaluations(name, config.steps)
+        metrics[f"force_evaluations{suffix}"] = Metric(evaluations, "a layer", "counted")
+        metrics[f"flow_seconds{suffix}"] = Metric(timed[name].median_s, "s, all layers")
     details = _details(config, models, integrator)
     details["flow_seconds_samples"] = {name: samples.seconds for name, samples in timed.items()}
     if rows:
-        details |= {"compare": rows, "orders": orders(rows), "table": table(rows)}
-    gates = _gates(config, metrics, models)
-    return BenchResult(metrics, gates, details, _notices(config, models))
+        shown = [row for row in rows if row["precision"] == config.precisions[0]]
+        details |= {"compare": rows, "orders": orders(rows), "table": table(shown, _COLUMNS)}
+    return BenchResult(metrics, _gates(config, metrics, models), details, _notices(config, models))
+
+
+def _flows(workbench: Workbench, config: EnergyConfig, seed: int, weights: Trained) -> _Flows:
+    tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq]
+    tokens = tokens.view(config.batch, config.seq).to(workbench.device)
+    model, settings = weights.model, workbench.config.model
+    starts = cast(flow_starts(model, tokens), config.precision)
+    layers = []
+    for i, (ode, q, p) in enumerate(starts):
+        trace = energies(ode, q, p, steps=config.steps, dt=config.dt, integrator=config.integrator)
+        if trace.bad_step is not None:
+            problem = f"the energy of layer {i} is not finite from step {trace.bad_step} on"
+            raise evaluation.NotFinite(problem)
+        layers.append(Layer.of(trace, seed, i, config.dt))
+    return _Flows(
+        seed,
+        weights,
+        starts,
+        layers,
+        weight_change(model, settings, workbench.corpus.vocab_size, seed),
+        interactions(workbench, config, model),
+        perplexities(workbench, config, model),
+    )
 
 
 def _details(config: EnergyConfig, models: list[_Flows], integrator: str) -> dict[str, Any]:
@@ -118,7 +158,7 @@ def _details(config: EnergyConfig, models: list[_Flows], integrator: str) -> dic
             for model in models
             for i, each in enumerate(model.interactions)
         ],
-        "perplexities": [{"seed": model.seed} | model.perplexities for model in models],
+        "perplexities": [{"seed": m.seed, "fine": None} | m.perplexities for m in models],
         "weights": models[0].trained.origin,
         "seeds": [model.seed for model in models],
     }
@@ -138,48 +178,17 @@ def _notices(config: EnergyConfig, models: list[_Flows]) -> list[str]:
     return notices
 
 
-def _flows(workbench: Workbench, config: EnergyConfig, seed: int, weights: Trained) -> _Flows:
-    tokens = workbench.corpus.splits[config.split].tokens[: config.batch * config.seq]
-    tokens = tokens.view(config.batch, config.seq).to(workbench.device)
-    starts = cast(flow_starts(weights.model, tokens), config.precision)
-    vocab_size = workbench.corpus.vocab_size
-    change = weight_change(weights.model, workbench.config.model, vocab_size, seed)
-    return _Flows(
-        seed,
-        weights,
-        starts,
-        _layers(seed, starts, config),  # before the text is scored: their errors say more
-        change,
-        interactions(workbench, config, weights.model),
-        perplexities(workbench, config, weights.model),
-    )
-
-
-def _layers(seed: int, starts: list[Start], config: EnergyConfig) -> list[Layer]:
-    layers = []
-    for i, (ode, q, p) in enumerate(starts):
-        trace = energies(ode, q, p, steps=config.steps, dt=config.dt, integrator=config.integrator)
-        if trace.bad_step is not None:
-            raise evaluation.NotFinite(
-                f"the energy of layer {i} is not finite from step {trace.bad_step} on"
-            )
-        layers.append(Layer.of(trace, seed, i, config.dt))
-    return layers
-
-
-def _metrics(config: EnergyConfig, layers: list[Layer], integrator: str) -> dict[str, Metric]:
+def _metrics(models: list[_Flows]) -> dict[str, Metric]:
     """Means and largest values over the layers."""
+    layers = [layer for model in models for layer in model.layers]
     traces, rising = [layer.trace for layer in layers], sum(x.trend.monotonic for x in layers)
-    max_drift = max(trace.worst for trace in traces)
+    drift = drifts(traces)
     exchange = statistics.fmean(trace.exchange.mean().item() for trace in traces)
-    still = None if exchange else "no energy was exchanged: the flow stands still"
-    over = max_drift / exchange if exchange else None
+    still = "no energy was exchanged: the flow stands still"
     steepest = max((layer.slope for layer in layers), key=lambda fitted: abs(fitted.change))
     values = {
         "mean_energy": (statistics.fmean(t.mean_energy for t in traces), "energy per token"),
-        "max_drift": (max_drift, "E_ref"),
-        "mean_drift": (statistics.fmean(t.mean_drift.mean().item() for t in traces), "E_ref"),
-        "max_drift_of_batch_mean": (max(t.mean.abs().max().item() for t in traces), "E_ref"),
+        **{name: (value, "E_ref") for name, value in drift.items()},
         "mean_exchange": (exchange, "E_ref"),
         "monotonic_violation": (rising > 0, "true or false"),
         "monotone_layers": (rising, "layers that rise or fall"),
@@ -189,16 +198,12 @@ def _metrics(config: EnergyConfig, layers: list[Layer], integrator: str) -> dict
         "max_q": (max(t.max_q.max().item() for t in traces), "largest |q| of a token"),
         "max_p": (max(t.max_p.max().item() for t in traces), "largest |p| of a token"),
         "max_free_q": (max(t.free_q for t in traces), "largest |q| without a force"),
+        "max_drift_over_exchange": (drift["max_drift"] / exchange if exchange else None, "1"),
     }
-    metrics = {key: Metric(value, unit) for key, (value, unit) in values.items()}
-    metrics["max_drift_over_exchange"] = Metric(over, "1", reason=still)
-    for name, key in (
-        (integrator, "force_evaluations"),
-        (_PLAIN, f"force_evaluations_of_{_PLAIN}"),
-    ):
-        evaluations = force_evaluations(name, config.steps)
-        metrics[key] = Metric(evaluations, "a layer", kind="counted")
-    return metrics
+    return {
+        key: Metric(value, unit, reason=still if value is None else None)
+        for key, (value, unit) in values.items()
+    }
 
 
 def _interaction(config: EnergyConfig, models: list[_Flows]) -> dict[str, Metric]:
@@ -207,37 +212,21 @@ def _interaction(config: EnergyConfig, models: list[_Flows]) -> dict[str, Metric
     Perplexities are means over the seeds, changes in % the worst seed's.
     """
     each = [values for model in models for values in model.interactions]
-    units = {
-        "force_share": "of free motion, least layer",
-        "learned_exchange": "E_ref, least layer",
-        "nonlinearity": "of what the force does, least layer",
-        "beyond_linear": "of what the force does, least layer",
-    }
-    metrics = {
-        name: Metric(min((getattr(x, name) for x in each), key=_nan_first), unit)
-        for name, unit in units.items()
-    }
+    metrics = {}
+    for name, unit in _INTERACTION.items():
+        values = [getattr(layer, name) for layer in each]
+        metrics[name] = Metric(math.nan if any(map(math.isnan, values)) else min(values), unit)
     scores = [model.perplexities for model in models]
-    names = {"flow": "ppl_flow", "first_order": "ppl_first_order", "free": "ppl_without_force"}
-    for key, name in names.items():
-        mean = statistics.fmean(float(score[key] or math.nan) for score in scores)
+    for key, name in _PERPLEXITIES.items():
+        mean = statistics.fmean(score[key] for score in scores)
         metrics[name] = Metric(mean, "perplexity per token, no overlap")
-    worse = [100 * (float(s["first_order"] or 0) / float(s["flow"] or 1) - 1) for s in scores]
-    metrics["first_order_change_pct"] = Metric(min(worse), "% of perplexity, least seed")
-    fine = [
-        100 * abs(float(s["fine"]) / float(s["flow"] or math.nan) - 1)
-        for s in scores
-        if s["fine"] is not None
-    ]
-    reason = f"steps of {config.dt:g} do not divide the time of the flow"
-    metrics["discretisation_change_pct"] = Metric(
-        worst(fine), f"% of perplexity in steps of {config.dt:g}", reason=None if fine else reason
-    )
+    least = min(100 * (score["first_order"] / score["flow"] - 1) for score in scores)
+    metrics["first_order_change_pct"] = Metric(least, "% of perplexity, least seed")
+    fine = worst(100 * abs(s["fine"] / s["flow"] - 1) for s in scores if "fine" in s)
+    reason = f"steps of {config.dt:g} do not divide the time of the flow" if fine is None else None
+    unit = f"% of perplexity in steps of {config.dt:g}"
+    metrics["discretisation_change_pct"] = Metric(fine, unit, reason=reason)
     return metrics
-
-
-def _nan_first(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
 
 
 def _gates(config: EnergyConfig, metrics: dict[str, Metric], models: list[_Flows]) -> list[Gate]:
@@ -249,8 +238,5 @@ def _gates(config: EnergyConfig, metrics: dict[str, Metric], models: list[_Flows
         for name, comparison, key in _GATES
         if (target := getattr(config, key)) is not None
     ]
-    note = f"of {len(starts)}"
-    return [
-        *gates,
-        Gate.check("monotone_layers", metrics["monotone_layers"], "==", 0, needs, note),
-    ]
+    monotone, note = metrics["monotone_layers"], f"of {len(starts)}"
+    return [*gates, Gate.check("monotone_layers", monotone, "==", 0, needs, note)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ import torch
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.energy.trend import trend
 from phasebench.config import ConfigError, EnergyConfig
-from phasebench.dynamics import CONTRAST, HamiltonianFlow, Schedule, force_evaluations, integrate
-from phasebench.dynamics.energy import Start, energies
+from phasebench.dynamics import CONTRAST, Schedule, force_evaluations, integrate
+from phasebench.dynamics.energy import Start, Trace, energies
 from phasebench.results.stats import NOISE, linear_regression
 
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
@@ -34,22 +35,16 @@ def grid(config: EnergyConfig) -> list[tuple[str | None, float, int]]:
     steps.
     """
     duration = config.steps * config.dt
-    found = []
+    cells = []
     for dt in config.dts or [config.dt]:
         steps = round(duration / dt)
         if steps < _MIN_STEPS or abs(steps * dt - duration) > 1e-6 * duration:
-            problem = (
-                f"{dt:g} does not divide the duration, steps x dt = {duration:g}, "
-                f"into {_MIN_STEPS} steps or more"
-            )
-            raise ConfigError(
-                "bench.energy.dts",
-                config.dts,
-                problem,
-                "for a duration of 10: 0.05, 0.1, 0.2, 0.4, 0.5",
-            )
-        found += [(name, dt, steps) for name in config.integrators or [config.integrator]]
-    return found
+            problem = f"{dt:g} does not divide the duration, steps x dt = {duration:g}, "
+            problem += f"into {_MIN_STEPS} steps or more"
+            fix = "for a duration of 10: 0.05, 0.1, 0.2, 0.4, 0.5"
+            raise ConfigError("bench.energy.dts", config.dts, problem, fix)
+        cells += [(name, dt, steps) for name in config.integrators or [config.integrator]]
+    return cells
 
 
 def cast(starts: list[Start], precision: str) -> list[Start]:
@@ -75,6 +70,7 @@ def compare(
         own = cast(starts, precision)
         for integrator, dt, steps in cells:
             is_timed = (precision, dt) == (config.precisions[0], first)
+            samples = timed[integrator] if is_timed else None
             rows.append(
                 {
                     "seed": seed,
@@ -82,35 +78,36 @@ def compare(
                     "dt": dt,
                     "steps": steps,
                     "precision": precision,
+                    **_drift(own, integrator, dt, steps),
+                    "force_evaluations": force_evaluations(integrator, steps),
+                    "seconds": samples and samples.median_s,
+                    "seconds_samples": samples and samples.seconds,
                 }
-                | _drift(own, integrator, dt, steps)
-                | {"force_evaluations": force_evaluations(integrator, steps)}
-                | _cost(timed[integrator] if is_timed else None)
             )
     return rows
 
 
-def _cost(timed: Timed | None) -> dict[str, Any]:
-    return {"seconds": timed and timed.median_s, "seconds_samples": timed and timed.seconds}
-
-
-def _drift(starts: list[Start], integrator: str, dt: float, steps: int) -> dict[str, Any]:
-    traces = [
-        energies(ode, q, p, steps=steps, dt=dt, integrator=integrator) for ode, q, p in starts
-    ]
-    if any(trace.bad_step is not None for trace in traces):
-        return {
-            "max_drift": None,
-            "mean_drift": None,
-            "max_drift_of_batch_mean": None,
-            "monotone_layers": None,
-        }
+def drifts(traces: Sequence[Trace]) -> dict[str, float]:
+    """Summarise layers' drifts: the largest, the mean, and the largest of a layer's mean energy."""
     return {
         "max_drift": max(trace.worst for trace in traces),
         "mean_drift": statistics.fmean(trace.mean_drift.mean().item() for trace in traces),
         "max_drift_of_batch_mean": max(trace.mean.abs().max().item() for trace in traces),
-        "monotone_layers": sum(trend(trace.mean.tolist()).monotonic for trace in traces),
     }
+
+
+def _drift(
+    starts: list[Start], integrator: str, dt: float, steps: int
+) -> Mapping[str, float | None]:
+    traces = [
+        energies(ode, q, p, steps=steps, dt=dt, integrator=integrator) for ode, q, p in starts
+    ]
+    if any(trace.bad_step is not None for trace in traces):
+        return dict.fromkeys(
+            ("max_drift", "mean_drift", "max_drift_of_batch_mean", "monotone_layers")
+        )
+    rising = sum(trend(trace.mean.tolist()).monotonic for trace in traces)
+    return drifts(traces) | {"monotone_layers": rising}
 
 
 def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -119,23 +116,24 @@ def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     None where fewer than three step sizes have a drift above rounding.
     """
-    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for found in rows:
-        points = groups.setdefault((found["integrator"], found["precision"]), [])
-        if found["mean_drift"] is not None and found["mean_drift"] > NOISE[found["precision"]]:
-            points.append((math.log(found["dt"]), math.log(found["mean_drift"])))
-    return [
-        {"integrator": name, "precision": precision, "points": len(points)} | _order(points)
-        for (name, precision), points in groups.items()
-    ]
-
-
-def _order(points: list[tuple[float, float]]) -> dict[str, float | None]:
-    x, y = [a for a, _ in points], [b for _, b in points]
-    if len(set(x)) < 3:
-        return {"order": None, "error": None}
-    line = linear_regression(x, y)
-    return {"order": line.slope, "error": line.error}
+    groups: dict[tuple[str, str], dict[float, float]] = {}
+    for row in rows:
+        points = groups.setdefault((row["integrator"], row["precision"]), {})
+        if row["mean_drift"] is not None and row["mean_drift"] > NOISE[row["precision"]]:
+            points[math.log(row["dt"])] = math.log(row["mean_drift"])
+    fits = []
+    for (integrator, precision), points in groups.items():
+        line = linear_regression([*points], [*points.values()]) if len(points) > 2 else None
+        fits.append(
+            {
+                "integrator": integrator,
+                "precision": precision,
+                "points": len(points),
+                "order": line and line.slope,
+                "error": line and line.error,
+            }
+        )
+    return fits
 
 
 def seconds(
@@ -147,36 +145,15 @@ def seconds(
     Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one
     slow start.
     """
-    things = {name: lambda name=name: _flow(starts, name, dt, steps) for name in integrators}
+    things = {name: partial(_flow, starts, name, dt, steps) for name in integrators}
     return interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
 
 
 def _flow(starts: list[Start], integrator: str, dt: float, steps: int) -> None:
     for ode, q, p in starts:
         if integrator in CONTRAST:
-            _walk(ode, q, p, integrator, dt, steps)
+            for _ in ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator):
+                pass
         else:
             H = ode.hamiltonian(q.dtype).cast()
             integrate(q, p, H, Schedule(integrator, dt, steps).shears)
-
-
-def _walk(
-    ode: HamiltonianFlow, q: torch.Tensor, p: torch.Tensor, integrator: str, dt: float, steps: int
-) -> None:
-    for _ in ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator):
-        pass
-
-
-def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rows of the first precision for the console, drifts and cost side by side."""
-    keys = [
-        "integrator",
-        "dt",
-        "precision",
-        "max_drift",
-        "mean_drift",
-        "force_evaluations",
-        "seconds",
-    ]
-    shown = [[row[key] for key in keys] for row in rows if row["precision"] == rows[0]["precision"]]
-    return {"columns": [key.replace("_", " ") for key in keys], "rows": shown}

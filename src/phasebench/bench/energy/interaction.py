@@ -21,14 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasebench import data
-from phasebench.bench.workbench import Workbench
+from phasebench.bench.workbench import Workbench, score_split
 from phasebench.config import EnergyConfig
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import flow_starts
 from phasebench.dynamics.gradients import GRADIENTS
 from phasebench.models import LanguageModel
-from phasebench.training.scoring import perplexity, score
 
 # tokens a coefficient of the affine map: half of them are fitted, so that it fits no noise
 TOKENS_PER_COEFFICIENT = 16
@@ -93,11 +91,9 @@ def interactions(
 ) -> list[Interaction]:
     """Measure every layer, from as many states of the split as the affine map needs."""
     tokens = workbench.corpus.splits[config.split].tokens
-    dim = next(m.W.shape[1] for m in model.modules() if isinstance(m, HamiltonianFlow))
-    wanted = TOKENS_PER_COEFFICIENT * (2 * dim + 1)
+    wanted = TOKENS_PER_COEFFICIENT * (2 * _flows(model)[0].W.shape[1] + 1)
     rows = max(1, min(-(-wanted // config.seq), len(tokens) // config.seq))
     batch = tokens[: rows * config.seq].view(rows, config.seq)
-
     starts = [flow_starts(model, part.to(workbench.device)) for part in batch.split(config.batch)]
     return [
         interaction(layer[0][0], *(torch.cat([start[i] for start in layer]) for i in (1, 2)))
@@ -105,60 +101,43 @@ def interactions(
     ]
 
 
+def _flows(model: LanguageModel) -> list[HamiltonianFlow]:
+    return [m for m in model.modules() if isinstance(m, HamiltonianFlow)]
+
+
 @contextmanager
 def flows_as(model: LanguageModel, **settings: object) -> Iterator[None]:
     """Within it, every flow of the model has other attributes, such as run_as, steps and dt."""
-    flows = [m for m in model.modules() if isinstance(m, HamiltonianFlow)]
-    before = [{name: getattr(flow, name) for name in settings} for flow in flows]
+    before = [(flow, {name: getattr(flow, name) for name in settings}) for flow in _flows(model)]
     try:
-        for flow in flows:
+        for flow, _ in before:
             vars(flow).update(settings)
         yield
     finally:
-        for flow, values in zip(flows, before, strict=True):
+        for flow, values in before:
             vars(flow).update(values)
 
 
 def perplexities(
     workbench: Workbench, config: EnergyConfig, model: LanguageModel
-) -> dict[str, float | None]:
+) -> dict[str, float]:
     """Score the split by the model, by stand-ins of its flows, and by its flows in steps of dt.
 
     flow: as trained. first_order, free: every flow replaced. fine: the same time in steps of
-    bench.energy.dt; None where they do not divide it, or are more than MOST_STEPS.
+    bench.energy.dt, if they divide it and are no more than MOST_STEPS.
     """
-    flow = next(m for m in model.modules() if isinstance(m, HamiltonianFlow))
-    steps = round(flow.time / config.dt)
-    divides = 0 < steps <= MOST_STEPS and abs(steps * config.dt - flow.time) < 1e-9 * flow.time
-    variants: dict[str, dict[str, object] | None] = {
+    flow = _flows(model)[0]
+    variants: dict[str, dict[str, object]] = {
         "flow": {},
         "first_order": {"run_as": "first_order"},
         "free": {"run_as": "free"},
-        "fine": {"steps": steps, "dt": config.dt} if divides else None,
     }
-    found: dict[str, float | None] = {}
+    steps = round(flow.time / config.dt)
+    if 0 < steps <= MOST_STEPS and abs(steps * config.dt - flow.time) < 1e-9 * flow.time:
+        variants["fine"] = {"steps": steps, "dt": config.dt}
+    scores = {}
     for name, settings in variants.items():
-        found[name] = None
-        if settings is not None:
-            with flows_as(model, **settings):
-                found[name] = _perplexity(workbench, config, model)
-    return found
-
-
-def _perplexity(workbench: Workbench, config: EnergyConfig, model: LanguageModel) -> float:
-    corpus = workbench.corpus
-    batches = data.scoring_batches(
-        corpus.splits[config.split].tokens,
-        eos=corpus.eos,
-        batch=config.batch,
-        seq=config.seq,
-        stride=config.seq,
-    )
-    scored = score(
-        model,
-        batches,
-        device=workbench.device,
-        precision="fp32",
-        loss_chunk=workbench.config.train.loss_chunk,
-    )
-    return perplexity(scored.nats_per_token)
+        with flows_as(model, **settings):
+            sizes = {"batch": config.batch, "seq": config.seq}
+            scores[name] = score_split(workbench, model, config.split, **sizes).perplexity
+    return scores

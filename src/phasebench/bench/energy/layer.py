@@ -12,9 +12,8 @@ from torch import Tensor
 from phasebench.bench.energy.trend import Slope, Trend, slope, trend
 from phasebench.dynamics.energy import Trace
 
-POINTS = (
-    4000  # of each series over all layers together, at most: results.json stays below a megabyte
-)
+# of each series over all layers together, at most: results.json stays below a megabyte
+POINTS = 4000
 DIGITS = 6
 
 
@@ -32,24 +31,15 @@ class Layer:
 
     @classmethod
     def of(cls, trace: Trace, seed: int, index: int, dt: float) -> Layer:
-        series = trace.mean.tolist()
-        return cls(
-            seed,
-            index,
-            trace,
-            trend(series),
-            slope(series, dt),
-            slope(trace.mean_drift.tolist(), dt),
-        )
+        series, drift = trace.mean.tolist(), trace.mean_drift.tolist()
+        return cls(seed, index, trace, trend(series), slope(series, dt), slope(drift, dt))
 
     @property
     def secular(self) -> float:
         """Over the run, in E_ref: the larger fitted change of both lines, with its 95 % error
         added.
         """
-        return max(
-            abs(fitted.change) + fitted.change_error for fitted in (self.slope, self.drift_slope)
-        )
+        return max(abs(line.change) + line.change_error for line in (self.slope, self.drift_slope))
 
 
 def thinning(steps: int, layers: int) -> int:
@@ -74,9 +64,7 @@ def row(layer: Layer, every: int) -> dict[str, Any]:
         "max_drift": trace.worst,
         "mean_drift": trace.mean_drift.mean().item(),
         "mean_exchange": trace.exchange.mean().item(),
-        "rank_correlation": layer.trend.rank_correlation,
-        "change": layer.trend.change,
-        "late_change": layer.trend.late_change,
+        **asdict(layer.trend),
         "monotonic": layer.trend.monotonic,
         "slope": asdict(layer.slope),
         "drift_slope": asdict(layer.drift_slope),
@@ -97,12 +85,11 @@ def growth(size: Tensor) -> float | None:
 
     None where it is zero at either end.
     """
-    late, end, n = size[len(size) // 10].item(), size[-1].item(), len(size) - 1
-    return (
-        math.log(end / late) / math.log(n / (len(size) // 10))
-        if late > 0 and end > 0 and len(size) >= 20
-        else None
-    )
+    tenth = len(size) // 10
+    late, end = size[tenth].item(), size[-1].item()
+    if len(size) < 20 or not (late > 0 and end > 0):
+        return None
+    return math.log(end / late) / math.log((len(size) - 1) / tenth)
 
 
 def _largest(series: Tensor, every: int) -> Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,8 @@ from phasebench.training import scoring as evaluation
 
 GROUPS = ("state", "W", "a", "b", "c")
 EXACT = "adjoint_exact"
+_ERRORS = [f"err {group}" for group in GROUPS]
+COLUMNS = ["method", "integrator", "forces", "steps", "W x", *_ERRORS, "recon", "kB"]
 
 
 @dataclass(frozen=True)
@@ -66,25 +68,20 @@ def run(workbench: Workbench, config: GradConfig) -> BenchResult:
     at the most steps as at the fewest.
     """
     check(workbench, config)
-    model = workbench.config.model
+    model, ode = workbench.config.model, workbench.config.model.ode
     bench = _Bench(model, config.tokens, workbench.config.seed, workbench.device)
-    rows = [vars(point) | bench.measure(point) for point in _points(config, model.ode)]
-    return _judge(rows, config, model.ode)
-
-
-def _points(config: GradConfig, ode: OdeConfig) -> Iterator[Point]:
-    """Each axis apart, from the model's own setting: a grid would mostly repeat itself."""
-    own = (ode.integrator, "fp32", ode.steps, 1.0)
-    settings = dict.fromkeys(
-        [
-            own,
-            *((name, "fp32", ode.steps, 1.0) for name in config.integrators),
-            *((ode.integrator, precision, ode.steps, 1.0) for precision in config.precisions),
-            *((ode.integrator, "fp32", steps, 1.0) for steps in config.steps),
-            *((ode.integrator, "fp32", ode.steps, stiffness) for stiffness in config.stiffness),
-        ]
-    )
-    return (Point(method, *setting) for setting in settings for method in config.methods)
+    # each axis apart, from the model's own setting: a grid would mostly repeat itself
+    own = Point("", ode.integrator, "fp32", ode.steps, 1.0)
+    axes = {
+        "integrator": config.integrators,
+        "precision": config.precisions,
+        "steps": config.steps,
+        "stiffness": config.stiffness,
+    }
+    others = [dataclasses.replace(own, **{axis: x}) for axis, xs in axes.items() for x in xs]
+    settings = dict.fromkeys([own, *others])
+    points = [dataclasses.replace(p, method=name) for p in settings for name in config.methods]
+    return _judge([vars(point) | bench.measure(point) for point in points], config, ode)
 
 
 class _Bench:
@@ -92,48 +89,41 @@ class _Bench:
 
     def __init__(self, model: ModelConfig, tokens: int, seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
-        self.ode, self.device = model.ode, device
-        self.flow = build_flow(model).to(device)
-        self.flow.on_overflow = (
-            "error"  # a row of its own, not another method under this one's name
-        )
-        self.q, self.p, *self.r = (
-            torch.randn(1, tokens, model.dim, device=device) / 2**0.5 for _ in range(4)
-        )
-        self._reference: dict[tuple[str, int, float], list[Tensor]] = {}
+        self.device, self.flow = device, build_flow(model).to(device)
+        # a row of its own, not another method under this one's name
+        self.flow.on_overflow = "error"
+        draws = (torch.randn(1, tokens, model.dim, device=device) / 2**0.5 for _ in range(4))
+        self.q, self.p, *self.r = draws
+        self._exact: dict[tuple[str, int, float], list[Tensor]] = {}
 
     def measure(self, point: Point) -> dict[str, Any]:
         """Errors, cosines, reconstruction and bytes at one point; an overflow of the lattice is a
         result.
         """
+        key = (point.integrator, point.steps, point.stiffness)
         try:
             gradients, held, motion = self._gradients(point, torch.float32)
-            exact = self._exact(point)
+            if key not in self._exact:
+                # the gradients of full backprop, without the memory it takes in float64
+                exact = dataclasses.replace(point, method="checkpoint_sqrt", precision="fp32")
+                self._exact[key], _, _ = self._gradients(exact, torch.float64)
         except LatticeOverflow as overflow:
             return {"status": "overflow", "reason": str(overflow)}
         except torch.OutOfMemoryError as error:
             return {"status": "out of memory", "reason": str(error).partition("\n")[0]}
-        pairs = dict(zip(GROUPS, zip(gradients, exact, strict=True), strict=True))
+        error, angle = {}, {}
+        for name, x, ref in zip(GROUPS, gradients, self._exact[key], strict=True):
+            error[name] = ((x - ref).norm() / ref.norm()).item()
+            # from the difference of the unit vectors: 1 - x . y would round to 0 below 1e-16
+            angle[name] = ((x / x.norm() - ref / ref.norm()).square().sum() / 2).item()
         return {
             "status": "ok",
             "held_bytes": held,
             "motion": motion,
             "reconstruction": self._reconstruction(point),
-            "error": {
-                name: ((x - ref).norm() / ref.norm()).item() for name, (x, ref) in pairs.items()
-            },
-            "one_minus_cosine": {
-                name: _one_minus_cosine(x, ref) for name, (x, ref) in pairs.items()
-            },
+            "error": error,
+            "one_minus_cosine": angle,
         }
-
-    def _exact(self, point: Point) -> list[Tensor]:
-        key = (point.integrator, point.steps, point.stiffness)
-        if key not in self._reference:
-            # the gradients of full backprop, without the memory it takes in float64
-            exact = dataclasses.replace(point, method="checkpoint_sqrt", precision="fp32")
-            self._reference[key] = self._gradients(exact, torch.float64)[0]
-        return self._reference[key]
 
     def _stiff(self, point: Point, dtype: torch.dtype) -> HamiltonianFlow:
         flow = copy.deepcopy(self.flow).to(dtype)
@@ -146,7 +136,7 @@ class _Bench:
         itself.
         """
         flow = self._stiff(point, dtype)
-        q, p = (x.to(dtype, copy=True).requires_grad_() for x in (self.q, self.p))
+        start = [x.to(dtype, copy=True).requires_grad_() for x in (self.q, self.p)]
         kept: dict[int, int] = {}
 
         def keep(x: Tensor) -> Tensor:
@@ -157,13 +147,14 @@ class _Bench:
             evaluation.autocast(self.device, point.precision),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
         ):
-            q1, p1 = flow(q, p)
-        loss = (q1 * self.r[0].to(dtype)).sum() + (p1 * self.r[1].to(dtype)).sum()
+            end = flow(*start)
+        q1, p1 = (x * r.to(dtype) for x, r in zip(end, self.r, strict=True))
         with evaluation.matmul_precision(point.precision):
-            dq, dp, *rest = torch.autograd.grad(loss, (q, p, flow.W, flow.a, flow.b, flow.log_c))
+            loss, weights = q1.sum() + p1.sum(), (flow.W, flow.a, flow.b, flow.log_c)
+            dq, dp, *rest = torch.autograd.grad(loss, (*start, *weights))
         flow.check()
-        start, end = torch.stack((q, p)).detach(), torch.stack((q1, p1)).detach()
-        motion = ((end - start).norm() / start.norm()).item()
+        z0, z1 = torch.stack(start).detach(), torch.stack(end).detach()
+        motion = ((z1 - z0).norm() / z0.norm()).item()
         return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values()), motion
 
     @torch.no_grad()
@@ -180,20 +171,17 @@ class _Bench:
             if point.method in ROUND_TRIPS:
                 start, back = ROUND_TRIPS[point.method](self.q, self.p, problem)
                 lattice = lattice_of(self.q, self.p, problem)
-                pairs = zip(lattice.decode(*start), lattice.decode(*back), strict=True)
+                error = _largest(lattice.decode(*start), lattice.decode(*back))
                 differ = not torch.equal(start, back)  # in a bit that float32 may not hold
-                return max((x - y).abs().max().item() for x, y in pairs) or math.ulp(0.0) * differ
+                return error or math.ulp(0.0) * differ
             H, shears = problem.H.cast(), problem.schedule.shears
             undone = [Shear(shear.kind, -shear.h) for shear in reversed(shears)]
             back = integrate(*integrate(self.q, self.p, H, shears), H, undone)
-        return max((x - y).abs().max().item() for x, y in zip(back, (self.q, self.p), strict=True))
+        return _largest(back, (self.q, self.p))
 
 
-def _one_minus_cosine(x: Tensor, ref: Tensor) -> float:
-    """1 - cos of the angle, from the difference of the unit vectors: 1 - x . y would round to 0
-    below 1e-16.
-    """
-    return ((x / x.norm() - ref / ref.norm()).square().sum() / 2).item()
+def _largest(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    return max((x - y).abs().max().item() for x, y in zip(one, other, strict=True))
 
 
 def _judge(rows: list[dict[str, Any]], config: GradConfig, ode: OdeConfig) -> BenchResult:
@@ -227,28 +215,15 @@ def _judge(rows: list[dict[str, Any]], config: GradConfig, ode: OdeConfig) -> Be
     notices = []
     if lost:
         notices.append(f"{len(lost)} rows were not measured; the first: {lost[0]['reason']}")
-    return BenchResult(metrics, gates, {"rows": rows, "table": _table(rows)}, notices)
+    details = {"rows": rows, "table": {"columns": COLUMNS, "rows": [_cells(r) for r in rows]}}
+    return BenchResult(metrics, gates, details, notices)
 
 
-def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rows as a flat table, for the report."""
-    columns = [
-        "method",
-        "integrator",
-        "forces",
-        "steps",
-        "W x",
-        *(f"err {g}" for g in GROUPS),
-        "recon",
-        "kB",
-    ]
-    cells = []
-    for r in rows:
-        head = [r["method"], r["integrator"], r["precision"], r["steps"], r["stiffness"]]
-        if r["status"] != "ok":
-            cells.append([*head, r["status"], *[None] * 5])
-        else:
-            errors = [f"{r['error'][g]:.1e}" for g in GROUPS]
-            recon = None if r["reconstruction"] is None else f"{r['reconstruction']:.1e}"
-            cells.append([*head, *errors, recon, round(r["held_bytes"] / 1e3)])
-    return {"columns": columns, "rows": cells}
+def _cells(row: dict[str, Any]) -> list[Any]:
+    """A row of the report's table."""
+    head = [row[key] for key in ("method", "integrator", "precision", "steps", "stiffness")]
+    if row["status"] != "ok":
+        return [*head, row["status"], *[None] * 6]
+    errors = [f"{row['error'][name]:.1e}" for name in GROUPS]
+    recon = None if row["reconstruction"] is None else f"{row['reconstruction']:.1e}"
+    return [*head, *errors, recon, round(row["held_bytes"] / 1e3)]

@@ -14,13 +14,13 @@ them: what is reported is then the mean over the seeds, ratios the geometric mea
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 
-from phasebench import data
 from phasebench.bench.evidence import scored, trained, weight_change, worst
 from phasebench.bench.ppl.leak import leak
 from phasebench.bench.ppl.seeds import ONE, Scored, Weights, ratio_metrics, spread
-from phasebench.bench.workbench import Workbench
+from phasebench.bench.workbench import Workbench, roles, score_split
 from phasebench.config import ConfigError, ModelConfig, PplConfig
 from phasebench.data import Split
 from phasebench.models.language_model import flops_per_token
@@ -29,17 +29,12 @@ from phasebench.training import scoring as evaluation
 from phasebench.training.scoring import perplexity
 
 # A model that has not seen the text beats the source's own likelihood by x nats with probability
-# below e^-x (Markov's
-# inequality on the likelihood ratio, whose mean is at most 1): one that does so by this much has
-# seen it.
+# below e^-x (Markov's inequality on the likelihood ratio, whose mean is at most 1): one that does
+# so by this much has seen it.
 _LEAK_NATS = math.log(1e9)
 _LARGER = 1.05  # candidate's parameters over another's, at most: more would be an advantage of size
 _NO_BASELINE = "no baseline to compare with (bench.ppl.baseline=null)"
-_KEYS = {
-    "candidate": "model",
-    "baseline": "bench.ppl.baseline",
-    "reference": "bench.ppl.reference",
-}  # of the roles
+_PPL = "perplexity per token"
 
 Scores = Mapping[str, Scored]  # by role
 Metrics = dict[str, Metric]
@@ -48,17 +43,13 @@ Metrics = dict[str, Metric]
 def check(workbench: Workbench, config: PplConfig) -> None:
     """Raise `ConfigError` for a split without text, and for seeds beside given weights."""
     if not len(workbench.corpus.splits[config.split].tokens):
-        raise ConfigError(
-            "bench.ppl.split", config.split, "has no tokens", "another split, or more text"
-        )
-    for role, model in _roles(workbench, config).items():
+        fix = "another split, or more text"
+        raise ConfigError("bench.ppl.split", config.split, "has no tokens", fix)
+    for key, model in roles(workbench.config, "ppl", config).values():
         if config.seeds and model.checkpoint:
-            raise ConfigError(
-                "bench.ppl.seeds",
-                config.seeds,
-                f"{_KEYS[role]}.checkpoint is of one seed",
-                f"bench.ppl.seeds=null, or {_KEYS[role]}.checkpoint=null",
-            )
+            problem = f"{key}.checkpoint is of one seed"
+            fix = f"bench.ppl.seeds=null, or {key}.checkpoint=null"
+            raise ConfigError("bench.ppl.seeds", config.seeds, problem, fix)
 
 
 def run(workbench: Workbench, config: PplConfig) -> BenchResult:
@@ -67,12 +58,12 @@ def run(workbench: Workbench, config: PplConfig) -> BenchResult:
     Raises `evaluation.NotFinite` where a loss is NaN or infinite; no batch is ever skipped.
     """
     seeds = config.seeds or [workbench.config.seed]
-    roles = _roles(workbench, config)
-    scores = {role: Scored(model.name, seeds) for role, model in roles.items()}
+    models = roles(workbench.config, "ppl", config)
+    scores = {role: Scored(model.name, seeds) for role, (_, model) in models.items()}
     # all models of a seed before the next one's: what a killed run leaves can be compared
     for seed in seeds:
-        for role, model in roles.items():
-            scores[role].weights.append(_measure(workbench, config, model, role, seed))
+        for role, (key, model) in models.items():
+            scores[role].weights.append(_measure(workbench, config, model, key, seed))
     return judge(config, scores, workbench.corpus.splits[config.split])
 
 
@@ -82,56 +73,51 @@ def judge(config: PplConfig, scores: Scores, split: Split) -> BenchResult:
     for role, model in scores.items():
         own = _metrics(model, split) | model.weights[0].sizes | spread(model)
         metrics |= {f"{role}_{name}": metric for name, metric in own.items()}
-    for found in (
+    for added, judged in (
         _ratios(config, scores, metrics),
         _sizes(scores, metrics),
         _leaks(config, scores),
         _floor(config, split, scores),
     ):
-        metrics |= found[0]
-        gates += found[1]
+        metrics |= added
+        gates += judged
+    # stage1_ppl and stage2_ppl are of models of those names only; the candidate's if two have it
+    for stage in ("stage1", "stage2"):
+        reason = f"no {stage} model in this run" if "baseline" in scores else _NO_BASELINE
+        known = [metrics[f"{role}_ppl"] for role, model in scores.items() if model.name == stage]
+        metrics[f"{stage}_ppl"] = known[0] if known else Metric(None, _PPL, reason=reason)
     details = {role: _details(config, model) for role, model in scores.items()}
-    metrics |= _stages(scores, metrics)
     return BenchResult(metrics, gates, details, _notices(config, scores, metrics))
 
 
-def _roles(workbench: Workbench, config: PplConfig) -> dict[str, ModelConfig]:
-    roles = {
-        "candidate": workbench.config.model,
-        "baseline": config.baseline,
-        "reference": config.reference,
-    }
-    return {role: model for role, model in roles.items() if model}
-
-
 def _measure(
-    workbench: Workbench, config: PplConfig, model: ModelConfig, role: str, seed: int
+    workbench: Workbench, config: PplConfig, settings: ModelConfig, key: str, seed: int
 ) -> Weights:
     """Score one model's weights of one seed."""
-    weights, corpus = workbench.trained(model, _KEYS[role], seed), workbench.corpus
-    tokens, stride = corpus.splits[config.split].tokens, config.stride or config.seq
-    score = evaluation.score(
-        weights.model,
-        data.scoring_batches(
-            tokens, eos=corpus.eos, batch=config.batch, seq=config.seq, stride=stride
-        ),
-        device=workbench.device,
+    weights, corpus = workbench.trained(settings, key, seed), workbench.corpus
+    model = weights.model
+    score = score_split(
+        workbench,
+        model,
+        config.split,
+        batch=config.batch,
+        seq=config.seq,
+        stride=config.stride,
         precision=config.precision,
-        loss_chunk=workbench.config.train.loss_chunk,
         max_batches=config.max_batches,
     )
     leaked = None
     if config.leak_test:
         with evaluation.autocast(workbench.device, "fp32"):
-            leaked = leak(weights.model, tokens[: config.seq].to(workbench.device))
-    counts = weights.model.parameter_counts()
-    flops = flops_per_token(weights.model, config.seq)
+            tokens = corpus.splits[config.split].tokens[: config.seq]
+            leaked = leak(model, tokens.to(workbench.device))
+    counts = model.parameter_counts()
     sizes = {
         "parameters": Metric(counts["total"], "real parameters", "counted"),
         "parameters_without_embedding": Metric(counts["blocks"], "real parameters", "counted"),
-        "flops_per_token": Metric(flops, "FLOP/token", "counted"),
+        "flops_per_token": Metric(flops_per_token(model, config.seq), "FLOP/token", "counted"),
     }
-    change = weight_change(weights.model, model, corpus.vocab_size, seed)
+    change = weight_change(model, settings, corpus.vocab_size, seed)
     return Weights(score, weights.origin, weights.notices, sizes, change, leaked)
 
 
@@ -154,36 +140,33 @@ def _notices(config: PplConfig, scores: Scores, metrics: Metrics) -> list[str]:
     notices = [text for model in scores.values() for w in model.weights for text in w.notices]
     if "baseline" in scores and len(scores["candidate"].seeds) > 1:
         notices.append(scores["candidate"].describe())
-    ratio = metrics["parameter_ratio"].value if "parameter_ratio" in metrics else None
-    if ratio is not None and float(ratio) * _LARGER < 1:
+    ratio = float(metrics["parameter_ratio"].value or 0) if "parameter_ratio" in metrics else 1.0
+    if ratio * _LARGER < 1:
         advice = "set the hidden width of both, model.hidden and bench.ppl.baseline.hidden"
         notices.append(f"the model has {ratio:.2f} times its baseline's parameters: {advice}")
     if config.max_batches is not None:
-        notices.append(
-            f"at most {config.max_batches} batches of the split were scored (bench.ppl.max_batches)"
-        )
+        scored_part = f"at most {config.max_batches} batches of the split were scored"
+        notices.append(f"{scored_part} (bench.ppl.max_batches)")
     return notices
 
 
 def _metrics(model: Scored, split: Split) -> Metrics:
-    ppl = model.mean(lambda score: score.perplexity)
     metrics = {
-        "ppl": Metric(ppl, "perplexity per token"),
-        "tokens": Metric(model.scores[0].tokens, "tokens", kind="counted"),
+        "ppl": Metric(statistics.fmean(score.perplexity for score in model.scores), _PPL),
+        "tokens": Metric(model.scores[0].tokens, "tokens", "counted"),
     }
-    reason = None
-    if not model.complete:
-        reason = "only a part of the split was scored (bench.ppl.max_batches)"
+    part = "only a part of the split was scored (bench.ppl.max_batches)"
     for name, unit, value in (
         ("word_ppl", "perplexity per word", lambda nats: perplexity(nats / split.words)),
         ("byte_ppl", "perplexity per byte", lambda nats: perplexity(nats / split.bytes)),
         ("bits_per_byte", "bit/byte", lambda nats: nats / split.bytes / math.log(2)),
     ):
-        mean = None if reason else model.mean(lambda score, value=value: value(score.nats))
-        metrics[name] = Metric(mean, unit, reason=reason)
+        metrics[name] = Metric(None, unit, reason=part)
+        if model.complete:
+            metrics[name] = Metric(statistics.fmean(value(x.nats) for x in model.scores), unit)
     if model.complete:
-        metrics["words"] = Metric(split.words, "words", kind="counted")
-        metrics["bytes"] = Metric(split.bytes, "bytes", kind="counted")
+        metrics["words"] = Metric(split.words, "words", "counted")
+        metrics["bytes"] = Metric(split.bytes, "bytes", "counted")
     return metrics
 
 
@@ -196,42 +179,44 @@ def _needs(*models: Scored) -> list[Need]:
 
 def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metrics, list[Gate]]:
     """The ratio to the baseline and to the reference, and the gates on perplexities."""
-    found, gates, ours = {}, [], scores["candidate"]
+    ours, unit = scores["candidate"], "model / baseline"
+    ratios = {
+        "ppl_ratio": Metric(None, unit, reason=_NO_BASELINE),
+        "ppl_diff_pct": Metric(None, "%", reason=_NO_BASELINE),
+    }
+    compared = [ours]
     if "baseline" in scores:
-        found |= ratio_metrics("ppl_ratio", "model / baseline", ours, scores["baseline"])
-        difference = 100 * (float(found["ppl_ratio"].value or math.nan) - 1)
-        found["ppl_diff_pct"] = Metric(difference, "%")
-    else:
-        found["ppl_ratio"] = Metric(None, "model / baseline", reason=_NO_BASELINE)
-        found["ppl_diff_pct"] = Metric(None, "%", reason=_NO_BASELINE)
-    needs = _needs(*(scores[role] for role in ("candidate", "baseline") if role in scores))
-    gates.append(Gate.check("ppl_ratio", found["ppl_ratio"], "<=", config.target, needs))
+        compared.append(scores["baseline"])
+        ratios |= ratio_metrics("ppl_ratio", unit, *compared)
+        difference = 100 * (float(ratios["ppl_ratio"].value or math.nan) - 1)
+        ratios["ppl_diff_pct"] = Metric(difference, "%")
+    needs = _needs(*compared)
+    gates = [Gate.check("ppl_ratio", ratios["ppl_ratio"], "<=", config.target, needs)]
     if config.upper_target is not None:
-        high = found.get("ppl_ratio_high") or Metric(None, "1", reason=ONE)
+        high = ratios.get("ppl_ratio_high") or Metric(None, "1", reason=ONE)
         gates.append(Gate.check("ppl_ratio_high", high, "<=", config.upper_target, needs))
     if config.max_ppl is not None:
         ppl = metrics["candidate_ppl"]
         gates.append(Gate.check("candidate_ppl", ppl, "<=", config.max_ppl, _needs(ours)))
     if "reference" in scores:
         name, theirs, limit = "reference_ratio", scores["reference"], config.reference_target
-        found |= ratio_metrics(name, "model / reference", ours, theirs)
-        gates.append(Gate.check(name, found[name], "<=", limit, _needs(ours, theirs)))
-    return found, gates
+        ratios |= ratio_metrics(name, "model / reference", ours, theirs)
+        gates.append(Gate.check(name, ratios[name], "<=", limit, _needs(ours, theirs)))
+    return ratios, gates
 
 
 def _sizes(scores: Scores, metrics: Metrics) -> tuple[Metrics, list[Gate]]:
     """The model's parameters over the others': more than a few percent would be an advantage of
     size.
     """
-    found, gates = {}, []
-    for role, name in (("baseline", "parameter_ratio"), ("reference", "reference_parameter_ratio")):
-        if role in scores:
-            ours, theirs = (
-                float(metrics[f"{who}_parameters"].value or 0) for who in ("candidate", role)
-            )
-            found[name] = Metric(ours / theirs, f"model / {role}", kind="counted")
-            gates.append(Gate.check(name, found[name], "<=", _LARGER))
-    return found, gates
+    names = {"baseline": "parameter_ratio", "reference": "reference_parameter_ratio"}
+    count = {role: float(metrics[f"{role}_parameters"].value or 0) for role in scores}
+    ratios = {
+        name: Metric(count["candidate"] / count[role], f"model / {role}", "counted")
+        for role, name in names.items()
+        if role in scores
+    }
+    return ratios, [Gate.check(name, ratio, "<=", _LARGER) for name, ratio in ratios.items()]
 
 
 def _leaks(config: PplConfig, scores: Scores) -> tuple[Metrics, list[Gate]]:
@@ -253,17 +238,3 @@ def _floor(config: PplConfig, split: Split, scores: Scores) -> tuple[Metrics, li
     needs = _needs(*scores.values())[:1]
     gate = Gate.check(name, excess, ">", -_LEAK_NATS, needs, "nats")
     return {"floor_ppl": Metric(floor, "perplexity per word", "counted"), name: excess}, [gate]
-
-
-def _stages(scores: Scores, metrics: Metrics) -> Metrics:
-    """stage1_ppl and stage2_ppl, from models of those names only; the candidate's where two have
-    the name.
-    """
-    found = {}
-    for stage in ("stage1", "stage2"):
-        role = next((role for role, model in scores.items() if model.name == stage), None)
-        reason = f"no {stage} model in this run" if "baseline" in scores else _NO_BASELINE
-        unit = "perplexity per token"
-        metric = metrics[f"{role}_ppl"] if role else Metric(None, unit, reason=reason)
-        found[f"{stage}_ppl"] = metric
-    return found

@@ -8,9 +8,8 @@ from torch import Tensor
 from phasebench.models import LanguageModel
 from phasebench.training import scoring as evaluation
 
-POSITIONS = (
-    8  # changed, one at a time, evenly spread over the sequence; the last token is one of them
-)
+# changed, one at a time, evenly spread over the sequence; the last token is one of them
+POSITIONS = 8
 
 
 def leak(model: LanguageModel, tokens: Tensor) -> float:

@@ -5,7 +5,6 @@ ratio.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +43,6 @@ class Scored:
     @property
     def complete(self) -> bool:
         return all(score.complete for score in self.scores)
-
-    def mean(self, value: Callable[[Score], float]) -> float:
-        return statistics.fmean(value(score) for score in self.scores)
 
     def rows(self) -> list[dict[str, Any]]:
         """Give perplexity, nats and origin of the weights of each seed."""

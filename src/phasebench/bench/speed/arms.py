@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.speed.peers import PEERS, peer
 from phasebench.config import ModelConfig, SpeedConfig, TrainConfig
-from phasebench.dynamics import release
+from phasebench.dynamics import HamiltonianFlow, release
 from phasebench.models import build_flow, build_model
 from phasebench.training import scoring as evaluation
 from phasebench.training.step import TrainStep
@@ -26,11 +27,15 @@ from phasebench.training.step import TrainStep
 Step = Callable[[], object]
 
 
+STACK, TRAINING = "ode stack", "training"
+
+
 class Arm(NamedTuple):
-    """What is timed: the name of a gradient method, a peer or a model, and the precision of its
-    products.
+    """What is timed: of the ODE stack or in training, a gradient method, a peer or a model, and the
+    precision of its products.
     """
 
+    what: str
     name: str
     precision: str
 
@@ -54,35 +59,30 @@ def stack(model: ModelConfig, config: SpeedConfig, peers: bool, device: torch.de
     torch.manual_seed(0)
     flows = [build_flow(model).to(device) for _ in range(model.blocks)]
     start = torch.randn(2, config.batch, config.seq, model.dim, device=device) / 2**0.5
-
-    def maker(arm: Arm) -> Callable[[], Step]:
-        def make() -> Step:
-            layers: list[Any] = [copy.deepcopy(flow) for flow in flows]
-            for layer in layers:
-                layer.gradient = arm.name
-            if arm.name in PEERS:
-                layers = [
-                    peer(arm.name, layer, evaluation.AUTOCAST_DTYPES.get(arm.precision))
-                    for layer in layers
-                ]
-            return lambda: _pass(layers, start, arm.precision, device)
-
-        return make
-
-    names = [*config.methods, *(PEERS if peers else ())]
     return {
-        arm: maker(arm)
-        for arm in (Arm(n, precision) for precision in config.precisions for n in names)
+        Arm(STACK, name, precision): partial(_stack_step, flows, start, name, precision)
+        for precision in config.precisions
+        for name in (*config.methods, *(PEERS if peers else ()))
     }
 
 
-def _pass(layers: list[Any], start: Tensor, precision: str, device: torch.device) -> None:
-    q, p = (x.detach().requires_grad_() for x in start)
-    with evaluation.matmul_precision(precision):
-        with evaluation.autocast(device, precision):
-            for layer in layers:
-                q, p = layer(q, p)
-        (q.square().mean() + p.square().mean()).backward()
+def _stack_step(flows: list[HamiltonianFlow], start: Tensor, name: str, precision: str) -> Step:
+    layers: list[Any] = [copy.deepcopy(flow) for flow in flows]
+    for layer in layers:
+        layer.gradient = name
+    if name in PEERS:
+        dtype = evaluation.AUTOCAST_DTYPES.get(precision)
+        layers = [peer(name, layer, dtype) for layer in layers]
+
+    def step() -> None:
+        q, p = (x.detach().requires_grad_() for x in start)
+        with evaluation.matmul_precision(precision):
+            with evaluation.autocast(start.device, precision):
+                for layer in layers:
+                    q, p = layer(q, p)
+            (q.square().mean() + p.square().mean()).backward()
+
+    return step
 
 
 def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> Arms:
@@ -92,23 +92,24 @@ def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> A
     precision = config.precisions[0]
     configs = {name: model.with_ode(gradient=name) for name in config.methods}
     configs["stage1"] = dataclasses.replace(model, name="stage1", hidden=max(1, model.hidden // 4))
-    recipe = TrainConfig(precision=precision, loss_chunk=config.loss_chunk)
     tokens = torch.randint(0, config.vocab, (config.batch, config.seq), device=device)
+    return {
+        Arm(TRAINING, name, precision): partial(_training_step, own, config, tokens)
+        for name, own in configs.items()
+    }
 
-    def maker(found: ModelConfig) -> Callable[[], Step]:
-        def make() -> Step:
-            torch.manual_seed(0)
-            update = TrainStep(build_model(found, config.vocab).to(device), recipe, 0, device)
 
-            def step() -> None:
-                with evaluation.matmul_precision(precision):
-                    update(0, (tokens, tokens))
+def _training_step(model: ModelConfig, config: SpeedConfig, tokens: Tensor) -> Step:
+    precision, device = config.precisions[0], tokens.device
+    recipe = TrainConfig(precision=precision, loss_chunk=config.loss_chunk)
+    torch.manual_seed(0)
+    update = TrainStep(build_model(model, config.vocab).to(device), recipe, 0, device)
 
-            return step
+    def step() -> None:
+        with evaluation.matmul_precision(precision):
+            update(0, (tokens, tokens))
 
-        return make
-
-    return {Arm(name, precision): maker(found) for name, found in configs.items()}
+    return step
 
 
 class Measured(NamedTuple):
@@ -142,10 +143,8 @@ def _alone(make: Callable[[], Step], device: torch.device) -> Measured:
     if device.type != "cuda":
         return Measured()
     try:
-        peaks = interleaved({"step": make()}, repeats=1, warmup=1, seed=0, device=device)[
-            "step"
-        ].peak_bytes
-        return Measured(peak_bytes=peaks[0] if peaks else None)
+        alone = interleaved({"step": make()}, repeats=1, warmup=1, seed=0, device=device)["step"]
+        return Measured(peak_bytes=alone.peak_bytes and alone.peak_bytes[0])
     except torch.OutOfMemoryError as error:
         return Measured(reason=f"out of memory: {str(error).partition('.')[0]}")
     finally:

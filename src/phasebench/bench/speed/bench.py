@@ -15,21 +15,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from phasebench.bench.speed.arms import Arm, Measured, ceiling, measure, stack, training
+from phasebench.bench.speed.arms import STACK, TRAINING, Arm, Measured, ceiling, measure
+from phasebench.bench.speed.arms import stack as stack_arms
+from phasebench.bench.speed.arms import training as training_arms
 from phasebench.bench.speed.peers import HALF, missing
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ModelConfig, SpeedConfig
 from phasebench.dynamics import force_evaluations, refused
 from phasebench.models import build_flow
-from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, Need
+from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, Need, table
 
-EXACT, AUTOGRAD, PEER, BASELINE = (
-    "adjoint_exact",
-    "autograd",
-    "torchdiffeq_odeint_adjoint",
-    "stage1",
-)
+EXACT, AUTOGRAD, BASELINE = "adjoint_exact", "autograd", "stage1"
+PEER = "torchdiffeq_odeint_adjoint"
+# what the exact adjoint's time is compared with, by the name in the metrics
+COMPARED = {"autograd": AUTOGRAD, "torchdiffeq": PEER, "torchdiffeq_half": PEER + HALF}
 ROUNDS = 2  # a time that is gated is the median of at least as many
+COLUMNS = ("what", "arm", "precision", "median_ms", "tokens_per_s", "ceiling_fraction", "peak_gb")
 Row = dict[str, Any]
 
 
@@ -48,23 +49,19 @@ def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:
     model, device, seed = workbench.config.model, workbench.device, workbench.config.seed
     lacks = missing() if config.peers else None
     rates = {precision: ceiling(precision, device) for precision in config.precisions}
-    flows = measure(stack(model, config, config.peers and not lacks, device), config, seed, device)
-    whole = measure(training(model, config, device), config, seed, device)
+    stack = stack_arms(model, config, config.peers and not lacks, device)
+    measured = measure(stack, config, seed, device)
+    measured |= measure(training_arms(model, config, device), config, seed, device)
     needed = _needed_flops(model, config)
-    rows = [
-        _row("ode stack", arm, found, config, needed / rates[arm.precision])
-        for arm, found in flows.items()
-    ]
-    rows += [_row("training", arm, found, config, None) for arm, found in whole.items()]
+    ideal = {precision: needed / rate for precision, rate in rates.items()}
+    rows = [_row(arm, found, config, ideal) for arm, found in measured.items()]
     metrics = _metrics(rows, rates, config)
     flow = build_flow(model).to(device)
     eager = refused(device, flow.W.dtype, flow.hamiltonian())
-    notices = [f"peers not measured: {lacks}"] * bool(lacks) + [
-        f"adjoint_exact ran eagerly: {eager}"
-    ] * bool(eager)
-    return BenchResult(
-        metrics, _gates(metrics, config), {"rows": rows, "table": _table(rows)}, notices=notices
-    )
+    notices = [f"peers not measured: {lacks}"] if lacks else []
+    notices += [f"adjoint_exact ran eagerly: {eager}"] if eager else []
+    details = {"rows": rows, "table": table(rows, COLUMNS)}
+    return BenchResult(metrics, _gates(metrics, config), details, notices)
 
 
 def _needed_flops(model: ModelConfig, config: SpeedConfig) -> float:
@@ -72,18 +69,18 @@ def _needed_flops(model: ModelConfig, config: SpeedConfig) -> float:
     return kicks * 8 * 2 * config.batch * config.seq * model.dim * model.hidden
 
 
-def _row(what: str, arm: Arm, found: Measured, config: SpeedConfig, ideal_s: float | None) -> Row:
-    timed, peak = found.timed, found.peak_bytes
-    median = timed.median_s if timed else None
+def _row(arm: Arm, found: Measured, config: SpeedConfig, ideal_s: dict[str, float]) -> Row:
+    median = found.timed and found.timed.median_s
+    in_stack = arm.what == STACK
     return {
-        "what": what,
+        "what": arm.what,
         "arm": arm.name,
         "precision": arm.precision,
         "median_ms": median and 1e3 * median,
         "tokens_per_s": median and config.batch * config.seq / median,
-        "ceiling_fraction": ideal_s and median and ideal_s / median,
-        "peak_gb": peak and peak / 1e9,
-        "seconds": timed.seconds if timed else None,
+        "ceiling_fraction": ideal_s[arm.precision] / median if median and in_stack else None,
+        "peak_gb": found.peak_bytes and found.peak_bytes / 1e9,
+        "seconds": found.timed and found.timed.seconds,
         "reason": found.reason,
     }
 
@@ -96,33 +93,32 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
         for name, rate in rates.items()
     }
 
-    def value(what: str, arm: str, precision: str, key: str) -> float | str:
-        row = at.get((what, arm, precision))
-        if row is None:
-            return f"{arm} is not among the arms of bench.speed"
-        reason = row["reason"] or f"no {key} without a GPU"
-        return f"{arm}: {reason}" if row[key] is None else row[key]
+    def add(name: str, unit: str, what: str, key: str, *arms: str, precision: str = first) -> None:
+        """Add the value of an arm, or the quotient of two arms' values."""
+        values, reasons = [], []
+        for arm in arms:
+            row = at.get((what, arm, precision))
+            if row is None:
+                reasons.append(f"{arm} is not among the arms of bench.speed")
+            elif row[key] is None:
+                reasons.append(f"{arm}: {row['reason'] or f'no {key} without a GPU'}")
+            else:
+                values.append(row[key])
+        value = None if reasons else values[0] / values[1] if len(arms) == 2 else values[0]
+        metrics[name] = Metric(value, unit, reason=reasons[0] if reasons else None)
 
-    def add(name: str, unit: str, top: float | str, bottom: float | str = 1.0) -> None:
-        reason = next((x for x in (top, bottom) if isinstance(x, str)), None)
-        number = None if isinstance(top, str) or isinstance(bottom, str) else top / bottom
-        metrics[name] = Metric(number, unit, reason=reason)
-
-    add("ode_stack_median_ms", "ms", value("ode stack", EXACT, first, "median_ms"))
-    fraction = value("ode stack", EXACT, first, "ceiling_fraction")
-    add("ode_stack_ceiling_fraction", "of the GEMM ceiling", fraction)
-    names = {AUTOGRAD: "autograd", PEER: "torchdiffeq", PEER + HALF: "torchdiffeq_half"}
-    for arm, name in names.items():
+    add("ode_stack_median_ms", "ms", STACK, "median_ms", EXACT)
+    add("ode_stack_ceiling_fraction", "of the GEMM ceiling", STACK, "ceiling_fraction", EXACT)
+    for name, arm in COMPARED.items():
         for precision in config.precisions:
-            times = (value("ode stack", found, precision, "median_ms") for found in (arm, EXACT))
-            add(f"{name}_{precision}_over_exact", "times as slow", *times)
-    steps = (value("training", found, first, "median_ms") for found in (BASELINE, EXACT))
-    add("steps_per_s_over_stage1", "Stage 2 / Stage 1", *steps)
+            key, arms = f"{name}_{precision}_over_exact", (arm, EXACT)
+            add(key, "times as slow", STACK, "median_ms", *arms, precision=precision)
+    unit = "Stage 2 / Stage 1"
+    add("steps_per_s_over_stage1", unit, TRAINING, "median_ms", BASELINE, EXACT)
     for name in (BASELINE, AUTOGRAD):
-        peaks = (value("training", found, first, "peak_gb") for found in (EXACT, name))
-        add(f"training_peak_over_{name}", f"adjoint_exact / {name}", *peaks)
-    times = (value("training", found, first, "median_ms") for found in (EXACT, AUTOGRAD))
-    add("training_time_over_autograd", "adjoint_exact / autograd", *times)
+        unit = f"adjoint_exact / {name}"
+        add(f"training_peak_over_{name}", unit, TRAINING, "peak_gb", EXACT, name)
+    add("training_time_over_autograd", unit, TRAINING, "median_ms", EXACT, AUTOGRAD)
     return metrics
 
 
@@ -142,11 +138,3 @@ def _gates(metrics: dict[str, Metric], config: SpeedConfig) -> list[Gate]:
         for name, limit, comparison in limits
         if limit is not None
     ]
-
-
-def _table(rows: list[Row]) -> dict[str, Any]:
-    keys = ["what", "arm", "precision", "median_ms", "tokens_per_s", "ceiling_fraction", "peak_gb"]
-    return {
-        "columns": [key.replace("_", " ") for key in keys],
-        "rows": [[row[key] for key in keys] for row in rows],
-    }
