@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Int64
@@ -18,7 +17,7 @@ from phasebench.config.files import content_hash, os_errors, user_path
 from phasebench.data.hub import HubUnavailable
 from phasebench.data.synthetic import SyntheticSource
 from phasebench.data.text import text_rows
-from phasebench.data.tokenizer import RowTokenizer, build_tokenizer
+from phasebench.data.tokenizer import build_tokenizer
 from phasebench.data.wikitext import SUBSETS, how_to_get, wikitext_rows
 
 
@@ -60,14 +59,7 @@ class _Text:
     generator: SyntheticSource | None = None
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What `load_corpus` was asked for; equal ones have the same corpus."""
-
-    key: str
-    cache_dir: Path
-    config: DataConfig = field(compare=False)
-    say: Callable[[str, str], None] = field(compare=False)
+_kept: dict[tuple[str, Path], Corpus] = {}  # the last corpus, by what was asked for
 
 
 def load_corpus(
@@ -88,22 +80,28 @@ def load_corpus(
         path = user_path(config.path, "data.path")
         with os_errors("data.path", config.path, "a path that can be read"):
             content = content_hash(path)
-    key = json.dumps([dataclasses.asdict(config), content])
-    return _load(_Request(key, cache_dir, config, say or (lambda text, style: None)))
+    key = json.dumps([dataclasses.asdict(config), content]), cache_dir
+    if key not in _kept:
+        with os_errors("cache_dir", cache_dir, "cache_dir=FOLDER that can be written"):
+            cache_dir.mkdir(parents=True, exist_ok=True)
+        corpus = _load(config, cache_dir)
+        _kept.clear()
+        _kept[key] = corpus
+        if say:
+            types = f"{corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types"
+            say(f"data: {corpus.source}; {types}", "")
+            if corpus.notice:
+                say(f"NOTICE: {corpus.notice}", "bold yellow")
+    return _kept[key]
 
 
-@functools.lru_cache(maxsize=1)
-def _load(request: _Request) -> Corpus:
-    config, cache_dir = request.config, request.cache_dir
-    with os_errors("cache_dir", cache_dir, "cache_dir=FOLDER that can be written"):
-        cache_dir.mkdir(parents=True, exist_ok=True)
+def _load(config: DataConfig, cache_dir: Path) -> Corpus:
     text = _text(config)
     source, name = text.generator, config.tokenizer
     if name == "auto":
         name = "wordlevel" if source else "bpe"
-    tokenizer = build_tokenizer(
-        name, text.rows, config, cache_dir, source.lexicon if source else []
-    )
+    lexicon = source.lexicon if source else []
+    tokenizer = build_tokenizer(name, text.rows, config, cache_dir, lexicon)
     splits = {
         name: Split(
             name=name,
@@ -114,8 +112,20 @@ def _load(request: _Request) -> Corpus:
         )
         for name, rows in text.rows.items()
     }
-    notices = [notice for notice in (text.notice, _unk_notice(tokenizer, splits)) if notice]
-    corpus = Corpus(
+    notices, digest = [text.notice], hashlib.sha256(tokenizer.json.encode())
+    for split in splits.values():
+        digest.update(f"\n{split.name}:{len(split.tokens)}:".encode())
+        digest.update(split.tokens.numpy().tobytes())
+    if (unk := tokenizer.untrained_unk) is not None:
+        shares = ", ".join(
+            f"{(splits[name].tokens == unk).float().mean():.1%} of {name}"
+            for name in ("validation", "test")
+        )
+        notices.append(
+            "Words that the training split does not have are one <unk>, which no training has "
+            f"seen: {shares}; data.tokenizer=bpe has no such words."
+        )
+    return Corpus(
         name=text.name,
         source=text.source,
         splits=splits,
@@ -123,16 +133,11 @@ def _load(request: _Request) -> Corpus:
         eos=tokenizer.eos,
         tokenizer_name=tokenizer.name,
         tokenizer_json=tokenizer.json,
-        fingerprint=_fingerprint(tokenizer, splits),
+        fingerprint=digest.hexdigest(),
         comparable=text.name in SUBSETS,
-        notice=" ".join(notices) or None,
+        notice=" ".join(filter(None, notices)) or None,
         entropy_rate=source.entropy_rate if source else None,
     )
-    types = f"{corpus.tokenizer_name} tokenizer, {corpus.vocab_size:,} types"
-    request.say(f"data: {corpus.source}; {types}", "")
-    if corpus.notice:
-        request.say(f"NOTICE: {corpus.notice}", "bold yellow")
-    return corpus
 
 
 def _text(config: DataConfig) -> _Text:
@@ -164,24 +169,3 @@ def _synthetic(config: DataConfig, notice: str | None = None) -> _Text:
     rows = {name: generator.rows(n, seed=i) for i, (name, n) in enumerate(sizes.items())}
     source = f"phasebench's synthetic source of known entropy, seed {seed}, {total} rows"
     return _Text("synthetic", source, rows, notice, generator)
-
-
-def _unk_notice(tokenizer: RowTokenizer, splits: dict[str, Split]) -> str | None:
-    if tokenizer.untrained_unk is None:
-        return None
-    shares = [
-        f"{(s.tokens == tokenizer.untrained_unk).float().mean():.1%} of {s.name}"
-        for s in splits.values()
-    ]
-    return (
-        "Words that the training split does not have are one <unk>, which no training has seen: "
-        f"{', '.join(shares[1:])}; data.tokenizer=bpe has no such words."
-    )
-
-
-def _fingerprint(tokenizer: RowTokenizer, splits: dict[str, Split]) -> str:
-    digest = hashlib.sha256(tokenizer.json.encode())
-    for split in splits.values():
-        digest.update(f"\n{split.name}:{len(split.tokens)}:".encode())
-        digest.update(split.tokens.numpy().tobytes())
-    return digest.hexdigest()

@@ -27,16 +27,29 @@ def fetch(
     is asked is logged before it is. Raises `HubUnavailable` within about ``timeout_s`` seconds
     where there is no network, `ConfigError` for a repository or revision that the hub lacks.
     """
+    import huggingface_hub
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.utils import disable_progress_bars
+
     folder = cached(repo, kind, patterns, revision)
     if folder is not None:
         return folder
-    from huggingface_hub.constants import ENDPOINT
-
     log.info("%s is not in the local cache: asking the hub, %s", repo, ENDPOINT)
     reason = unreachable(repo, kind, revision, timeout_s)
     if reason is not None:
         raise HubUnavailable(reason)
-    return _download(repo, kind, patterns, revision)
+    disable_progress_bars()
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo, repo_type=kind, revision=revision, allow_patterns=patterns
+        )
+    except Exception as error:  # a network that fails half-way; see `unreachable`
+        raise HubUnavailable(_reason(error, repo, revision)) from error
+    if missing := [pattern for pattern in patterns if not any(Path(folder).glob(pattern))]:
+        problem = f"has no {', '.join(missing)} at revision {revision}"
+        fix = "data.hub=Salesforce/wikitext, or another repository with its layout"
+        raise ConfigError("data.hub", repo, problem, fix)
+    return Path(folder)
 
 
 def cached(repo: str, kind: str, patterns: list[str], revision: str | None) -> Path | None:
@@ -82,25 +95,6 @@ def unreachable(repo: str, kind: str, revision: str | None, timeout_s: float) ->
     if not outcome:
         return f"the hub did not answer within {timeout_s:g} s"
     return None if outcome[0] is None else _reason(outcome[0], repo, revision)
-
-
-def _download(repo: str, kind: str, patterns: list[str], revision: str | None) -> Path:
-    import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repo, repo_type=kind, revision=revision, allow_patterns=patterns
-        )
-    except Exception as error:  # as above: a network that fails half-way
-        raise HubUnavailable(_reason(error, repo, revision)) from error
-    missing = [pattern for pattern in patterns if not any(Path(folder).glob(pattern))]
-    if missing:
-        problem = f"has no {', '.join(missing)} at revision {revision}"
-        fix = "data.hub=Salesforce/wikitext, or another repository with its layout"
-        raise ConfigError("data.hub", repo, problem, fix)
-    return Path(folder)
 
 
 def _reason(error: Exception, repo: str, revision: str | None) -> str:

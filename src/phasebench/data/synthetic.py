@@ -23,8 +23,10 @@ A model whose perplexity on fresh text of the source is below its floor sees wha
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -72,7 +74,10 @@ class SyntheticSource:
         rng = np.random.RandomState([seed, 0])
         self.names, self.verbs, self.adverbs, self.dets, self.nouns = _lexicon(rng)
         transitions = _conditionals(rng, VERBS, VERBS)
-        self.stationary = _stationary(transitions)
+        # pi P = pi, with one equation replaced by sum(pi) = 1, which is implied otherwise
+        system = transitions.T - np.eye(VERBS)
+        system[-1] = 1.0
+        self.stationary = np.linalg.solve(system, np.eye(VERBS)[-1])
         self.class_of = {name: i % CLASSES for i, name in enumerate(self.names)}
         zipf = 1.0 / np.arange(1, NAMES + 1)
         self._title = Table(self.names, zipf / zipf.sum())
@@ -81,16 +86,12 @@ class SyntheticSource:
         adverbs = (1 - NO_ADVERB) * _conditionals(rng, VERBS, ADVERBS)
         # no adverb means that the determiner comes at once
         with_none = np.concatenate([np.full((VERBS, 1), NO_ADVERB), adverbs], axis=1)
-        self._adverb = {
-            (verb, c): Table([det, *self.adverbs], p)
-            for c, det in enumerate(self.dets)
-            for verb, p in zip(self.verbs, with_none, strict=True)
-        }
-        self._noun = {
-            (verb, c): Table(self.nouns, p)
-            for c in range(CLASSES)
-            for verb, p in zip(self.verbs, _conditionals(rng, VERBS, NOUNS), strict=True)
-        }
+        self._adverb, self._noun = {}, {}
+        for c, det in enumerate(self.dets):
+            nouns = _conditionals(rng, VERBS, NOUNS)
+            for i, verb in enumerate(self.verbs):
+                self._adverb[verb, c] = Table([det, *self.adverbs], with_none[i])
+                self._noun[verb, c] = Table(self.nouns, nouns[i])
         sure = (*self.names, *self.dets, ":", ".", EOS)
         self._sure = {word: Table([word], np.ones(1)) for word in sure}
 
@@ -117,16 +118,14 @@ class SyntheticSource:
     @property
     def entropy_rate(self) -> float:
         """Return nats per word (<eos> included): a row's entropy by its mean number of words."""
-        classes = np.zeros(CLASSES)
+        classes = [0.0] * CLASSES
         for name, p in self._title.of.items():
             classes[self.class_of[name]] += p
         verb = adverb = noun = 0.0
-        for v, weight in zip(self.verbs, self.stationary.tolist(), strict=True):
+        for v, weight in self._first_verb.of.items():
             verb += weight * self._verb[v].entropy
             adverb += weight * self._adverb[v, 0].entropy
-            noun += weight * sum(
-                p * self._noun[v, c].entropy for c, p in enumerate(classes.tolist())
-            )
+            noun += weight * sum(p * self._noun[v, c].entropy for c, p in enumerate(classes))
         first = self._title.entropy + self._first_verb.entropy
         nats = first + (SENTENCES - 1) * verb + SENTENCES * (adverb + noun)
         words = 2 + SENTENCES * (5 + 1 - NO_ADVERB) + 1  # title and colon, sentences, <eos>
@@ -134,30 +133,28 @@ class SyntheticSource:
 
     def rows(self, n: int, seed: int) -> list[str]:
         """Draw ``n`` independent rows; ``seed`` is of this text, the source's own of its tables."""
-        rng = np.random.RandomState([self.seed, 1, seed])
-        return [self._row(rng) for _ in range(n)]
-
-    def _row(self, rng: np.random.RandomState) -> str:
-        tables, words = self._row_tables(), []
-        word = next(tables).draw(rng)
-        while word != EOS:
-            words.append(word)
-            word = tables.send(word).draw(rng)
-        return " ".join(words)
+        rng, rows = np.random.RandomState([self.seed, 1, seed]), []
+        for _ in range(n):
+            tables, words = self._row_tables(), []
+            word = next(tables).draw(rng)
+            while word != EOS:
+                words.append(word)
+                word = tables.send(word).draw(rng)
+            rows.append(" ".join(words))
+        return rows
 
     def surprisal(self, rows: Sequence[str]) -> float:
         """Return -ln p of the rows and their <eos>, in nats; infinite where it cannot make them."""
-        return sum(self._row_surprisal([*row.split(), EOS]) for row in rows)
-
-    def _row_surprisal(self, words: Sequence[str]) -> float:
-        tables, nats = self._row_tables(), 0.0
-        table = next(tables)
-        for word in words:
-            if word not in table.of:
-                return float("inf")
-            nats -= float(np.log(table.of[word]))
-            table = tables.send(word)
-        return nats
+        nats = []
+        for row in rows:
+            words = [*row.split(), EOS]
+            try:
+                tables = self._tables_along(words)
+            except ValueError:
+                return math.inf
+            pairs = zip(words, tables[:-1], strict=True)
+            nats.append(-sum(float(np.log(table.of[word])) for word, table in pairs))
+        return sum(nats)
 
     def distribution(self, words_so_far: Sequence[str]) -> dict[str, float]:
         """Return the exact distribution of the next word, given the words of the row so far.
@@ -165,45 +162,34 @@ class SyntheticSource:
         Words that are not in it cannot follow. Raises ValueError if the source cannot utter
         ``words_so_far``, or if they end with <eos>.
         """
-        tables = self._row_tables()
-        table = next(tables)
-        for position, word in enumerate(words_so_far):
-            if word == EOS or word not in table.of:
-                place = f"at position {position} of {list(words_so_far)}"
+        if EOS in words_so_far:
+            raise ValueError(f"nothing follows {EOS} in {list(words_so_far)}")
+        return dict(self._tables_along(words_so_far)[-1].of)
+
+    def _tables_along(self, words: Sequence[str]) -> list[Table]:
+        """The table of each word of a row, and of the next. Raises ValueError for no row of it."""
+        row = self._row_tables()
+        tables = [next(row)]
+        for position, word in enumerate(words):
+            if word not in tables[-1].of:
+                place = f"at position {position} of {list(words)}"
                 raise ValueError(f"the source cannot utter {word!r} {place}")
-            table = tables.send(word)
-        return dict(table.of)
+            tables.append(row.send(word))
+        return tables
 
 
-def _lexicon(
-    rng: np.random.RandomState,
-) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+def _lexicon(rng: np.random.RandomState) -> Iterator[list[str]]:
     """Draw names, verbs, adverbs, determiners and nouns: different words of open syllables."""
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     stems = [a + b for a in syllables for b in syllables]
-    order = iter(rng.permutation(len(stems)).tolist())
-
-    def take(n: int, prefix: str = "", suffix: str = "") -> list[str]:
-        return [prefix + stems[next(order)] + suffix for _ in range(n)]
-
-    names = [stem.capitalize() for stem in take(NAMES)]
-    return (
-        names,
-        take(VERBS, suffix="s"),
-        take(ADVERBS, suffix="ly"),
-        take(CLASSES, prefix="e"),
-        take(NOUNS),
-    )
+    drawn = (stems[i] for i in rng.permutation(len(stems)).tolist())
+    yield [stem.capitalize() for stem in islice(drawn, NAMES)]
+    yield [stem + "s" for stem in islice(drawn, VERBS)]
+    yield [stem + "ly" for stem in islice(drawn, ADVERBS)]
+    yield ["e" + stem for stem in islice(drawn, CLASSES)]
+    yield list(islice(drawn, NOUNS))
 
 
 def _conditionals(rng: np.random.RandomState, rows: int, words: int) -> np.ndarray:
     """Draw a distribution over ``words`` for every row."""
     return (1 - UNIFORM) * rng.dirichlet(np.full(words, CONCENTRATION), size=rows) + UNIFORM / words
-
-
-def _stationary(transitions: np.ndarray) -> np.ndarray:
-    """Solve pi P = pi, with one equation replaced by sum(pi) = 1, which is implied otherwise."""
-    n = len(transitions)
-    system = transitions.T - np.eye(n)
-    system[-1] = 1.0
-    return np.linalg.solve(system, np.eye(n)[-1])

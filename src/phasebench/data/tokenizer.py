@@ -65,8 +65,8 @@ def build_tokenizer(
     if name == "wordlevel":
         return _wordlevel(rows, lexicon)
     if name == "gpt2":
-        return _pretrained("gpt2", _gpt2(config.timeout_s), GPT2_EOS)
-    return _pretrained("bpe", _cached_bpe(rows["train"], config.vocab_size, cache_dir), EOS)
+        return _row_tokenizer("gpt2", _gpt2(config.timeout_s), GPT2_EOS)
+    return _row_tokenizer("bpe", _cached_bpe(rows["train"], config.vocab_size, cache_dir), EOS)
 
 
 def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokenizer:
@@ -84,36 +84,32 @@ def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokeniz
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([EOS])
-    eos, unk = ids[EOS], ids.get(UNK, -1)
-
-    def encode(rows: Sequence[str]) -> Tensor:
-        stream = array("q")
-        for row in rows:
-            stream.extend(ids.get(word, unk) for word in row.split())
-            stream.append(eos)
-        return torch.frombuffer(stream, dtype=torch.int64)
-
-    return RowTokenizer(
-        "wordlevel", tokenizer.to_str(), len(ids), eos, encode, unk if unseen else None
-    )
+    return _row_tokenizer("wordlevel", tokenizer, EOS, ids[UNK] if unseen else None)
 
 
-def _pretrained(name: str, tokenizer: Tokenizer, eos_token: str) -> RowTokenizer:
+def _row_tokenizer(
+    name: str, tokenizer: Tokenizer, eos_token: str, untrained_unk: int | None = None
+) -> RowTokenizer:
     eos = tokenizer.token_to_id(eos_token)
     if eos is None:
         problem, fix = f"its file has no token {eos_token}", "delete it from the hub's cache"
         raise ConfigError("data.tokenizer", name, problem, fix)
     tokenizer.encode_special_tokens = True  # an <eos> within the text is text
+    by_words = name == "wordlevel"  # as Python splits them, whose blanks are a few more
 
     def encode(rows: Sequence[str]) -> Tensor:
         stream, remaining = array("q"), iter(rows)
         while chunk := list(islice(remaining, CHUNK)):
-            for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+            texts = [row.split() for row in chunk] if by_words else chunk
+            for encoding in tokenizer.encode_batch_fast(
+                texts, is_pretokenized=by_words, add_special_tokens=False
+            ):
                 stream.extend(encoding.ids)
                 stream.append(eos)
         return torch.frombuffer(stream, dtype=torch.int64)
 
-    return RowTokenizer(name, tokenizer.to_str(), tokenizer.get_vocab_size(), eos, encode)
+    size = tokenizer.get_vocab_size()
+    return RowTokenizer(name, tokenizer.to_str(), size, eos, encode, untrained_unk)
 
 
 def train_bpe(rows: Sequence[str], vocab_size: int) -> Tokenizer:

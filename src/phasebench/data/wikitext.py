@@ -24,18 +24,21 @@ def wikitext_rows(config: DataConfig, name: str) -> tuple[dict[str, list[str]], 
     path is given and the data cannot be had.
     """
     subset = SUBSETS[name]
+    patterns = [f"{subset}/{split}-*.parquet" for split in SPLITS]
     if config.path is not None:
-        folder = _checked(user_path(config.path, "data.path"), config.path, subset)
-        return _read(folder, config.path), f"{subset} from the folder {config.path}"
-    root = hub.fetch(
-        config.hub,
-        "dataset",
-        [f"{subset}/{split}-*.parquet" for split in SPLITS],
-        revision=config.revision,
-        timeout_s=config.timeout_s,
-    )
-    source = f"{subset} from the hub's {config.hub} at revision {config.revision}"
-    return _read(root / subset, str(root)), source
+        root, shown = user_path(config.path, "data.path"), config.path
+        _check_folder(root, shown, patterns)
+        source = f"{subset} from the folder {shown}"
+    else:
+        limits = {"revision": config.revision, "timeout_s": config.timeout_s}
+        root = hub.fetch(config.hub, "dataset", patterns, **limits)
+        source = f"{subset} from the hub's {config.hub} at revision {config.revision}"
+        shown = str(root / subset)
+    rows = {
+        split: [row for file in sorted(root.glob(pattern)) for row in _rows(file, shown)]
+        for split, pattern in zip(SPLITS, patterns, strict=True)
+    }
+    return rows, source
 
 
 def how_to_get(config: DataConfig, name: str) -> str:
@@ -47,29 +50,15 @@ def how_to_get(config: DataConfig, name: str) -> str:
     )
 
 
-def _checked(root: Path, path: str, subset: str) -> Path:
-    layout = f"a folder that has {subset}/train-*.parquet, validation-*.parquet and test-*.parquet"
+def _check_folder(root: Path, path: str, patterns: list[str]) -> None:
+    layout = f"a folder that has {patterns[0]}, validation-*.parquet and test-*.parquet"
     if not root.exists():
         raise ConfigError("data.path", path, "does not exist", f"data.path={layout}")
     if not root.is_dir():
         fix = "data=text data.path=FILE for a text file"
         raise ConfigError("data.path", path, f"is a file; expected {layout}", fix)
-    wanted = [f"{split}-*.parquet" for split in SPLITS]
-    missing = [
-        f"{subset}/{pattern}" for pattern in wanted if not any((root / subset).glob(pattern))
-    ]
-    if missing:
+    if missing := [pattern for pattern in patterns if not any(root.glob(pattern))]:
         raise ConfigError("data.path", path, f"lacks {', '.join(missing)}", f"data.path={layout}")
-    return root / subset
-
-
-def _read(folder: Path, path: str) -> dict[str, list[str]]:
-    return {
-        split: [
-            row for file in sorted(folder.glob(f"{split}-*.parquet")) for row in _rows(file, path)
-        ]
-        for split in SPLITS
-    }
 
 
 def _rows(file: Path, path: str) -> list[str]:

@@ -58,7 +58,7 @@ class ResultsFile:
     ) -> None:
         self.path = destination(path, "hydra.run.dir", "results.json")
         self.copy_path = None if copy_to is None else destination(copy_to, "output", "results.json")
-        self._copying = self.copy_path is not None and not self.copy_path.exists()
+        self._copying = bool(self.copy_path and not self.copy_path.exists())
         self._reasons: dict[str, str] = {}
         head = {"benchmark_name": benchmark_name, "timestamp": datetime.now(UTC).isoformat()}
         head |= {"device": device, "seed": seed}
@@ -68,8 +68,6 @@ class ResultsFile:
         self._tail = plain(tail, "", self._reasons) | {"config_hash": config_hash(config)}
         self._data: dict[str, Any] | None = None
         self._status = "running"
-        self._spec: dict[str, dict[str, Any]] = {}  # the specification's keys of finished benches
-        self._spec_reasons: dict[str, str] = {}
         self._benches = {name: entry("pending") for name in benches}
         self._write()
 
@@ -93,27 +91,24 @@ class ResultsFile:
         Raises TypeError for what JSON cannot hold; the file then stays as it was.
         """
         done = finished(result, duration_s)
-        self._spec[bench], reasons = spec_values(bench, done)
-        self._spec_reasons |= reasons
-        self._copying = self.copy_path is not None
+        self._copying = True
         self._set(bench, done)
 
     def fail(
         self, bench: str, error: BaseException, duration_s: float, traceback: str | None = None
     ) -> None:
         """Record the error that ended a bench, and the text of its traceback."""
-        if self.copy_path is not None and not isinstance(error, ConfigError):
-            self._copying = True
+        self._copying |= not isinstance(error, ConfigError)
         self._set(bench, failed(type(error).__name__, str(error), traceback, duration_s))
 
     def close(self) -> dict[str, Any]:
         """End the run: ``ok`` if every bench ended well (whether or not its gates passed), else
         ``failed``.
         """
-        lost = failed("Interrupted", "the run ended before the bench did", None, None)
         for name, bench in self._benches.items():
             if bench["status"] == "running":
-                self._benches[name] = copy.deepcopy(lost)
+                lost = failed("Interrupted", "the run ended before the bench did", None, None)
+                self._benches[name] = lost
         ended_well = all(bench["status"] == "ok" for bench in self._benches.values())
         self._status = "ok" if ended_well else "failed"
         self._write()
@@ -128,11 +123,10 @@ class ResultsFile:
         """Give the content of the file as plain values."""
         reasons = dict(self._reasons)
         values: dict[str, Any] = {}
-        for bench, keys in SPEC_KEYS.items():
-            for key in keys:
-                values[key] = self._spec.get(bench, {}).get(key)
-                if values[key] is None:
-                    reasons[key] = self._spec_reasons.get(key) or self._why_null(bench)
+        for bench in SPEC_KEYS:
+            own, why_null = spec_values(bench, self._benches.get(bench))
+            values |= own
+            reasons |= why_null
         values["all_pass"] = None if self._status == "running" else self.exit_code == 0
         if values["all_pass"] is None:
             reasons["all_pass"] = "the run has not ended"
@@ -142,14 +136,6 @@ class ResultsFile:
         parts = {"schema_version": SCHEMA_VERSION, "status": self._status} | self._head | values
         parts |= {"null_reasons": reasons, "data": self._data, "benches": self._benches}
         return copy.deepcopy(parts | self._tail)
-
-    def _why_null(self, bench: str) -> str:
-        if bench not in self._benches:
-            return f"bench {bench} was not asked for"
-        status, error = self._benches[bench]["status"], self._benches[bench]["error"]
-        if status == "failed":
-            return f"bench {bench} failed: {error['type']}: {error['message']}"
-        return f"bench {bench} has not {'run' if status == 'pending' else 'ended'}"
 
     def _set(self, bench: str, content: dict[str, Any]) -> None:
         if bench not in self._benches:
@@ -161,7 +147,7 @@ class ResultsFile:
     def _write(self) -> None:
         text = dumps(self.as_dict()) + "\n"
         write_atomic(self.path, text)
-        if self.copy_path is not None and self._copying:
+        if self.copy_path and self._copying:
             write_atomic(self.copy_path, text)
 
 
@@ -193,10 +179,9 @@ def parse(content: bytes, path: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid JSON (truncated?): {error}") from error
     if not isinstance(results, dict) or "schema_version" not in results:
         raise ValueError(f"{path}: not a results.json of phasebench: no schema_version")
-    if (version := results["schema_version"]) not in (1, SCHEMA_VERSION):
-        told = f"schema_version is {version!r}; this phasebench reads 1 and {SCHEMA_VERSION}"
-        raise ValueError(f"{path}: {told}")
-    if problem := _problem(results):
+    version = results["schema_version"]
+    problem = f"schema_version is {version!r}; this phasebench reads 1 and {SCHEMA_VERSION}"
+    if version not in (1, SCHEMA_VERSION) or (problem := _problem(results)):
         raise ValueError(f"{path}: {problem}")
     if version == 1:
         _upgrade(results)

@@ -13,20 +13,13 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import psutil
 
 from phasebench.config import ConfigError
 
 LINE = 140  # characters
-
-
-@runtime_checkable
-class ArrayLike(Protocol):
-    """A scalar or array of numpy or torch, neither of which is imported here."""
-
-    def tolist(self) -> Any: ...
 
 
 def plain(value: Any, at: str, lost: dict[str, str]) -> Any:
@@ -47,26 +40,21 @@ def plain(value: Any, at: str, lost: dict[str, str]) -> Any:
     if isinstance(value, str | os.PathLike):
         return str.__str__(value) if isinstance(value, str) else os.fsdecode(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}, at, lost)
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return _plain_mapping(value, at, lost)
+        texts = [str(key) for key in value]
+        if len(set(texts)) != len(texts):
+            raise TypeError(f"{at}: two keys have the same text")
+        places = [f"{at}.{text}" if at else text for text in texts]
+        items = zip(value.values(), places, strict=True)
+        return dict(zip(texts, (plain(*item, lost) for item in items), strict=True))
     if isinstance(value, list | tuple):
         return [plain(item, f"{at}[{index}]", lost) for index, item in enumerate(value)]
-    if isinstance(value, ArrayLike):
-        converted = value.tolist()
-        if type(converted) is not type(value):  # numpy's long double converts to itself
-            return plain(converted, at, lost)
-    raise TypeError(f"{at}: JSON cannot hold a {type(value).__name__}")
-
-
-def _plain_mapping(value: Mapping[Any, Any], at: str, lost: dict[str, str]) -> dict[str, Any]:
-    found = {
-        str(key): plain(item, f"{at}.{key}" if at else str(key), lost)
-        for key, item in value.items()
-    }
-    if len(found) != len(value):
-        raise TypeError(f"{at}: two keys have the same text")
-    return found
+    # a scalar or array of numpy or torch, neither of which is imported here
+    converted = value.tolist() if hasattr(value, "tolist") else value
+    if type(converted) is type(value):  # numpy's long double converts to itself
+        raise TypeError(f"{at}: JSON cannot hold a {type(value).__name__}")
+    return plain(converted, at, lost)
 
 
 def dumps(value: Any, indent: int = 0) -> str:
@@ -78,21 +66,16 @@ def dumps(value: Any, indent: int = 0) -> str:
     line = json.dumps(value, allow_nan=False)
     if not isinstance(value, dict | list):
         return line
-    nested = any(
-        isinstance(item, dict | list)
-        for item in (value.values() if isinstance(value, dict) else value)
-    )
-    if not nested and (isinstance(value, list) or len(line) + 2 * indent <= LINE):
+    items = value.values() if isinstance(value, dict) else value
+    is_short = isinstance(value, list) or len(line) + 2 * indent <= LINE
+    if is_short and not any(isinstance(item, dict | list) for item in items):
         return line
-    pad = "  " * (indent + 1)
+    texts = [dumps(item, indent + 1) for item in items]
     if isinstance(value, dict):
-        parts = [
-            f"{pad}{json.dumps(key)}: {dumps(item, indent + 1)}" for key, item in value.items()
-        ]
-    else:
-        parts = [pad + dumps(item, indent + 1) for item in value]
+        texts = [f"{json.dumps(key)}: {text}" for key, text in zip(value, texts, strict=True)]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n" + ",\n".join(parts) + f"\n{'  ' * indent}{closing}"
+    pad = "\n" + "  " * indent
+    return opening + ",".join(f"{pad}  {text}" for text in texts) + pad + closing
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -137,15 +120,11 @@ def destination(path: Path | str, key: str, name: str) -> Path:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".phasebench-") as probe:
             probe.write(b"probe")
             probe.flush()
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # ValueError: a null byte; RuntimeError: a circle of links
-        problem = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
-            key, path, f"cannot be written: {problem}", "choose a file in a writable folder"
-        ) from error
+    # ValueError: a null byte; RuntimeError: a circle of links
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        fix = "choose a file in a writable folder"
+        raise ConfigError(key, path, f"cannot be written: {reason}", fix) from error
     if special:
         raise ConfigError(key, path, "exists and is not a regular file", "choose another file")
     return target
