@@ -38,26 +38,20 @@ def interleaved(
     The machine's load then falls on all alike. What a thing raises goes to the caller.
     """
     order, seconds, peaks = list(things), {n: [] for n in things}, {n: [] for n in things}
+    on_gpu = device.type == "cuda"
     for name in order * warmup:
         things[name]()
     shuffle = random.Random(seed).shuffle
     for _ in range(repeats):
         shuffle(order)
         for name in order:
-            elapsed, peak = _once(things[name], device)
-            seconds[name].append(elapsed)
-            peaks[name].append(peak)
-    on_gpu = device.type == "cuda"
+            if on_gpu:
+                torch.cuda.synchronize(device)
+                torch.cuda.reset_peak_memory_stats(device)
+            start = time.perf_counter()
+            things[name]()
+            if on_gpu:
+                torch.cuda.synchronize(device)
+                peaks[name].append(torch.cuda.max_memory_allocated(device))
+            seconds[name].append(time.perf_counter() - start)
     return {name: Timed(seconds[name], peaks[name] if on_gpu else None) for name in things}
-
-
-def _once(thing: Callable[[], object], device: torch.device) -> tuple[float, int]:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    thing()
-    if device.type != "cuda":
-        return time.perf_counter() - start, 0
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - start, torch.cuda.max_memory_allocated(device)

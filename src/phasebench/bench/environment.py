@@ -8,10 +8,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pynvml
 import torch
 
@@ -41,33 +42,33 @@ def environment(device: str) -> dict[str, Any]:
     What cannot be told is None, and ``null_reasons`` says why under its dotted key.
     """
     reasons: dict[str, str] = {}
+
+    def known(key: str, ask: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return ask(*arguments)
+        except Unknown as unknown:
+            reasons[key] = str(unknown)
+            return None
+
+    if torch.version.cuda is None:
+        reasons["torch_cuda"] = "a build of torch without CUDA"
     return {
         "phasebench": phasebench.__version__,
         "code": code_hash(but=("report/", "run/")),  # of all that measures
-        "git": _known(reasons, "git", _git, Path(phasebench.__file__)),
+        "git": known("git", _git, Path(phasebench.__file__)),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {
-            name: _known(reasons, f"packages.{name}", _version, name) for name in PACKAGES
-        },
-        "cpu": _known(reasons, "cpu", _cpu_model),
+        "packages": {name: known(f"packages.{name}", _version, name) for name in PACKAGES},
+        "cpu": known("cpu", _cpu_model),
         "cpu_cores": os.cpu_count(),
         "cpu_cores_usable": usable_cores(),
-        "ram_bytes": _known(reasons, "ram_bytes", _ram_bytes),
+        "ram_bytes": psutil.virtual_memory().total,
         "torch_threads": torch.get_num_threads(),
-        "torch_cuda": _known(reasons, "torch_cuda", _torch_cuda),
-        "driver": _known(reasons, "driver", _driver),
-        "gpu": _known(reasons, "gpu", _gpu, torch.device(device)),
+        "torch_cuda": torch.version.cuda,
+        "driver": known("driver", _driver),
+        "gpu": known("gpu", _gpu, torch.device(device)),
         "null_reasons": reasons,
     }
-
-
-def _known(reasons: dict[str, str], key: str, ask: Any, *args: Any) -> Any:
-    try:
-        return ask(*args)
-    except Unknown as unknown:
-        reasons[key] = str(unknown)
-        return None
 
 
 def _git(source: Path) -> dict[str, Any]:
@@ -77,10 +78,8 @@ def _git(source: Path) -> dict[str, Any]:
     A package installed below somebody else's checkout is not part of that: the file must be
     tracked.
     """
-    told = os.environ.get(
-        "PHASEBENCH_COMMIT"
-    )  # of a copy that is no checkout, as on a machine of a cluster
-    if told:
+    # told of a copy that is no checkout, as on a machine of a cluster
+    if told := os.environ.get("PHASEBENCH_COMMIT"):
         return {"commit": told, "dirty": False, "told_by": "PHASEBENCH_COMMIT"}
     _ask_git(source, "ls-files", "--error-unmatch", source.name)
     commit = _ask_git(source, "rev-parse", "--verify", "HEAD").strip()
@@ -122,28 +121,14 @@ def _cpu_model() -> str:
     return model
 
 
-def _ram_bytes() -> int:
-    if sys.platform == "win32":
-        raise Unknown("not available on Windows")
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _torch_cuda() -> str:
-    if torch.version.cuda is None:
-        raise Unknown("a build of torch without CUDA")
-    return torch.version.cuda
-
-
 def _driver() -> dict[str, Any]:
     """Version of the NVIDIA driver, and of the newest CUDA that it supports."""
     try:
         pynvml.nvmlInit()
         try:
+            version = str(pynvml.nvmlSystemGetDriverVersion())
             cuda = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())  # 1000 major + 10 minor
-            return {
-                "version": str(pynvml.nvmlSystemGetDriverVersion()),
-                "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
-            }
+            return {"version": version, "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:

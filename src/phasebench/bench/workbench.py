@@ -5,7 +5,7 @@ asked for.
 from __future__ import annotations
 
 import gc
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ class Workbench:
         self.config, self.out, self.console = config, out, console
         self.device = resolve_device(config.device)
         self.cache = user_path(config.cache_dir, "cache_dir")
-        self.say = partial(_print, console)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Tell the user a line, now."""
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -74,16 +77,6 @@ class Workbench:
     def needs_text(self) -> bool:
         """Whether any of the run's benchmarks reads text: memory depends on sizes only."""
         return any(name in self.config.bench for name in ("ppl", "budget", "energy"))
-
-    @property
-    def corpus_name(self) -> str | None:
-        """Name of the text in use, or None where none is needed."""
-        return self.corpus.name if self.needs_text else None
-
-    @property
-    def vocab_size(self) -> int | None:
-        """Types of the tokenizer in use, or None where no text is needed."""
-        return self.corpus.vocab_size if self.needs_text else None
 
     def text_facts(self) -> dict[str, Any]:
         """What results.json says of the text."""
@@ -146,11 +139,6 @@ class Workbench:
         if self.config.train.tensorboard:
             observers.append(TensorBoardObserver(self.out / "tensorboard" / name))
         return observers
-
-
-def _print(console: Console, text: str, style: str = "") -> None:
-    """Tell the user a line, now."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def roles(config: Config, name: str, bench: ScoringConfig) -> dict[str, tuple[str, ModelConfig]]:

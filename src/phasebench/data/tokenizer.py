@@ -65,7 +65,15 @@ def build_tokenizer(
     if name == "wordlevel":
         return _wordlevel(rows, lexicon)
     if name == "gpt2":
-        return _row_tokenizer("gpt2", _gpt2(config.timeout_s), GPT2_EOS)
+        limits = {"revision": None, "timeout_s": config.timeout_s}
+        try:
+            folder = hub.fetch("gpt2", "model", ["tokenizer.json"], **limits)
+        except hub.HubUnavailable as error:
+            problem = f"is not in the hub's local cache and cannot be had: {error}"
+            fix = "data.tokenizer=bpe, or run once with a network"
+            raise ConfigError("data.tokenizer", "gpt2", problem, fix) from error
+        pretrained = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return _row_tokenizer("gpt2", pretrained, GPT2_EOS)
     return _row_tokenizer("bpe", _cached_bpe(rows["train"], config.vocab_size, cache_dir), EOS)
 
 
@@ -158,13 +166,3 @@ def _read(path: Path, vocab_size: int) -> Tokenizer | None:
         log.warning("%s is not the tokenizer that its name says: training it again", path)
         return None
     return tokenizer
-
-
-def _gpt2(timeout_s: float) -> Tokenizer:
-    try:
-        folder = hub.fetch("gpt2", "model", ["tokenizer.json"], revision=None, timeout_s=timeout_s)
-    except hub.HubUnavailable as error:
-        problem = f"is not in the hub's local cache and cannot be had: {error}"
-        fix = "data.tokenizer=bpe, or run once with a network"
-        raise ConfigError("data.tokenizer", "gpt2", problem, fix) from error
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -98,8 +98,10 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
             results.fail(name, error, 0.0)
         raise
     if workbench.needs_text:
-        results.set_data(workbench.text_facts())
-    results.set_conditions(check(config, workbench.corpus_name, workbench.vocab_size))
+        results.set_data(data := workbench.text_facts())
+        results.set_conditions(check(config, data["name"], data["vocab_size"]))
+    else:
+        results.set_conditions(check(config))
 
 
 def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console) -> bool:

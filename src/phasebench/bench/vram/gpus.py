@@ -92,14 +92,14 @@ def reduction_bytes(x: Tensor, dims: Sequence[int], gpu: Gpu) -> int:
     fastest = min((d for d in range(x.ndim)), key=lambda d: (x.shape[d] == 1, x.stride(d)))
     along, contiguous = fastest in dims, x.stride(fastest) == 1
     vector = 1 if along or not contiguous else math.gcd(4, x.shape[fastest])  # outputs a thread
-    width, height = _block(
-        *(
-            (inputs // (4 if inputs >= 128 and contiguous else 1), outputs)
-            if along
-            else (outputs // vector, inputs)
-        ),
-        512 // vector,
-    )
+    # a block of threads, at first of the largest powers of two that are filled
+    threads = 512 // vector
+    sizes = (outputs // vector, inputs)
+    if along:
+        sizes = (inputs // (4 if inputs >= 128 and contiguous else 1), outputs)
+    wide, high = (min(threads, 1 << (max(1, n).bit_length() - 1)) for n in sizes)
+    height = min(high, threads // min(wide, 32))
+    width = min(wide, threads // height)
     values = -(-inputs // (width if along else 1))
     if values < min(16 * height, 256):
         return 0
@@ -113,10 +113,3 @@ def reduction_bytes(x: Tensor, dims: Sequence[int], gpu: Gpu) -> int:
     if blocks < 2:
         return 0
     return max(4, x.element_size()) * outputs * blocks * (1 if along else width * vector)
-
-
-def _block(dim0: int, dim1: int, threads: int) -> tuple[int, int]:
-    """Width and height of a block of threads."""
-    wide, high = (min(threads, 1 << (max(1, n).bit_length() - 1)) for n in (dim0, dim1))
-    height = min(high, threads // min(wide, 32))
-    return min(wide, threads // height), height

@@ -113,7 +113,11 @@ class StorageTracker(TorchDispatchMode):
         # a zero without memory, which its fake does not know
         if func is _aten._efficientzerotensor.default:
             return out
-        sums = func is _aten.add.Tensor and _autograd_accumulates() and not args[0]._is_view()
+        # autograd's engine adds two gradients, not Python code that it has called
+        node = torch._C._current_autograd_node()
+        by_engine = node is not None and not isinstance(node, BackwardCFunction)
+        sums = func is _aten.add.Tensor and by_engine and not torch.is_grad_enabled()
+        sums = sums and not args[0]._is_view()
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._track(tensor.untyped_storage(), later=sums)
@@ -165,11 +169,3 @@ class StorageTracker(TorchDispatchMode):
             total = self._live[self._sum[1]]
             total.block, self._sum = self.memory.malloc(total.size), None
             self._count()
-
-
-def _autograd_accumulates() -> bool:
-    """Tell whether autograd's engine adds, not Python code that it has called."""
-    node = torch._C._current_autograd_node()
-    return (
-        node is not None and not isinstance(node, BackwardCFunction) and not torch.is_grad_enabled()
-    )
