@@ -83,24 +83,23 @@ class Child:
         Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
         """
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        answer = None
         try:
             self._pipe.send((function, arguments))
             while not self._pipe.poll(max(0.0, min(LOOK_S, end - time.monotonic()))):
                 if time.monotonic() >= end:
-                    self.close(kill=True)
                     raise ChildFailed("TimedOut", f"took more than {timeout_s:g} s and was stopped")
                 # a process that it has forked may hold the socket open
                 if self.process.poll() is not None and not self._pipe.poll():
                     raise EOFError
-            ended, result = self._pipe.recv()
+            answer = self._pipe.recv()
         except (EOFError, ConnectionError):
             self.close()
             raise ChildFailed(*ending(self.process.returncode)) from None
-        except ChildFailed:
-            raise
-        except BaseException:
-            self.close(kill=True)
-            raise
+        finally:
+            if answer is None:  # whatever it was, such as an interrupt
+                self.close(kill=True)
+        ended, result = answer
         if not ended:
             raise ChildFailed(*result)
         return result

@@ -154,7 +154,7 @@ def test_methods_are_ordered() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_attention_is_fused_so_that_memory_is_linear_in_the_sequence(precision: str) -> None:
     held = [
-        predicted(config("adjoint", steps=1), precision, seq=n, chunk=64).held
+        predicted(config("adjoint", blocks=1, steps=1), precision, seq=n, chunk=64).held
         for n in (512, 1024, 2048)
     ]
     assert held[2] - held[1] == pytest.approx(2 * (held[1] - held[0]), rel=1e-3)
@@ -179,7 +179,7 @@ def test_peak_contains_parameters_and_every_gradient() -> None:
 
 def test_seed_scale_takes_no_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model = ModelConfig(ode=OdeConfig(steps=10, gradient="backprop"))
+    model = ModelConfig(ode=OdeConfig(steps=10, gradient="backprop", integrator="leapfrog"))
     found = predicted(model, "fp16", vocab=50257, seq=2048, chunk=1024)
     assert found.peak > 2e9
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300e3  # KiB
@@ -330,9 +330,10 @@ def test_what_a_plan_does_takes_no_memory_so_that_a_prediction_may_leave_it_out(
 LARGE = """
 import json, resource
 from phasebench.bench.vram.arm import ArmRequest, predict
-from phasebench.config import ModelConfig
+from phasebench.config import ModelConfig, OdeConfig
 from phasebench.bench.vram.gpus import GPUS
-request = ArmRequest(ModelConfig(), 64, 8192, 50257, "tf32", 1024, "none", 1, "cpu")
+model = ModelConfig(ode=OdeConfig(steps=1, integrator="leapfrog"))
+request = ArmRequest(model, 64, 8192, 50257, "tf32", 1024, "none", 1, "cpu")
 found, _ = predict(request, GPUS["h100"])
 rss = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"rss": rss, "peak": found.peak}))
