@@ -112,19 +112,11 @@ def _load(config: DataConfig, cache_dir: Path) -> Corpus:
         )
         for name, rows in text.rows.items()
     }
-    notices, digest = [text.notice], hashlib.sha256(tokenizer.json.encode())
+    notices = [text.notice, _unk_notice(tokenizer.untrained_unk, splits)]
+    digest = hashlib.sha256(tokenizer.json.encode())
     for split in splits.values():
         digest.update(f"\n{split.name}:{len(split.tokens)}:".encode())
         digest.update(split.tokens.numpy().tobytes())
-    if (unk := tokenizer.untrained_unk) is not None:
-        shares = ", ".join(
-            f"{(splits[name].tokens == unk).float().mean():.1%} of {name}"
-            for name in ("validation", "test")
-        )
-        notices.append(
-            "Words that the training split does not have are one <unk>, which no training has "
-            f"seen: {shares}; data.tokenizer=bpe has no such words."
-        )
     return Corpus(
         name=text.name,
         source=text.source,
@@ -137,6 +129,19 @@ def _load(config: DataConfig, cache_dir: Path) -> Corpus:
         comparable=text.name in SUBSETS,
         notice=" ".join(filter(None, notices)) or None,
         entropy_rate=source.entropy_rate if source else None,
+    )
+
+
+def _unk_notice(unk: int | None, splits: dict[str, Split]) -> str | None:
+    if unk is None:
+        return None
+    shares = ", ".join(
+        f"{(splits[name].tokens == unk).float().mean():.1%} of {name}"
+        for name in ("validation", "test")
+    )
+    return (
+        "Words that the training split does not have are one <unk>, which no training has seen: "
+        f"{shares}; data.tokenizer=bpe has no such words."
     )
 
 

@@ -46,9 +46,7 @@ def config(
 ) -> ModelConfig:
     # leapfrog: a prediction takes as long as its forces are many
     values: dict[str, Any] = {"gradient": gradient, "integrator": "leapfrog", **ode}
-    return ModelConfig(
-        dim=dim, heads=2, hidden=hidden, blocks=blocks, ode=OdeConfig(**values)
-    )
+    return ModelConfig(dim=dim, heads=2, hidden=hidden, blocks=blocks, ode=OdeConfig(**values))
 
 
 def predicted(
