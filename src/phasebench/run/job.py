@@ -44,10 +44,7 @@ def execute(
     `point`: the facts of a sweep's point (`phasebench.run.sweep.point.Point.facts`). A benchmark
     that raises is recorded as failed, and the others go on. Raises `ConfigError` for bad input.
     """
-    log = logging.getLogger("phasebench")
-    if not log.handlers:  # such as that a training is resumed
-        log.addHandler(logging.StreamHandler())
-        log.setLevel(logging.INFO)
+    _show_notices()
     workbench = Workbench(config, out, console := console or Console())
     track.check(config.track)
     results = ResultsFile(
@@ -77,6 +74,14 @@ def execute(
             workbench.say(f"plot: {os.path.relpath(picture)}")
     tracked = [_track(name, final, results.path.parent, console) for name in config.track]
     return results.exit_code if all(tracked) else 2
+
+
+def _show_notices() -> None:
+    """Let the modules' log messages, such as that a training is resumed, reach the user."""
+    log = logging.getLogger("phasebench")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
 
 
 def _prepare(workbench: Workbench, results: ResultsFile) -> None:

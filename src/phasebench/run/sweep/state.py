@@ -83,15 +83,17 @@ def ended(results: Mapping[str, Any]) -> State:
     errors = {name: bench["error"] for name, bench in benches.items() if bench["error"]}
     if not errors:
         return State("failed", "no benchmark says why", code)
-    endings: list[Status | None] = [
-        "oom"
-        if any(words in error["message"] for words in _NO_HOST_MEMORY)
-        else ENDINGS.get(error["type"])
-        for error in errors.values()
-    ]
+    each = map(_ending, errors.values())
+    endings: list[Status] = [ending for ending in each if ending != "failed"]
     name, error = next(iter(errors.items()))
     reason = f"{name}: {error['type']}: {error['message'].partition(chr(10))[0]}"
-    return State(next((ending for ending in endings if ending), "failed"), reason, code)
+    return State(endings[0] if endings else "failed", reason, code)
+
+
+def _ending(error: Mapping[str, Any]) -> Status:
+    if any(words in error["message"] for words in _NO_HOST_MEMORY):
+        return "oom"
+    return ENDINGS.get(error["type"], "failed")
 
 
 def _missed(results: Mapping[str, Any]) -> str | None:
