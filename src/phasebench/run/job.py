@@ -33,20 +33,15 @@ def bench_module(name: str) -> ModuleType:
 
 
 def execute(
-    config: Config,
-    out: Path,
-    overrides: list[str],
-    console: Console | None = None,
-    point: dict[str, Any] | None = None,
+    config: Config, out: Path, overrides: list[str], point: dict[str, Any] | None = None
 ) -> int:
     """Run the benchmarks, write results.json after each, print the table; returns the exit code.
 
-    `point`: the facts of a sweep's point (`phasebench.run.sweep.point.Point.facts`). A benchmark
-    that raises is recorded as failed, and the others go on. Raises `ConfigError` for bad input.
+    `point`: a sweep's (`Point.facts`). A benchmark that raises is recorded as failed, and the
+    others go on. Raises `ConfigError` for bad input.
     """
     _show_notices()
-    workbench = Workbench(config, out, console := console or Console())
-    track.check(config.track)
+    workbench = Workbench(config, out, console := Console())
     results = ResultsFile(
         out / "results.json",
         benchmark_name=config.benchmark_name,
@@ -95,6 +90,7 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
                 "there is an NVIDIA GPU, so this means spec, but torch cannot use it",
                 "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver",
             )
+        track.check(config.track)
         workbench.prepare()
         for name, values in config.bench.items():
             bench_module(name).check(workbench, values)

@@ -99,11 +99,12 @@ def _plan(tokens: int, problem: Problem) -> Plan:
     if shape not in plans:
         while len(plans) >= PLANS:
             plans.popitem(last=False)
-        plans[shape] = plan = Plan(shape)
+        plan = Plan(shape)
         if on_gpu:
             plan.forward, plan.backward = recorded(plan.forward), recorded(plan.backward)
         else:
             plan.pretend()
+        plans[shape] = plan
     plans.move_to_end(shape)
     return plans[shape]
 
