@@ -10,9 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import made
+from paths import ROOT
 from phasebench.report.axes import Axis, swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.plots import pictures, quantities, traces, training
+from phasebench.report.plots import budget, interaction, pictures, quantities, traces, training
 from phasebench.report.plots.pareto import pareto
 from phasebench.report.plots.quantities import QUANTITIES, over_axes
 from phasebench.report.plots.style import (
@@ -48,7 +49,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         kept[name] = made
         return Picture(name, caption, {})
 
-    for module in (quantities, traces, training):
+    for module in (budget, interaction, quantities, traces, training):
         monkeypatch.setattr(module, "picture", keep)
     return kept
 
@@ -563,3 +564,31 @@ def test_weights_that_another_bench_uses_too_are_one_set(tmp_path: Path) -> None
     sets = histories(found["benches"])
     assert [one["file"] for one in sets[0]] == [f"stage2-{i}.safetensors" for i in range(3)]
     assert not any(own[0]["file"].startswith("stage2-1") for own in sets)
+
+
+REFERENCE = ROOT / "outputs/reference/h200"
+
+
+def test_budgets_are_drawn_in_tokens_flops_and_seconds(figures: Drawn) -> None:
+    drawn(REFERENCE / "budget")
+    tokens, flops, seconds = figures["budget"].axes
+    for panel in (tokens, flops, seconds):
+        assert [line.get_label() for line in panel.lines] == ["stage2", "stage1", "gpt"]
+        assert all(len(line.get_xdata()) == 4 for line in panel.lines)
+    ours, theirs = (line.get_ydata()[-1] for line in tokens.lines[:2])
+    results = json.loads((REFERENCE / "budget/results.json").read_text())
+    metrics = results["benches"]["budget"]["metrics"]
+    assert ours / theirs == pytest.approx(metrics["ratio_equal_tokens"]["value"])
+    per_token = flops.lines[0].get_xdata() / tokens.lines[0].get_xdata()
+    assert per_token == pytest.approx(metrics["candidate_training_flops_per_token"]["value"])
+
+
+def test_drifts_are_drawn_over_what_the_force_does(figures: Drawn) -> None:
+    drawn(REFERENCE / "energy")
+    panel = figures["interaction"].axes[0]
+    markers, across, along = panel.lines
+    metrics = json.loads((REFERENCE / "energy/results.json").read_text())["benches"]["energy"]
+    assert len(markers.get_xdata()) == 18
+    assert max(markers.get_ydata()) == metrics["metrics"]["max_drift"]["value"]
+    assert min(markers.get_xdata()) == metrics["metrics"]["learned_exchange"]["value"]
+    assert (across.get_ydata()[0], along.get_xdata()[0]) == (5e-5, 0.1)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from phasebench.report.axes import Axis
 from phasebench.report.collect import Collection
+from phasebench.report.plots.budget import budget_curves
+from phasebench.report.plots.interaction import drift_over_interaction
 from phasebench.report.plots.pareto import compared_integrators, pareto
 from phasebench.report.plots.quantities import disturbed, over_axes
 from phasebench.report.plots.style import Picture, styled
@@ -24,6 +26,8 @@ def pictures(collection: Collection, axes: Sequence[Axis]) -> list[Picture]:
             *over_axes(collection.points, axes),
             *pareto(collection.points, axes),
             *compared_integrators(collection),
+            *drift_over_interaction(collection, axes),
             *energy_traces(collection, axes),
+            *budget_curves(collection),
             *training_curves(collection, axes),
         ]

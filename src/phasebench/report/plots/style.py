@@ -115,11 +115,14 @@ def x_scale(panel: Axes, values: Iterable[float]) -> None:
     panel.xaxis.set_major_formatter("{x:g}")
 
 
-def gate_line(panel: Axes, points: Sequence[Point], bench: str, name: str) -> None:
+def gate_line(
+    panel: Axes, points: Sequence[Point], bench: str, name: str, *, vertical: bool = False
+) -> None:
     """Draw the target of a gate, if all points that have it have the same, and it is no zero."""
     entries = (point.benches[bench].gates.get(name) for point in points if bench in point.benches)
     targets = {gate.target: limit(gate) for gate in entries if gate}
     for target, value in targets.items() if len(targets) == 1 else ():
         if value:
             style = {"color": "0.3", "ls": (0, (5, 3)), "lw": 0.8, "zorder": 1}
-            panel.axhline(value, label=label(f"gate: {target}"), **style)
+            line = panel.axvline if vertical else panel.axhline
+            line(value, label=label(f"gate: {target}"), **style)

@@ -1,0 +1,43 @@
+"""Draw perplexity over the budget of training: in tokens, in FLOPs and in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from phasebench.report.collect import Collection
+from phasebench.report.plots.style import Picture, figure, legend, look, picture
+from phasebench.report.read import content
+
+_ROLES = ("candidate", "baseline", "reference")
+
+
+def budget_curves(collection: Collection) -> Iterator[Picture]:
+    """Draw a picture a run of bench=budget: a panel a unit of budget, a line a model and seed."""
+    runs = [point.run for point in collection.points if point.run and "budget" in point.benches]
+    for number, run in enumerate(runs, 1):
+        bench = content(run.path)[0]["benches"]["budget"]
+        made, panels = figure(1, 3, height=3.0, sharey=True)
+        for i, role in enumerate(role for role in _ROLES if role in bench["details"]):
+            model = bench["details"][role]
+            flops = bench["metrics"][f"{role}_training_flops_per_token"]["value"]
+            for seed in sorted({row["seed"] for row in model["trainings"]}):
+                measured = [
+                    row["point"]
+                    for row in model["trainings"]
+                    if row["seed"] == seed and row["point"]
+                ]
+                tokens = np.array([point["tokens"] for point in measured], dtype=float)
+                seconds = [point["seconds"] for point in measured]
+                ppl = np.exp([point["test"] for point in measured])
+                for panel, x in zip(panels, (tokens, flops * tokens, seconds), strict=True):
+                    panel.loglog(x, ppl, label=model["name"], lw=0.9, **look(i))
+        for panel, unit in zip(panels, ("tokens read", "FLOPs", "seconds"), strict=True):
+            panel.set_xlabel(unit)
+            panel.xaxis.set_minor_formatter("")
+            panel.yaxis.set_minor_formatter("{x:g}")
+        panels[0].set_ylabel("perplexity per token")
+        legend(made, panels[0], columns=3)
+        caption = "Perplexity over the budget of training, in tokens, FLOPs and seconds."
+        yield picture("budget" if len(runs) == 1 else f"budget_{number}", caption, made)

@@ -1,0 +1,55 @@
+"""Draw the drift of every layer over what its force does: a small drift alone says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from phasebench.report.axes import Axis, setting_names
+from phasebench.report.collect import Collection
+from phasebench.report.plots.style import (
+    SHOWN,
+    Picture,
+    figure,
+    gate_line,
+    label,
+    legend,
+    look,
+    picture,
+)
+from phasebench.report.read import content
+
+_FIGURES = {"learned_exchange": "learned exchange / E_ref", "nonlinearity": "nonlinearity"}
+
+
+def drift_over_interaction(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
+    """Draw a marker a layer, a colour a run, over learned exchange and over nonlinearity."""
+    names = setting_names(collection.points, axes)
+    made, panels = figure(1, len(_FIGURES), height=3.6, sharey=True)
+    points = [point for point in collection.points if point.run and "energy" in point.benches]
+    drawn = 0
+    for point in points:
+        details = content(point.run.path)[0]["benches"]["energy"]["details"] if point.run else {}
+        drifts = {
+            (row.get("seed"), row["layer"]): row["max_drift"] for row in details.get("layers", ())
+        }
+        rows = [
+            (row, drifts[key])
+            for row in details.get("interaction", ())
+            if drifts.get(key := (row["seed"], row["layer"])) is not None
+        ]
+        if not rows or drawn == SHOWN:
+            continue
+        for panel, name in zip(panels, _FIGURES, strict=True):
+            x, y = zip(*((row[name], drift) for row, drift in rows), strict=True)
+            panel.loglog(x, y, ls="none", label=label(names[point.name], 70), **look(drawn))
+        drawn += 1
+    if not drawn:
+        return
+    for panel, (name, title) in zip(panels, _FIGURES.items(), strict=True):
+        panel.set_xlabel(title)
+        gate_line(panel, points, "energy", "max_drift")
+        gate_line(panel, points, "energy", name, vertical=True)
+    panels[0].set_ylabel("max drift / E_ref")
+    legend(made, panels[0], columns=1)
+    caption = "Drift over what the force does, a marker a layer. Good is low and right of the line."
+    yield picture("interaction", caption, made)
