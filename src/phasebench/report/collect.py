@@ -59,12 +59,8 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
     """Read every results.json below the places (or just `results`), and every sweep.json.
 
     A file that is named twice, or is a copy of another, counts once. Names are relative to the
-    first folder. Raises `ConfigError` for a place that is not there.
+    first folder. Raises `ConfigError` for a place that is not there, unless `results` are given.
     """
-    for place in places:
-        if not place.exists():
-            what = f"{place}: there is no such file or folder"
-            raise ConfigError("", "", what, "name a results.json, or a folder with some")
     collection = Collection()
     root = os.path.realpath(places[0] if places[0].is_dir() else places[0].parent)
     runs: dict[Path, Run] = {}
@@ -103,7 +99,7 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
 def _below(places: Sequence[Path], name: str) -> list[Path]:
     """Find the files of that name in the order of their folders' numbers; links are not followed.
 
-    A place that is a file is taken as it is.
+    A place that is a file is taken as it is. Raises `ConfigError` for one that is not there.
     """
 
     def order(path: Path) -> list[str]:
@@ -111,6 +107,9 @@ def _below(places: Sequence[Path], name: str) -> list[Path]:
 
     found = []
     for place in places:
+        if not place.exists():
+            what = f"{place}: there is no such file or folder"
+            raise ConfigError("", "", what, "name a results.json, or a folder with some")
         found += sorted(place.rglob(name), key=order) if place.is_dir() else [place]
     return found
 

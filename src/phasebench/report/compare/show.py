@@ -52,9 +52,8 @@ def show(outcome: Outcome, console: Console, *, everything: bool = False) -> Non
         console.print(line("", f"tested: {tested}, at p < {outcome.alpha:g}; {chance}"))
     for word, names in (("new", outcome.new), ("gone", outcome.gone)):
         if names:
-            more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            told = ", ".join(names[:_LISTED])
-            console.print(line("", f"{word} ({len(names)}): {told}{more}", "yellow"))
+            told = ", ".join(names[:_LISTED]) + ", ..." * (len(names) > _LISTED)
+            console.print(line("", f"{word} ({len(names)}): {told}", "yellow"))
     for note in outcome.notes:
         console.print(line("", f"note: {note}"))
     word, style = _CODES[outcome.exit_code]

@@ -26,7 +26,6 @@ from phasebench.results.stats import welch_p
 Result = Literal["regression", "not judged", "within spread", "ok"]
 
 _LIMIT = re.compile(r"([^:]+):([+-])((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)", re.ASCII | re.I)
-_FIX = "name a results.json, or a folder with some"
 _ROUNDING = 1e-9  # of the limit: 1.02 - 1.0 is more than 0.02 in floating point
 
 
@@ -163,8 +162,19 @@ def compare(
         notes += [f"{p.name}: {p.status}: {p.reason or 'no results.json'}" for p in without]
     notes += check_alike(shared, allow)
     rows = [row for place in shared for row in _compare(place, limits, alpha)]
+    _check_limits(limits, rows)
+    results = {row.result for row in rows}
+    gone = [place.name for place in places if not place.new]
+    fails = "regression" in results or (fail_gone and bool(gone))
+    code = 2 if "not judged" in results else int(fails)
+    added = [place.name for place in places if not place.base]
+    return Outcome(code, alpha, notes, added, gone, rows)
+
+
+def _check_limits(limits: Sequence[Limit], rows: Sequence[Comparison]) -> None:
+    """Raise `ConfigError` for a limit that judges nothing, which would let everything pass."""
     names = sorted({row.metric.partition(".")[2] for row in rows if row.difference is not None})
-    for limit in limits:  # one that judges nothing would let everything pass
+    for limit in limits:
         mine = [row for row in rows if limit.text in row.limits]
         if not mine:
             what = f"no point has {limit.metric}; metrics: {', '.join(names)}"
@@ -172,12 +182,6 @@ def compare(
         if not any(row.result for row in mine):
             what = f"nothing to judge: {mine[0].note}"
             raise ConfigError("--fail", limit.text, what, "a metric that BASE has measured")
-    results = {row.result for row in rows}
-    gone = [place.name for place in places if not place.new]
-    fails = "regression" in results or (fail_gone and bool(gone))
-    code = 2 if "not judged" in results else int(fails)
-    added = [place.name for place in places if not place.base]
-    return Outcome(code, alpha, notes, added, gone, rows)
 
 
 def _read(path: Path, side: str, allow: Sequence[str]) -> Collection:
@@ -187,7 +191,8 @@ def _read(path: Path, side: str, allow: Sequence[str]) -> Collection:
         what = f"{collection.broken[0]}{f' (and {others} more)' if others else ''}"
         raise ConfigError(side, path, what, "repair or remove the file, or --allow broken")
     if not any(point.run for point in collection.points):
-        raise ConfigError(side, path, "has no results.json that can be used", _FIX)
+        fix = "name a results.json, or a folder with some"
+        raise ConfigError(side, path, "has no results.json that can be used", fix)
     return collection
 
 

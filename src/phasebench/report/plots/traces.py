@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,16 +30,6 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Trace:
-    """The layers' series of one point, with a value every so often, in units of H's time."""
-
-    point: Point
-    every: float
-    layers: list[dict[str, Any]]
-    is_all: bool  # of the run's layers; else those of the first seed
-
-
 def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
     """Draw a few points, from the smallest to the largest drift: a column each, a line a layer."""
     drifts = []
@@ -49,23 +38,24 @@ def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pict
         if metric and is_number(metric.value):
             drifts.append((metric.value, i))
     chosen = [collection.points[i] for _, i in evenly(sorted(drifts), _POINTS)]
-    if not (traces := [trace for point in chosen if (trace := _trace(point))]):
+    traces = [(point, *trace) for point in chosen if (trace := _trace(point))]
+    if not traces:
         return
     names = setting_names(collection.points, axes)
     made, panels = figure(2, len(traces), height=5.0, sharex=True, sharey="row")
-    for column, trace in enumerate(traces):
+    for column, (point, every, layers) in enumerate(traces):
         largest, mean = panels[column :: len(traces)]
-        for i, layer in enumerate(trace.layers):
-            told = f"layer {i + 1}" if i in (0, len(trace.layers) - 1) else None
-            colour = colormaps["viridis"](0.05 + 0.8 * i / max(1, len(trace.layers) - 1))
+        for i, layer in enumerate(layers):
+            told = f"layer {i + 1}" if i in (0, len(layers) - 1) else None
+            colour = colormaps["viridis"](0.05 + 0.8 * i / max(1, len(layers) - 1))
             # the drift of step 0 is 0 by definition, and left out of the largest ones
             for panel, series, first in zip((largest, mean), _TITLES, (1, 0), strict=True):
                 y = np.array(layer[series], dtype=float)
-                x = trace.every * np.arange(first, len(y) + first)
+                x = every * np.arange(first, len(y) + first)
                 panel.plot(x, y, color=colour, lw=0.9, label=told)
-        gate_line(largest, [trace.point], "energy", "max_drift")
-        if names[trace.point.name] != ".":  # the only run, in the folder that was asked for
-            largest.set_title(label(names[trace.point.name]), fontsize=7, loc="right")
+        gate_line(largest, [point], "energy", "max_drift")
+        if names[point.name] != ".":  # the only run, in the folder that was asked for
+            largest.set_title(label(names[point.name]), fontsize=7, loc="right")
         mean.ticklabel_format(axis="y", scilimits=(0, 0))
     panels[0].set_yscale("log", nonpositive="mask")
     for panel, title in zip(panels[:: len(traces)], _TITLES.values(), strict=True):
@@ -73,16 +63,15 @@ def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pict
     panels[-1].set_xlabel("time along the flow (units of H's time)", loc="right")
     legend(made, panels[0], columns=3)
     caption = "Drift along the flow, one line a layer: the largest of a token, and the batch mean."
-    if not all(trace.is_all for trace in traces):
-        caption += " Of several seeds, the first one's."
-    if len(drifts) > len(traces):
-        shown = f"{len(traces)} of {len(drifts)} points"
-        caption += f" {shown}, from the smallest to the largest drift."
-    yield picture("energy_traces", caption, made)
+    shown = f" {len(traces)} of {len(drifts)} points, from the smallest to the largest drift."
+    yield picture("energy_traces", f"{caption}{shown} Of several seeds, the first one's.", made)
 
 
-def _trace(point: Point) -> Trace | None:
-    """Read a point's series again: of all points together they would not fit into memory."""
+def _trace(point: Point) -> tuple[float, list[dict[str, Any]]] | None:
+    """Read the time between two values of a point's series, and its first seed's layers.
+
+    They are read again here, since those of all points would not fit into memory.
+    """
     if point.run is None:
         return None
     results, _ = content(point.run.path)
@@ -91,5 +80,4 @@ def _trace(point: Point) -> Trace | None:
     if not rows:
         return None
     every = details.get("every", 1) * results["config"]["bench"]["energy"]["dt"]
-    layers = [row for row in rows if row.get("seed") == rows[0].get("seed")]
-    return Trace(point, every, layers, len(layers) == len(rows))
+    return every, [row for row in rows if row.get("seed") == rows[0].get("seed")]

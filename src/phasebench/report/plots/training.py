@@ -44,9 +44,8 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
             if len({str(axis.values[i]) for i in users[name]}) == 1:
                 words.append(said(axis.key, axis.values[first]))
         shown.setdefault(", ".join(words), []).extend(seeds)
-    more = f" {len(shown)} of {len(names)} sets of weights." if len(names) > len(shown) else ""
     if shown:
-        yield from _draw(shown, more)
+        yield from _draw(shown, f" {min(SHOWN, len(names))} of {len(names)} sets of weights.")
 
 
 def _draw(shown: Mapping[str, Sequence[History]], more: str) -> Iterator[Picture]:
