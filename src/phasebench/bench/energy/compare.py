@@ -23,7 +23,7 @@ from phasebench.dynamics.energy import Start, Trace, energies
 from phasebench.results.stats import NOISE, linear_regression
 
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
-_LONG = 1000  # steps, beyond which a flow is timed once
+TIMED = 200  # steps of a flow that are timed, at most
 _MIN_STEPS = 8  # for the trend
 
 
@@ -139,14 +139,13 @@ def orders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def seconds(
     starts: list[Start], integrators: Iterable[str], steps: int, dt: float, device: torch.device
 ) -> dict[str, Timed]:
-    """Seconds of all layers' flows with kicks merged, by integrator: three samples, or one of a
-    long flow.
+    """Seconds of all layers' flows with kicks merged, by integrator: three samples.
 
     Nothing is run to warm up: taking energies has run the kernels, and the median leaves out one
     slow start.
     """
     things = {name: partial(_flow, starts, name, dt, steps) for name in integrators}
-    return interleaved(things, repeats=3 if steps <= _LONG else 1, warmup=0, seed=0, device=device)
+    return interleaved(things, repeats=3, warmup=0, seed=0, device=device)
 
 
 def _flow(starts: list[Start], integrator: str, dt: float, steps: int) -> None:

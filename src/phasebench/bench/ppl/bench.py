@@ -193,7 +193,8 @@ def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metric
     needs = _needs(*compared)
     gates = [Gate.check("ppl_ratio", ratios["ppl_ratio"], "<=", config.target, needs)]
     if config.upper_target is not None:
-        high = ratios.get("ppl_ratio_high") or Metric(None, "1", reason=ONE)
+        missing = ONE if len(compared) > 1 else _NO_BASELINE
+        high = ratios.get("ppl_ratio_high") or Metric(None, "1", reason=missing)
         gates.append(Gate.check("ppl_ratio_high", high, "<=", config.upper_target, needs))
     if config.max_ppl is not None:
         ppl = metrics["candidate_ppl"]
