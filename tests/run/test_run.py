@@ -246,8 +246,8 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
         *TINY,
         *TINY_ENERGY.split(),
         "bench=energy",
-        "train.steps=800",
-        "train.checkpoint_every=20",
+        "train.steps=300",
+        "train.checkpoint_every=30",
         "train.validate_every=100000",
         "model.ode.steps=1",
     ]
