@@ -80,16 +80,10 @@ class Workbench:
 
     def text_facts(self) -> dict[str, Any]:
         """What results.json says of the text."""
-        corpus = self.corpus
-        return {
-            "name": corpus.name,
-            "source": corpus.source,
-            "comparable": corpus.comparable,
-            "notice": corpus.notice,
-            "tokenizer": corpus.tokenizer_name,
-            "vocab_size": corpus.vocab_size,
-            "fingerprint": corpus.fingerprint,
-            "tokens": {name: len(split.tokens) for name, split in corpus.splits.items()},
+        names = ("name", "source", "comparable", "notice", "vocab_size", "fingerprint")
+        return {name: getattr(self.corpus, name) for name in names} | {
+            "tokenizer": self.corpus.tokenizer_name,
+            "tokens": {name: len(split.tokens) for name, split in self.corpus.splits.items()},
         }
 
     def prepare(self) -> None:
@@ -172,9 +166,8 @@ def score_split(
     )
 
 
-def require_ode(config: Config) -> None:
-    """Raise `ConfigError` for a model without an ODE."""
-    if config.model.name != "stage2":
-        raise ConfigError(
-            "model", config.model.name, "has no ODE (Hamiltonian flow) to measure", "model=stage2"
-        )
+def require_ode(workbench: Workbench, config: object) -> None:
+    """Raise `ConfigError` for a model without an ODE: the `check` of a bench that measures it."""
+    if (name := workbench.config.model.name) != "stage2":
+        problem = "has no ODE (Hamiltonian flow) to measure"
+        raise ConfigError("model", name, problem, "model=stage2")

@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from phasebench.results.jsonfile import plain
 
@@ -38,7 +38,7 @@ SPEC_KEYS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A value with its unit. Raises ValueError where a null has no reason or the kind is unknown.
+    """A value with its unit. Raises ValueError where a null has no reason.
 
     A value that is not finite becomes null when it is recorded.
     """
@@ -50,8 +50,6 @@ class Metric:
     bound: str | None = None  # why the value is a lower bound only: memory ran out, a search ended
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind {self.kind!r}; choices: {', '.join(get_args(Kind))}")
         if self.value is None and not self.reason:
             raise ValueError("a metric without a value needs a reason")
 
@@ -90,8 +88,6 @@ class Gate:
     needs: tuple[Need, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("measured", "predicted"):
-            raise ValueError(f"gate {self.name}: kind {self.kind!r}; choices: measured, predicted")
         if self.passed is None and not self.reason:
             raise ValueError(f"gate {self.name} was not measured and needs a reason")
         if self.value is not None and not math.isfinite(self.value):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from phasebench.bench.speed import arms as speed_arms
 from phasebench.bench.speed import bench as speed
 from phasebench.bench.speed import peers
 from phasebench.config import Config, ConfigError, ModelConfig, OdeConfig, SpeedConfig
@@ -69,12 +68,12 @@ def test_a_peak_without_a_gpu_is_null_with_a_reason(result: BenchResult) -> None
 
 
 def test_an_arm_that_runs_out_of_memory_has_that_reason() -> None:
-    def make() -> speed_arms.Step:
+    def make() -> speed.Step:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    arm = speed_arms.Arm("training", "backprop", "fp32")
-    found = speed_arms.measure({arm: make}, SMALL, 0, torch.device("cuda"))
-    assert found == {arm: speed_arms.Measured(None, None, "out of memory: CUDA out of memory")}
+    arm = speed.Arm("training", "backprop", "fp32")
+    found = speed.measure({arm: make}, SMALL, 0, torch.device("cuda"))
+    assert found == {arm: speed.Measured(None, None, "out of memory: CUDA out of memory")}
 
 
 def test_on_a_cpu_a_notice_says_that_the_kernels_are_not_used(result: BenchResult) -> None:

@@ -74,7 +74,7 @@ def check(workbench: Workbench, config: EnergyConfig) -> None:
     """Raise `ConfigError` for a model without a Hamiltonian flow, too little text, or a dt that
     ends elsewhere.
     """
-    require_ode(workbench.config)
+    require_ode(workbench, config)
     needed, there = config.batch * config.seq, len(workbench.corpus.splits[config.split].tokens)
     if there < needed:
         problem = f"batch x seq is {needed:,} tokens, but the {config.split} split has {there:,}"

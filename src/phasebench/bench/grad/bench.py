@@ -55,9 +55,7 @@ class Point:
     stiffness: float
 
 
-def check(workbench: Workbench, config: GradConfig) -> None:
-    """Raise `ConfigError` for a model without an ODE."""
-    require_ode(workbench.config)
+check = require_ode
 
 
 def run(workbench: Workbench, config: GradConfig) -> BenchResult:
@@ -67,7 +65,6 @@ def run(workbench: Workbench, config: GradConfig) -> BenchResult:
     `max_error` at the model's own integrator and steps and at stiffness 1, and as many bytes held
     at the most steps as at the fewest.
     """
-    check(workbench, config)
     model, ode = workbench.config.model, workbench.config.model.ode
     bench = _Bench(model, config.tokens, workbench.config.seed, workbench.device)
     # each axis apart, from the model's own setting: a grid would mostly repeat itself

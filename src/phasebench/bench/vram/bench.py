@@ -37,7 +37,7 @@ _NOTES = {
 
 def check(workbench: Workbench, config: VramConfig) -> None:
     """Raise `ConfigError` for a model without an ODE, or a limit above this GPU's memory."""
-    require_ode(workbench.config)
+    require_ode(workbench, config)
     if config.limit_gb is not None and workbench.device.type == "cuda":
         total = torch.cuda.get_device_properties(workbench.device).total_memory / 1e9
         if config.limit_gb > total:

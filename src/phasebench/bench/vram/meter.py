@@ -5,32 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import pynvml
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-
-class Meter(Protocol):
-    """Counts the bytes of live tensors."""
-
-    def allocated(self) -> int:
-        """Bytes live now."""
-        ...
-
-    def peak(self) -> int:
-        """The most bytes live at one time since the last reset."""
-        ...
-
-    def reset_peak(self) -> None:
-        """Start a new peak from what is live now."""
-        ...
+from phasebench.bench.vram.predict import StorageTracker
 
 
 class CudaMeter:
-    """The bytes that torch's caching allocator has handed out on a device: a `Meter`."""
+    """The bytes that torch's caching allocator has handed out on a device, as `StorageTracker` does."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -118,7 +103,10 @@ class StepBytes:
 
 
 def measure_step(
-    model: nn.Module, loss: Callable[[], Tensor], meter: Meter, optimizer: Optimizer | None = None
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    meter: CudaMeter | StorageTracker,
+    optimizer: Optimizer | None = None,
 ) -> StepBytes:
     """Run loss(), its backward pass and the optimizer's step, if any, and return their memory.
 

@@ -60,7 +60,7 @@ class _Live:
 
 
 class StorageTracker(TorchDispatchMode):
-    """Counts the bytes of live storages made within it, by an allocator's blocks: a `Meter`.
+    """Counts the bytes of live storages made within it, by an allocator's blocks.
 
     Works on fake and on real tensors.  Views share their storage and count once.
 
