@@ -83,7 +83,7 @@ class Child:
         Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
         """
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        answer = None
+        answer: Any = None
         try:
             self._pipe.send((function, arguments))
             while not self._pipe.poll(max(0.0, min(LOOK_S, end - time.monotonic()))):

@@ -51,7 +51,7 @@ def plain(value: Any, at: str, lost: dict[str, str]) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, f"{at}[{index}]", lost) for index, item in enumerate(value)]
     # a scalar or array of numpy or torch, neither of which is imported here
-    converted = value.tolist() if hasattr(value, "tolist") else value
+    converted = getattr(value, "tolist", lambda: value)()
     if type(converted) is type(value):  # numpy's long double converts to itself
         raise TypeError(f"{at}: JSON cannot hold a {type(value).__name__}")
     return plain(converted, at, lost)

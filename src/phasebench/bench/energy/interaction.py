@@ -138,6 +138,7 @@ def perplexities(
     scores = {}
     for name, settings in variants.items():
         with flows_as(model, **settings):
-            sizes = {"batch": config.batch, "seq": config.seq}
-            scores[name] = score_split(workbench, model, config.split, **sizes).perplexity
+            scores[name] = score_split(
+                workbench, model, config.split, batch=config.batch, seq=config.seq
+            ).perplexity
     return scores

@@ -162,7 +162,7 @@ def _alone(make: Callable[[], Step], device: torch.device) -> Measured:
         return Measured()
     try:
         alone = interleaved({"step": make()}, repeats=1, warmup=1, seed=0, device=device)["step"]
-        return Measured(peak_bytes=alone.peak_bytes and alone.peak_bytes[0])
+        return Measured(peak_bytes=alone.peak_bytes[0] if alone.peak_bytes else None)
     except torch.OutOfMemoryError as error:
         return Measured(reason=f"out of memory: {str(error).partition('.')[0]}")
     finally:
