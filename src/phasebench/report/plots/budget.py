@@ -18,6 +18,8 @@ def budget_curves(collection: Collection) -> Iterator[Picture]:
     runs = [point.run for point in collection.points if point.run and "budget" in point.benches]
     for number, run in enumerate(runs, 1):
         bench = content(run.path)[0]["benches"]["budget"]
+        if not bench["details"]:  # it failed
+            continue
         made, panels = figure(1, 3, height=3.0, sharey=True)
         for i, role in enumerate(role for role in _ROLES if role in bench["details"]):
             model = bench["details"][role]

@@ -29,13 +29,15 @@ def drift_over_interaction(collection: Collection, axes: Sequence[Axis]) -> Iter
     drawn = 0
     for point in points:
         details = content(point.run.path)[0]["benches"]["energy"]["details"] if point.run else {}
+        # older files name neither layers nor what their forces do
         drifts = {
-            (row.get("seed"), row["layer"]): row["max_drift"] for row in details.get("layers", ())
+            (row.get("seed"), row.get("layer")): row.get("max_drift")
+            for row in details.get("layers", ())
         }
         rows = [
             (row, drifts[key])
             for row in details.get("interaction", ())
-            if drifts.get(key := (row["seed"], row["layer"])) is not None
+            if drifts.get(key := (row.get("seed"), row.get("layer"))) is not None
         ]
         if not rows or drawn == SHOWN:
             continue
