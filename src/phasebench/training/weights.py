@@ -173,11 +173,10 @@ class WeightSource:
         """Load a file of the cache, with a thinned history of its training."""
         model = self._fresh(config, self.seed)
         history = load_weights(model, path, identity).history
-        every = -(-len(history.steps) // CURVE_POINTS) or 1
-        last = history.steps[-1:] if (len(history.steps) - 1) % every else []
-        steps = {"steps": history.steps[::every] + last}
-        origin_of = {"origin": origin, "file": path.name, **dataclasses.asdict(history), **steps}
-        return Trained(model.eval(), origin_of)
+        steps, every = history.steps, -(-len(history.steps) // CURVE_POINTS) or 1
+        kept = [record for i, record in enumerate(steps) if not i % every or record is steps[-1]]
+        facts = {"origin": origin, "file": path.name, **dataclasses.asdict(history), "steps": kept}
+        return Trained(model.eval(), facts)
 
     def _train(
         self,

@@ -38,13 +38,13 @@ class Ledger:
         for point in points:
             self._read[point.name] = state(self.folder / point.name, point, self.gpus)
         uses = collections.Counter(read.text for read in self._read.values() if read.text)
+        # text asked for -> the text that most points used; the last entry of a key wins
         usual = dict(reversed([text for text, _ in uses.most_common()]))
-        reason = "used another text than the other points"
         for name, read in self._read.items():
-            strange = read.text is not None and usual[read.text[0]] != read.text[1]
-            self.states[name] = (
-                replace(read, status="not comparable", reason=reason) if strange else read
-            )
+            if read.text and read.text[1] != usual[read.text[0]]:
+                reason = "used another text than the other points"
+                read = replace(read, status="not comparable", reason=reason)
+            self.states[name] = read
 
     @property
     def exit_code(self) -> int:
