@@ -1,1 +1,0 @@
-"""The benchmark `recall`: a fact told once must be found again, at lengths never trained."""
