@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.config import ConfigError
-from phasebench.report.read import Bench, Broken, Run, read, read_bytes
+from phasebench.report.read import Bench, Broken, Run, content, read, read_bytes
 from phasebench.results.gate import Metric
 
 RESULTS, SWEEP = "results.json", "sweep.json"
@@ -44,6 +44,15 @@ class Point:
         """Return a metric of a benchmark; None if it did not report it."""
         entry = self.benches.get(bench)
         return entry.metrics.get(name) if entry else None
+
+    def details(self, bench: str) -> dict[str, Any]:
+        """Read a benchmark's raw samples from its file; nothing where it was not asked for.
+
+        They are not kept, since those of all points together would not fit into memory.
+        """
+        if self.run is None or bench not in self.benches:
+            return {}
+        return content(self.run.path)[0]["benches"][bench]["details"]
 
 
 @dataclass

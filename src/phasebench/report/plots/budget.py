@@ -8,22 +8,19 @@ import numpy as np
 
 from phasebench.report.collect import Collection
 from phasebench.report.plots.style import Picture, figure, legend, look, picture
-from phasebench.report.read import content
 
 _ROLES = ("candidate", "baseline", "reference")
 
 
 def budget_curves(collection: Collection) -> Iterator[Picture]:
     """Draw a picture a run of bench=budget: a panel a unit of budget, a line a model and seed."""
-    runs = [point.run for point in collection.points if point.run and "budget" in point.benches]
-    for number, run in enumerate(runs, 1):
-        bench = content(run.path)[0]["benches"]["budget"]
-        if not bench["details"]:  # it failed
-            continue
+    points = [point for point in collection.points if point.details("budget")]
+    for number, point in enumerate(points, 1):
         made, panels = figure(1, 3, height=3.0, sharey=True)
-        for i, role in enumerate(role for role in _ROLES if role in bench["details"]):
-            model = bench["details"][role]
-            flops = bench["metrics"][f"{role}_training_flops_per_token"]["value"]
+        details = point.details("budget")
+        for i, role in enumerate(role for role in _ROLES if role in details):
+            model = details[role]
+            flops = point.benches["budget"].metrics[f"{role}_training_flops_per_token"].value
             for seed in sorted({row["seed"] for row in model["trainings"]}):
                 measured = [
                     row["point"]
@@ -42,4 +39,4 @@ def budget_curves(collection: Collection) -> Iterator[Picture]:
         panels[0].set_ylabel("perplexity per token")
         legend(made, panels[0], columns=3)
         caption = "Perplexity over the budget of training, in tokens, FLOPs and seconds."
-        yield picture("budget" if len(runs) == 1 else f"budget_{number}", caption, made)
+        yield picture("budget" if len(points) == 1 else f"budget_{number}", caption, made)

@@ -16,7 +16,6 @@ from phasebench.report.plots.style import (
     look,
     picture,
 )
-from phasebench.report.read import content
 
 _FIGURES = {"learned_exchange": "learned exchange / E_ref", "nonlinearity": "nonlinearity"}
 
@@ -28,7 +27,7 @@ def drift_over_interaction(collection: Collection, axes: Sequence[Axis]) -> Iter
     points = [point for point in collection.points if point.run and "energy" in point.benches]
     drawn = 0
     for point in points:
-        details = content(point.run.path)[0]["benches"]["energy"]["details"] if point.run else {}
+        details = point.details("energy")
         # older files name neither layers nor what their forces do
         drifts = {
             (row.get("seed"), row.get("layer")): row.get("max_drift")

@@ -24,7 +24,7 @@ from phasebench.report.plots.style import (
     legend,
     picture,
 )
-from phasebench.report.read import GREATEST, PER_TIME, content
+from phasebench.report.read import GREATEST, PER_TIME
 from phasebench.report.text import is_number
 
 # column of the costs, of which smaller is better -> title of its axis
@@ -83,9 +83,7 @@ def compared_integrators(collection: Collection) -> Iterator[Picture]:
     front.
     """
     for point in collection.points:
-        if point.run is None or "energy" not in point.benches:
-            continue
-        flows = content(point.run.path)[0]["benches"]["energy"]["details"].get("compare")
+        flows = point.details("energy").get("compare")
         if not flows:
             continue
         precision = max(flow["precision"] for flow in flows)  # fp64 after fp32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from phasebench.report.plots.style import (
     legend,
     picture,
 )
-from phasebench.report.read import content
 from phasebench.report.text import is_number
+
+# a point, the time between two values of a series, and its layers' series
+Trace = tuple[Point, float, list[dict[str, Any]]]
 
 _POINTS = 3
 # series of a layer -> title of its row of panels
@@ -38,10 +40,19 @@ def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pict
         if metric and is_number(metric.value):
             drifts.append((metric.value, i))
     chosen = [collection.points[i] for _, i in evenly(sorted(drifts), _POINTS)]
-    traces = [(point, *trace) for point in chosen if (trace := _trace(point))]
-    if not traces:
-        return
-    names = setting_names(collection.points, axes)
+    traces = []
+    for point in chosen:
+        details = point.details("energy")
+        if point.run and (rows := details.get("layers")):
+            layers = [row for row in rows if row.get("seed") == rows[0].get("seed")]
+            every = details.get("every", 1) * point.run.config["bench"]["energy"]["dt"]
+            traces.append((point, every, layers))
+    if traces:
+        yield _draw(traces, len(drifts), setting_names(collection.points, axes))
+
+
+def _draw(traces: Sequence[Trace], count: int, names: Mapping[str, str]) -> Picture:
+    """Draw two panels a point: the largest drift of a token, and the drift of the batch's mean."""
     made, panels = figure(2, len(traces), height=5.0, sharex=True, sharey="row")
     for column, (point, every, layers) in enumerate(traces):
         largest, mean = panels[column :: len(traces)]
@@ -63,21 +74,5 @@ def energy_traces(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pict
     panels[-1].set_xlabel("time along the flow (units of H's time)", loc="right")
     legend(made, panels[0], columns=3)
     caption = "Drift along the flow, one line a layer: the largest of a token, and the batch mean."
-    shown = f" {len(traces)} of {len(drifts)} points, from the smallest to the largest drift."
-    yield picture("energy_traces", f"{caption}{shown} Of several seeds, the first one's.", made)
-
-
-def _trace(point: Point) -> tuple[float, list[dict[str, Any]]] | None:
-    """Read the time between two values of a point's series, and its first seed's layers.
-
-    They are read again here, since those of all points would not fit into memory.
-    """
-    if point.run is None:
-        return None
-    results, _ = content(point.run.path)
-    details = results["benches"]["energy"]["details"]
-    rows = details.get("layers")
-    if not rows:
-        return None
-    every = details.get("every", 1) * results["config"]["bench"]["energy"]["dt"]
-    return every, [row for row in rows if row.get("seed") == rows[0].get("seed")]
+    shown = f" {len(traces)} of {count} points, from the smallest to the largest drift."
+    return picture("energy_traces", f"{caption}{shown} Of several seeds, the first one's.", made)
