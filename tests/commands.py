@@ -65,15 +65,17 @@ Command = Callable[..., Outcome]
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs `python runner.py WORDS` in a folder of its own; returns what a user would see."""
+    """Runs `python runner.py WORDS` in a folder of its own; returns what a user would see.
+
+    Text is split at blanks, a list is taken word by word.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 
-    def call(*words: str) -> Outcome:
+    def call(*words: str | list[str]) -> Outcome:
+        split = [word.split() if isinstance(word, str) else word for word in words]
         before = set(tmp_path.rglob("results.json"))
-        monkeypatch.setattr(
-            sys, "argv", ["runner.py", *(w for word in words for w in word.split())]
-        )
+        monkeypatch.setattr(sys, "argv", ["runner.py", *(w for part in split for w in part)])
         monkeypatch.setattr(run, "_exit_codes", [])
         code = run.command(runner.job)
         files = sorted(set(tmp_path.rglob("results.json")) - before)
