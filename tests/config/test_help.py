@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from keys import leaves
 from paths import ROOT
 from phasebench.config import BENCH_SCHEMAS, Config, ModelConfig
 from phasebench.config.validation import field_types, keys_at
