@@ -45,7 +45,8 @@ def test_write_makes_the_whole_report(tmp_path: Path) -> None:
 
 
 def test_write_takes_the_results_that_it_is_given(tmp_path: Path) -> None:
-    paths = made.sweep(tmp_path / "runs", [0.1, 0.2, 0.4], ["leapfrog"])
+    runs = tmp_path / "runs"
+    paths = [made.write(runs / str(i), made.content(seed=i, benches=["vram"])) for i in range(3)]
     report.write(tmp_path / "here", results=paths[:2])
     lines = (tmp_path / "here" / "table.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3
@@ -122,8 +123,8 @@ def test_what_cannot_be_reported(
 
 
 def test_several_places_one_report(tmp_path: Path) -> None:
-    made.write(tmp_path / "a", made.content(seed=1))
-    made.write(tmp_path / "b", made.content(seed=2))
+    made.write(tmp_path / "a", made.content(seed=1, benches=["vram"]))
+    made.write(tmp_path / "b", made.content(seed=2, benches=["vram"]))
     assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "c")]) == 0
     assert len((tmp_path / "c" / "table.csv").read_text(encoding="utf-8").splitlines()) == 3
 
