@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, collect
-from phasebench.report.export import csv_text
+from phasebench.report.csv_markdown_latex import csv_text
 from phasebench.report.page import html_text
 from phasebench.report.read import Broken, read
 from phasebench.report.table import table

@@ -17,7 +17,13 @@ from rich.console import Console
 import made
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.export import csv_text, latex, latex_text, markdown, markdown_text
+from phasebench.report.csv_markdown_latex import (
+    csv_text,
+    latex,
+    latex_text,
+    markdown,
+    markdown_text,
+)
 from phasebench.report.table import Cell, Column, table
 from phasebench.report.terminal import show
 from phasebench.report.text import clean

@@ -35,7 +35,7 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
     """
     # pandas and matplotlib, which whoever prints a table, or reads --help, does not wait for
     from phasebench.report.axes import swept
-    from phasebench.report.export import csv_text, latex_text, markdown_text
+    from phasebench.report.csv_markdown_latex import csv_text, latex_text, markdown_text
     from phasebench.report.page import html_text
     from phasebench.report.plots import pictures
     from phasebench.report.table import table
