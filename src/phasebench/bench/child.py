@@ -83,7 +83,7 @@ class Child:
         Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
         """
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        answer: Any = None
+        answered = False
         try:
             self._pipe.send((function, arguments))
             while not self._pipe.poll(max(0.0, min(LOOK_S, end - time.monotonic()))):
@@ -92,14 +92,14 @@ class Child:
                 # a process that it has forked may hold the socket open
                 if self.process.poll() is not None and not self._pipe.poll():
                     raise EOFError
-            answer = self._pipe.recv()
+            ended, result = self._pipe.recv()
+            answered = True
         except (EOFError, ConnectionError):
             self.close()
             raise ChildFailed(*ending(self.process.returncode)) from None
         finally:
-            if answer is None:  # whatever it was, such as an interrupt
+            if not answered:  # for whatever reason, such as an interrupt
                 self.close(kill=True)
-        ended, result = answer
         if not ended:
             raise ChildFailed(*result)
         return result

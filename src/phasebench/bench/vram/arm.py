@@ -63,7 +63,7 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
     with as_on_gpu() if gpu else nullcontext(), predicting(gpu, request.limit_bytes) as tracker:
         model, tokens, optimizer = _prepare(request, torch.device("cpu"))
         if gpu:
-            tracker.keep(workspaces(request, gpu))
+            tracker.memory.malloc(workspaces(request, gpu))  # nothing gives it back
             # what a flow keeps for all passes, an earlier pass has made
             with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
                 z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
@@ -74,7 +74,7 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
                 parameter.grad = torch.zeros_like(parameter)
             optimizer.step()
         step = measure_step(model, lambda: _loss(model, tokens, request), tracker, optimizer)
-        return step, tracker.reserved()
+        return step, tracker.memory.reserved
 
 
 def workspaces(request: ArmRequest, gpu: Gpu) -> int:
@@ -113,7 +113,9 @@ def measure(request: ArmRequest) -> dict[str, Any]:
                 step = measure_step(model, lambda: _loss(model, tokens, request), meter, optimizer)
             torch.cuda.synchronize(device)
             seconds = time.perf_counter() - start
-            passes.append(as_json(step) | {"reserved": meter.reserved(), "seconds": seconds})
+            # live tensors and torch's cache
+            reserved = torch.cuda.memory_reserved(device)
+            passes.append(as_json(step) | {"reserved": reserved, "seconds": seconds})
     except torch.OutOfMemoryError:
         return {"status": "oom", "peak_bytes": meter.peak(), "device_bytes": total}
     used, reason = process_bytes(device)

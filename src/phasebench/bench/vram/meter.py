@@ -32,10 +32,6 @@ class CudaMeter:
         """Start a new peak from what is live now."""
         torch.cuda.reset_peak_memory_stats(self.device)
 
-    def reserved(self) -> int:
-        """Bytes taken from the device and not given back: live tensors and a cache."""
-        return torch.cuda.memory_reserved(self.device)
-
 
 def process_bytes(device: torch.device) -> tuple[int | None, str | None]:
     """Return this process' device memory as NVML counts it, or None and the reason.

@@ -81,10 +81,6 @@ class StorageTracker(TorchDispatchMode):
         # operand's block if that dies next
         self._sum: tuple[int, int] | None = None
 
-    def keep(self, size: int) -> None:
-        """Count a block that nothing gives back."""
-        self.memory.malloc(size)
-
     def allocated(self) -> int:
         """Bytes live now."""
         self._settle()
@@ -94,10 +90,6 @@ class StorageTracker(TorchDispatchMode):
         """The most bytes live at one time since the last reset."""
         self._settle()
         return self._peak
-
-    def reserved(self) -> int:
-        """Bytes that the allocator holds now, in use or free."""
-        return self.memory.reserved
 
     def reset_peak(self) -> None:
         """Start a new peak from what is live now."""
