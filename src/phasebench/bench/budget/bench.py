@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from phasebench import data
 from phasebench.bench.budget.curves import (
     AXES,
     Axis,
@@ -32,21 +31,16 @@ from phasebench.bench.budget.curves import (
     log_ratio_best,
 )
 from phasebench.bench.evidence import scored
-from phasebench.bench.workbench import Workbench
+from phasebench.bench.workbench import Workbench, roles, score_split
 from phasebench.config import BudgetConfig, ConfigError, ModelConfig
 from phasebench.models import build_model
 from phasebench.models.language_model import flops_per_token
 from phasebench.results.gate import BenchResult, Gate, Metric
 from phasebench.results.stats import ratio_interval
 from phasebench.training.loop import TrainingDiverged
-from phasebench.training.scoring import NotFinite, score
+from phasebench.training.scoring import NotFinite
 from phasebench.training.weights import Trained
 
-KEYS = {
-    "candidate": "model",
-    "baseline": "bench.budget.baseline",
-    "reference": "bench.budget.reference",
-}
 UNITS: dict[Axis, str] = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds of training"}
 NAMES: dict[Axis, str] = {
     "tokens": "ratio_equal_tokens",
@@ -105,10 +99,10 @@ def check(workbench: Workbench, config: BudgetConfig) -> None:
     for split in ("validation", config.split):
         if not len(workbench.corpus.splits[split].tokens):
             raise ConfigError("bench.budget.split", split, "has no tokens", "more text")
-    for role, model in _roles(workbench, config).items():
+    for key, model in roles(workbench.config, "budget", config).values():
         if model.checkpoint:
             problem = "weights of one budget; bench=budget trains at several"
-            key = f"{KEYS[role]}.checkpoint"
+            key = f"{key}.checkpoint"
             raise ConfigError(key, model.checkpoint, problem, f"{key}=null")
     if recipe.patience is not None:
         problem = "an early stop would change the budgets"
@@ -117,12 +111,12 @@ def check(workbench: Workbench, config: BudgetConfig) -> None:
 
 def run(workbench: Workbench, config: BudgetConfig) -> BenchResult:
     """Train every model from every seed at every budget, score it, and compare the curves."""
-    roles, vocab_size = _roles(workbench, config), workbench.corpus.vocab_size
+    models, vocab_size = roles(workbench.config, "budget", config), workbench.corpus.vocab_size
     seq = workbench.config.train.seq
-    trainings = {role: trainings_of(model, vocab_size, seq) for role, model in roles.items()}
+    trainings = {role: trainings_of(model, vocab_size, seq) for role, (_, model) in models.items()}
     for seed in config.seeds or [workbench.config.seed]:
-        for role, model in roles.items():
-            trainings[role].rows += _train(workbench, config, model, KEYS[role], seed)
+        for role, (key, model) in models.items():
+            trainings[role].rows += _train(workbench, config, model, key, seed)
     return judge(config, trainings, len(workbench.corpus.splits[config.split].tokens))
 
 
@@ -146,15 +140,6 @@ def judge(config: BudgetConfig, trainings: dict[str, Trainings], tokens: int) ->
     details = {role: {"name": t.name, "trainings": t.rows} for role, t in trainings.items()}
     notices = [failure for t in trainings.values() for failure in t.failures]
     return BenchResult(metrics, gates, details, notices)
-
-
-def _roles(workbench: Workbench, config: BudgetConfig) -> dict[str, ModelConfig]:
-    roles = {
-        "candidate": workbench.config.model,
-        "baseline": config.baseline,
-        "reference": config.reference,
-    }
-    return {role: model for role, model in roles.items() if model}
 
 
 def _train(
@@ -188,28 +173,13 @@ def _point(
     recipe = workbench.weights.recipe_of(model, epochs)
     tokens = recipe.steps * recipe.batch * recipe.seq
     rate = statistics.median(step["tokens_per_s"] for step in trained.origin["steps"])
+    sizes: dict[str, Any] = {"batch": config.batch, "seq": config.seq, "stride": config.stride}
     valid, test = (
-        _nats(workbench, config, trained, split) for split in ("validation", config.split)
+        score_split(workbench, trained.model, split, precision=config.precision, **sizes)
+        for split in ("validation", config.split)
     )
-    return dict(zip(MEASURED, (tokens, tokens / rate, valid, test), strict=True))
-
-
-def _nats(workbench: Workbench, config: BudgetConfig, trained: Trained, split: str) -> float:
-    corpus = workbench.corpus
-    batches = data.scoring_batches(
-        corpus.splits[split].tokens,
-        eos=corpus.eos,
-        batch=config.batch,
-        seq=config.seq,
-        stride=config.stride or config.seq,
-    )
-    return score(
-        trained.model,
-        batches,
-        device=workbench.device,
-        precision=config.precision,
-        loss_chunk=workbench.config.train.loss_chunk,
-    ).nats_per_token
+    values = tokens, tokens / rate, valid.nats_per_token, test.nats_per_token
+    return dict(zip(MEASURED, values, strict=True))
 
 
 def _levels(trainings: dict[str, Trainings], least: float) -> dict[str, Metric]:

@@ -15,7 +15,7 @@ from phasebench.bench.vram.predict import StorageTracker
 
 
 class CudaMeter:
-    """The bytes that torch's caching allocator has handed out on a device, as `StorageTracker` does."""
+    """Bytes that torch's caching allocator has handed out, counted as `StorageTracker` does."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
