@@ -12,9 +12,7 @@ from phasebench.config.validation import keys_at
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = ROOT / "outputs" / "reference" / "h200"
-ROWS = re.findall(
-    r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|[^|]*\|([^|]*)\| (\w+) \|$", TEXT, re.MULTILINE
-)
+ROWS = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*) \|[^|]*\|([^|]*)\| (\w+) \|$", TEXT, re.MULTILINE)
 WANTED = {
     "training": {"ppl_ratio", "reference_ratio"},
     "budget": {f"ratio_{at}" for at in ("equal_tokens", "equal_flops", "equal_time")}

@@ -29,6 +29,7 @@ class RunOptions:
     track: list[str] = spec(
         [], "trackers that the results are also logged with", choices=TRACKERS, empty=True
     )
+    force: bool = spec(False, "try what cannot fit into memory, or would take months, all the same")
     allow_targets: bool = spec(False, "let the command line's _target_ name any code and run it")
 
 
