@@ -18,7 +18,7 @@ from phasebench.results.file import schema
 from sweeping import Sweep
 
 STEPS = "model.ode.steps=1,2,3"
-KILLS = int(os.environ.get("PHASEBENCH_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("PHASEBENCH_TEST_KILLS", "8"))
 
 
 @pytest.fixture
