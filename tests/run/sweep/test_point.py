@@ -102,6 +102,7 @@ def test_keys_of_handling_are_no_part_of_what_results_record() -> None:
         "retry_failed",
         "rerun",
         "dry_run",
+        "force",
         "job_timeout_s",
         "allow_targets",
         "track",
