@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from phasebench.bench import estimate
 from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
@@ -92,6 +93,7 @@ class Workbench:
         """
         if not self.needs_text:
             return
+        estimate.check(self.config, self.device)
         if self.config.train.tensorboard:
             summary_writer()
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens

@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 
-from phasebench.bench import estimate
 from phasebench.bench.environment import environment
 from phasebench.bench.workbench import Workbench
 from phasebench.config import Config, ConfigError
@@ -91,8 +90,6 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
                 "there is an NVIDIA GPU, so this means spec, but torch cannot use it",
                 "device=cpu for the laptop scale, or a CUDA build of torch that fits the driver",
             )
-        if workbench.needs_text:
-            estimate.check(config, workbench.device)
         track.check(config.track)
         workbench.prepare()
         for name, values in config.bench.items():

@@ -26,7 +26,8 @@ from phasebench.bench.budget import bench as budget
 from phasebench.bench.evidence import trained
 from phasebench.bench.ppl.bench import judge
 from phasebench.bench.ppl.seeds import Scored, Weights
-from phasebench.config import Config, ConfigError, ModelConfig, to_config
+from phasebench.bench.workbench import roles
+from phasebench.config import Config, ConfigError, to_config
 from phasebench.data import Split
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
@@ -155,10 +156,6 @@ def _value(tree: Mapping[str, Any], bench: str, role: str) -> Any:
     return tree["model"] if role == "candidate" else tree["bench"][bench][role]
 
 
-def _model(config: Config, bench: Any, role: str) -> ModelConfig:
-    return config.model if role == "candidate" else getattr(bench, role)
-
-
 def _read_weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Weights:
     """Read what bench=ppl measured of one model's weights of one seed."""
     details = entry["details"][role]
@@ -187,21 +184,18 @@ def _judge_ppl(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchRes
     own, metrics = config.bench["ppl"], first["benches"]["ppl"]["metrics"]
     words, size = (metrics.get(f"candidate_{k}", {}).get("value") or 1 for k in ("words", "bytes"))
     split = Split(own.split, torch.empty(0, dtype=torch.int64), words, size, None)
-    models = {
-        role: Scored(
-            _model(config, own, role).name, list(seeds), [weights for [weights] in seeds.values()]
-        )
-        for role, seeds in pool.items()
-    }
+    models = {}
+    for role, (_, model) in roles(config, "ppl", own).items():
+        seeds = pool[role]
+        models[role] = Scored(model.name, list(seeds), [weights for [weights] in seeds.values()])
     return judge(own, models, split)
 
 
 def _judge_budget(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchResult:
     own, data, trainings = config.bench["budget"], first["data"], {}
-    for role, seeds in pool.items():
-        model = _model(config, own, role)
+    for role, (_, model) in roles(config, "budget", own).items():
         trainings[role] = budget.trainings_of(model, data["vocab_size"], config.train.seq)
-        trainings[role].rows += [row for rows in seeds.values() for row in rows]
+        trainings[role].rows += [row for rows in pool[role].values() for row in rows]
     return budget.judge(own, trainings, data["tokens"][own.split])
 
 

@@ -14,13 +14,14 @@ _ROLES = ("candidate", "baseline", "reference")
 
 def budget_curves(collection: Collection) -> Iterator[Picture]:
     """Draw a picture a run of bench=budget: a panel a unit of budget, a line a model and seed."""
-    points = [point for point in collection.points if point.details("budget")]
+    flops_of = "{}_training_flops_per_token".format
+    points = [p for p in collection.points if p.metric("budget", flops_of("candidate"))]
     for number, point in enumerate(points, 1):
         made, panels = figure(1, 3, height=3.0, sharey=True)
         details = point.details("budget")
         for i, role in enumerate(role for role in _ROLES if role in details):
             model = details[role]
-            flops = point.benches["budget"].metrics[f"{role}_training_flops_per_token"].value
+            flops = point.benches["budget"].metrics[flops_of(role)].value
             for seed in sorted({row["seed"] for row in model["trainings"]}):
                 measured = [
                     row["point"]
