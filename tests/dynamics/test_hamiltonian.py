@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from phasebench.dynamics import (
     integrate,
 )
 from phasebench.dynamics.hamiltonian import curvature, pull
+from phasebench.dynamics.integrators import integrate_compensated
 from problems import oscillator
 
 EPS = [0.5, 0.01, None]
@@ -128,6 +130,48 @@ def test_momenta_stay_bounded_for_ten_thousand_steps() -> None:
         assert (H.kinetic(p1) <= room).all()
         assert (H.energy(q1, p1) - start).abs().max() < 0.05 * start.abs().mean()
         assert p1.abs().max() < 4 * p.abs().max()
+
+
+def test_compensated_sums_keep_the_energy_of_a_long_run_in_float32() -> None:
+    """Far away a kick is below half of p's last bit, and plain sums lose the work that it does."""
+    ode, (q, p) = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=2.0), states(20, 8)
+    H, q, p = ode.hamiltonian(torch.float64).cast(), q.float(), p.float()
+    worst = {}
+    with torch.no_grad():
+        for compensated in (False, True):
+            *_, (q1, p1) = ode.trajectory(
+                q, p, steps=3000, dt=0.1, integrator="blanes_moan4", compensated=compensated
+            )
+            change = H.energy(q1.double(), p1.double()) - H.energy(q.double(), p.double())
+            worst[compensated] = change.abs().max().item()
+    assert worst[True] < worst[False] / 10
+
+
+def test_compensated_sums_are_those_of_exact_arithmetic() -> None:
+    """A thousand kicks of a tenth of the last bit add up to a hundred of them."""
+    one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+    kick = SimpleNamespace(force=lambda q: one * 2**-23 / 10, velocity=lambda p: 0 * p)
+    shears = Schedule("leapfrog", 1.0, 1000).shears
+    assert torch.equal(integrate(zero, one, kick, shears)[1], one)
+    _, p, _, lost = integrate_compensated(zero, one, zero, zero, kick, shears)
+    torch.testing.assert_close(p.double() + lost - 1, 100 * 2.0**-23 * one.double())
+
+
+@pytest.mark.gpu
+def test_a_recorded_trajectory_is_bit_for_bit_the_one_that_is_launched() -> None:
+    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1).cuda()
+    q, p = torch.randn(2, 20, 8, device="cuda")
+    ends = []
+    for grad in (True, False):  # a graph is recorded only where no gradients are
+        for compensated in (False, True):
+            with torch.set_grad_enabled(grad):
+                *_, end = ode.trajectory(
+                    q, p, steps=1000, dt=0.1, integrator="blanes_moan4", compensated=compensated
+                )
+            ends.append(torch.stack(end).detach())
+    assert torch.equal(ends[0], ends[2])
+    assert torch.equal(ends[1], ends[3])
+    assert not torch.equal(ends[0], ends[1])
 
 
 def test_trajectory_starts_at_the_state_and_ends_where_the_flow_does() -> None:

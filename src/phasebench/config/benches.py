@@ -110,6 +110,9 @@ class EnergyConfig:
         "precision of states and forces; fp64 shows the integrator's error without rounding",
         choices=("fp32", "fp64"),
     )
+    compensated: bool = spec(
+        False, "whether states carry what rounding takes from their sums, which long runs need"
+    )
     split: str = spec("test", "split of the text", choices=SPLITS)
     target: float = positive(5e-5, "gate: max drift below")
     secular_target: float | None = limit(

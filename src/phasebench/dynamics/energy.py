@@ -87,10 +87,21 @@ def energies(
     steps: int,
     dt: float,
     integrator: str | None = None,
+    compensated: bool = False,
 ) -> Trace:
-    """Take the energies along the flow from (q, p); null integrator: the flow's own."""
+    """Take the energies along `HamiltonianFlow.trajectory` from (q, p).
+
+    integrator None: the flow's own.
+    """
     H = ode.hamiltonian(torch.float64).cast()
-    states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator or ode.integrator)
+    states = ode.trajectory(
+        q,
+        p,
+        steps=steps,
+        dt=dt,
+        integrator=integrator or ode.integrator,
+        compensated=compensated,
+    )
     # one by one, they would take longer on a GPU than the flow itself
     at_once = max(1, _BYTES // (8 * q[..., 0].numel() * ode.a.numel()))
     start_E = start_T = exchange = torch.empty(0)

@@ -6,7 +6,7 @@ Legend: q = Re z, p = Im z; H(q, p) = sum c p^2 / 2 + V(q) (`hamiltonian`); n st
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +15,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.dynamics.adjoint import Problem
-from phasebench.dynamics.gpu.launch import capturing
+from phasebench.dynamics.gpu.launch import capturing, recorded
 from phasebench.dynamics.gradients import GRADIENTS, checkpointed
 from phasebench.dynamics.hamiltonian import POTENTIALS, Hamiltonian
-from phasebench.dynamics.integrators import CONTRAST, Point, Schedule, integrate
+from phasebench.dynamics.integrators import (
+    CONTRAST,
+    Point,
+    Schedule,
+    integrate,
+    integrate_compensated,
+)
 from phasebench.dynamics.lattice import LatticeOverflow, Watch
+
+RECORDED = 1000  # steps from which a trajectory's step is recorded: launches take most of its time
 
 
 class HamiltonianFlow(nn.Module):
@@ -154,23 +162,34 @@ class HamiltonianFlow(nn.Module):
         steps: int,
         dt: float,
         integrator: str,
+        compensated: bool = False,
     ) -> Iterator[Point]:
         """Yield the initial state and the state after each step.
 
         Kicks are not merged, so that q and p are at one time. Besides the tables, `euler` and `rk4`
-        are understood.
+        are understood, without compensated sums (`integrate_compensated`).
         """
         H = self.hamiltonian(q.dtype).cast()
         # a step may begin where one ended: the last force is not computed again
         force = functools.lru_cache(maxsize=1)(H.force)
         field: Any = SimpleNamespace(force=force, velocity=H.velocity)
-        shears = () if integrator in CONTRAST else Schedule(integrator, dt, 1).shears
+        state: tuple[Tensor, ...] = (q, p)
+        step: Callable[..., tuple[Tensor, ...]]
+        if integrator in CONTRAST:
+            step = functools.partial(CONTRAST[integrator], field=field, h=dt)
+        else:
+            shears = Schedule(integrator, dt, 1).shears
+            step = functools.partial(
+                integrate_compensated if compensated else integrate, field=field, shears=shears
+            )
+            if compensated:
+                state = (q, p, torch.zeros_like(q), torch.zeros_like(p))
+        if q.is_cuda and steps >= RECORDED and not torch.is_grad_enabled():
+            step = recorded(step, state)
         yield q, p
         for _ in range(steps):
-            q, p = (
-                integrate(q, p, field, shears) if shears else CONTRAST[integrator](q, p, field, dt)
-            )
-            yield q, p
+            state = step(*state)
+            yield state[0], state[1]
 
 
 # of `HamiltonianFlow.run_as`

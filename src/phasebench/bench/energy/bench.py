@@ -22,7 +22,7 @@ from phasebench.bench.energy.layer import Layer, row, thinning
 from phasebench.bench.evidence import moved, trained, weight_change, worst
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, EnergyConfig
-from phasebench.dynamics import force_evaluations
+from phasebench.dynamics import CONTRAST, force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, table
 from phasebench.training import scoring as evaluation
@@ -75,6 +75,10 @@ def check(workbench: Workbench, config: EnergyConfig) -> None:
     ends elsewhere.
     """
     require_ode(workbench, config)
+    if config.compensated and config.integrator in CONTRAST:
+        problem = f"{config.integrator} has no sums of kicks and drifts"
+        fix = "bench.energy.compensated=false, or a symplectic integrator"
+        raise ConfigError("bench.energy.compensated", True, problem, fix)
     needed, there = config.batch * config.seq, len(workbench.corpus.splits[config.split].tokens)
     if there < needed:
         problem = f"batch x seq is {needed:,} tokens, but the {config.split} split has {there:,}"
@@ -130,7 +134,15 @@ def _flows(workbench: Workbench, config: EnergyConfig, seed: int, weights: Train
     starts = cast(flow_starts(model, tokens), config.precision)
     layers = []
     for i, (ode, q, p) in enumerate(starts):
-        trace = energies(ode, q, p, steps=config.steps, dt=config.dt, integrator=config.integrator)
+        trace = energies(
+            ode,
+            q,
+            p,
+            steps=config.steps,
+            dt=config.dt,
+            integrator=config.integrator,
+            compensated=config.compensated,
+        )
         if trace.bad_step is not None:
             problem = f"the energy of layer {i} is not finite from step {trace.bad_step} on"
             raise evaluation.NotFinite(problem)
@@ -173,6 +185,11 @@ def _notices(config: EnergyConfig, models: list[_Flows]) -> list[str]:
         notices.append(
             "model.ode.normalize=false: V need not have a floor, and trajectories may leave; "
             "max_q and max_drift say how far"
+        )
+    if config.compensated:
+        notices.append(
+            "bench.energy.compensated=true: states carry what rounding takes from their sums, "
+            "which no model does; the drift is the integrator's"
         )
     if config.precision == "fp64":
         notices.append(

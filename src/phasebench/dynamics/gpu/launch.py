@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 import importlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
+from torch import Tensor
 
 INTERPRETED = False  # also on a CPU: for tests, with TRITON_INTERPRET=1 before Triton is imported
 
@@ -80,3 +81,29 @@ def launch(module: str, name: str, grid: tuple[int, ...], *args: Any, **constant
     """Run a kernel of that module on a grid."""
     if not pretending():
         getattr(importlib.import_module(module), name)[grid](*args, **constants)
+
+
+def recorded(
+    step: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return step as a CUDA graph, which computes the same without its launches.
+
+    `state` are tensors of the shapes that it will be called with; it is called here to warm up.
+    """
+    buffers = [x.clone() for x in state]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step(*buffers)  # libraries choose and allocate
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        results = step(*buffers)
+
+    def replay(*state: Tensor) -> tuple[Tensor, ...]:
+        for buffer, x in zip(buffers, state, strict=True):
+            buffer.copy_(x)
+        graph.replay()
+        return tuple(x.clone() for x in results)
+
+    return replay
