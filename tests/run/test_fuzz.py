@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from commands import Command
@@ -19,7 +19,7 @@ KEYS = [
     *leaves(Config),
     *(key for name, cls in BENCH_SCHEMAS.items() for key in leaves(cls, f"bench.{name}.")),
 ]
-NUMBERS = [*"nan inf -inf -1 0 1 1e300 1e-300 0x10 1_0 2e9".split(), "9" * 400]
+NUMBERS = [*"nan inf -inf -1 0 1 1e300 1e-300 0x10 1_0 2e9".split(), "9" * 400, "9" * 5000]
 TEXTS = [*"'' null true a ~nosuchuser/x ../../x /dev/null/x é %s =1".split(), "a b"]
 SYNTAX = "[] [1,null] {} {a:1} [[1]] ${x} ${oc.env:HOME} \\ ' [ a, ???".split()
 VALUES = st.one_of(st.sampled_from(NUMBERS + TEXTS + SYNTAX), st.text(max_size=8), st.integers())
@@ -29,6 +29,7 @@ CASES = int(os.environ.get("PHASEBENCH_FUZZ", "8"))
 @settings(
     deadline=None,
     max_examples=CASES,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller example takes minutes to find
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(key=st.sampled_from(KEYS), value=VALUES, prefix=st.sampled_from(["", "", "+", "++", "~"]))

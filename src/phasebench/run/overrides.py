@@ -62,7 +62,7 @@ def _read(word: str, several: bool) -> Override:
     try:
         override = OverridesParser.create().parse_override(word)
         value, problem = override.value(), ""
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # Python reads no integer of 5,000 digits
         override, value, problem = None, 0, str(error).partition("\n")[0]
     if (keys_at(group) or {}).get(name) is str and equals and not isinstance(value, str | None):
         parts = text.split(",") if several and override and override.is_sweep_override() else [text]
@@ -133,7 +133,7 @@ def _check_value(key: str, value: Any) -> None:
         if kind in _NODES and entry is not None and "${" not in str(entry):
             try:
                 _NODES[kind](entry)
-            except ValidationError as error:
+            except (ValidationError, OverflowError) as error:  # 400 digits are no float
                 raise ConfigError(key, value, str(error).partition("\n")[0]) from None
     return None
 
