@@ -32,9 +32,9 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}  # for torch
 
 import psutil
+import runner
 import torch  # noqa: F401
 
-import runner
 from phasebench.results.file import load
 from phasebench.run import hydra_app
 from phasebench.training.checkpoint import load as load_checkpoint
@@ -60,7 +60,10 @@ SCENARIOS = {  # name -> share of the kills, and the command
     "sweep of grads": (2, f"sweep_name=storm seed=1,2 bench=grad {GRAD}"),
     "grad": (6, f"bench=grad {GRAD}"),
     "vram": (4, f"bench=vram {VRAM} bench.vram.curve_seq=[]"),
-    "vram in processes": (1, f"bench=vram {VRAM} bench.vram.curve_seq=[128,256,512,1024] model.ode.steps=90"),
+    "vram in processes": (
+        1,
+        f"bench=vram {VRAM} bench.vram.curve_seq=[128,256,512,1024] model.ode.steps=90",
+    ),
 }
 COMMON = f"device=cpu scale=laptop data=synthetic {MODEL}"
 IN_A_ROW = 12  # kills, before a command may end

@@ -94,7 +94,7 @@ def test_a_parent_that_is_killed_leaves_no_orphan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", ":", ".:", None])
-def test_the_child_is_this_program_whatever_the_working_directory_holds(
+def test_kind_4_the_child_is_this_program_whatever_the_working_directory_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
 ) -> None:
     for name in ("queue", "pickle", "phasebench"):
@@ -109,7 +109,7 @@ def test_the_child_is_this_program_whatever_the_working_directory_holds(
     assert call(eval, "__import__('phasebench').__file__") == phasebench.__file__
 
 
-def test_the_child_is_this_program_or_refuses(
+def test_kind_4_the_child_is_this_program_or_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "phasebench").symlink_to(Path(phasebench.__file__).parent)
@@ -118,7 +118,7 @@ def test_the_child_is_this_program_or_refuses(
         call(os.getpid)
 
 
-def test_the_child_is_this_program_also_with_closed_descriptors(tmp_path: Path) -> None:
+def test_kind_4_the_child_is_this_program_also_with_closed_descriptors(tmp_path: Path) -> None:
     code = (
         f"import child_jobs; from phasebench.bench.child import call; "
         f"open({str(tmp_path / 'answer')!r}, 'w').write(call(child_jobs.prints))"

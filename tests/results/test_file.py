@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +137,7 @@ def test_a_bench_without_a_verdict_needs_no_gate(tmp_path: Path) -> None:
     assert file.close()["all_pass"] is True
 
 
-def test_a_run_without_any_gate_is_not_passed(tmp_path: Path) -> None:
+def test_kind_1_a_run_without_any_gate_is_not_passed(tmp_path: Path) -> None:
     file = make(tmp_path, ["speed"])
     file.finish("speed", outcome(), 1.0)
     assert file.close()["all_pass"] is False
@@ -276,7 +279,7 @@ def test_a_crash_in_writing_leaves_the_former_file_whole(
     assert [p.name for p in file.path.parent.iterdir()] == ["results.json"]
 
 
-def test_a_written_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
+def test_kind_14_a_written_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a.json", "{}")
     (tmp_path / "b").touch()
     assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
@@ -312,7 +315,7 @@ def test_a_folder_as_copy_means_the_results_in_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("event", ["none", "start", "config error", "close"])
 def test_an_existing_copy_outlives_what_measures_nothing(tmp_path: Path, event: str) -> None:
     copy = tmp_path / "copy.json"
-    copy.write_text("precious")
+    copy.write_text(precious := '{\n  "schema_version": 2, "of": "last week"}')
     file = make(tmp_path, copy_to=copy)
     if event != "none":
         file.start("ppl")
@@ -320,13 +323,13 @@ def test_an_existing_copy_outlives_what_measures_nothing(tmp_path: Path, event: 
         file.fail("ppl", ConfigError("model.checkpoint", "x", "truncated"), 0.1)
     if event == "close":
         file.close()
-    assert copy.read_text() == "precious"
+    assert copy.read_text() == precious
 
 
 @pytest.mark.parametrize("event", ["finish", "fail"])
 def test_an_existing_copy_is_replaced_by_a_measurement(tmp_path: Path, event: str) -> None:
     copy = tmp_path / "copy.json"
-    copy.write_text("old")
+    copy.write_text('{\n  "schema_version": 1}')
     file = make(tmp_path, copy_to=copy)
     if event == "finish":
         file.finish("ppl", outcome(PASSED), 1.0)
@@ -352,16 +355,43 @@ def test_an_impossible_name_is_refused(tmp_path: Path, name: str) -> None:
         make(tmp_path, copy_to=tmp_path / name)
 
 
-def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+def test_kind_7_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev/null")
-    for place in (tmp_path / "link", Path("/dev/null")):
-        with pytest.raises(ConfigError, match="not a regular file"):
+    for place in (tmp_path / "link", Path("/dev/null"), Path("/dev/stdout"), Path("/dev/fd/1")):
+        with pytest.raises(ConfigError, match=r"exists and is no results\.json"):
             make(tmp_path, copy_to=place)
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize("content", ["notes", "{}", '{"last": "week"}'])
+def test_kind_7_a_file_of_another_program_is_never_replaced(tmp_path: Path, content: str) -> None:
+    (other := tmp_path / "results.json").write_text(content)
+    for copy_to in (other, tmp_path):
+        with pytest.raises(ConfigError, match=r"^output=(.|\n)*choose another file"):
+            make(tmp_path / "there", copy_to=copy_to)
+    assert other.read_text() == content
+    other.rename((tmp_path / "run").mkdir() or tmp_path / "run" / "results.json")
+    with pytest.raises(ConfigError, match=r"^hydra\.run\.dir="):
+        make(tmp_path)
+    other.write_text("")  # as mktemp makes one
+    make(tmp_path / "there", copy_to=other)
+
+
+def test_kind_14_the_first_write_in_a_folder_removes_what_killed_processes_left(
+    tmp_path: Path,
+) -> None:
+    code = "import os, platform; print(f'.phasebench-{platform.node()}-{os.getpid()}-0.tmp')"
+    name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    dead = tmp_path / name.strip()
+    alive = tmp_path / dead.name.replace(dead.name.split("-")[-2], str(os.getpid()))
+    for file in (dead, alive):
+        file.touch()
+    write_atomic(tmp_path / "file", "x")
+    assert sorted(tmp_path.iterdir()) == sorted([alive, tmp_path / "file"])
+
+
 def test_a_link_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "target.json").write_text("old")
+    (tmp_path / "target.json").touch()
     (tmp_path / "link.json").symlink_to("target.json")
     make(tmp_path, copy_to=tmp_path / "link.json").finish("ppl", outcome(PASSED), 1.0)
     assert (tmp_path / "link.json").is_symlink()
@@ -473,7 +503,7 @@ def test_a_null_or_a_value_that_is_not_finite_is_not_judged() -> None:
     assert (nan.passed, nan.value, nan.reason) == (None, None, "not finite: nan")
 
 
-def test_too_little_evidence_is_no_verdict_but_its_value_stays(tmp_path: Path) -> None:
+def test_kind_1_too_little_evidence_is_no_verdict_but_its_value_stays(tmp_path: Path) -> None:
     lacking, there = Need("tokens scored", 2, 100), Need("rounds", 5, 2)
     gate = Gate.check("ppl_ratio", Metric(0.5, "1"), "<=", 1.02, [there, lacking])
     assert (gate.passed, gate.value) == (None, 0.5)

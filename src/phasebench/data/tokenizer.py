@@ -26,7 +26,7 @@ from torch import Tensor
 from phasebench.config import ConfigError, DataConfig
 from phasebench.config.files import os_errors
 from phasebench.data import hub
-from phasebench.results.jsonfile import remove_leftovers, write_atomic
+from phasebench.results.jsonfile import write_atomic
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -144,7 +144,6 @@ def _cached_bpe(rows: Sequence[str], vocab_size: int, cache_dir: Path) -> Tokeni
         tokenizer = _read(path, vocab_size)  # without the lock: reading needs no write
         if tokenizer is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(path.parent)
             with FileLock(f"{path}.lock"):
                 tokenizer = _read(path, vocab_size) or train_bpe(rows, vocab_size)
                 write_atomic(path, tokenizer.to_str())

@@ -29,6 +29,8 @@ from phasebench.results.gate import (
 from phasebench.results.jsonfile import destination, dumps, plain, write_atomic
 
 SCHEMA_VERSION = 2
+NAME = "results.json"
+_FIRST = b'{\n  "schema_version": '  # of every results.json
 _AT_LEAST = ", at least: "  # version 1 wrote that a value is a lower bound, and why, in its unit
 
 
@@ -38,7 +40,8 @@ class ResultsFile:
 
     A `copy_to` that is a folder means the results.json in it. One that exists already is replaced
     only when a bench has finished, or has failed by more than a `ConfigError`. `point` says which
-    point of a sweep this is, if it is one. Raises `ConfigError` if either place cannot be written.
+    point of a sweep this is, if it is one. Raises `ConfigError` if either place cannot be written,
+    or holds another program's file.
     """
 
     def __init__(
@@ -56,8 +59,9 @@ class ResultsFile:
         copy_to: Path | str | None = None,
         point: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path = destination(path, "hydra.run.dir", "results.json")
-        self.copy_path = None if copy_to is None else destination(copy_to, "output", "results.json")
+        # a point's folder is its own: a results.json that cannot be read is measured again
+        self.path = destination(path, "hydra.run.dir", NAME, b"" if point else _FIRST)
+        self.copy_path = None if copy_to is None else destination(copy_to, "output", NAME, _FIRST)
         self._copying = bool(self.copy_path and not self.copy_path.exists())
         self._reasons: dict[str, str] = {}
         head = {"benchmark_name": benchmark_name, "timestamp": datetime.now(UTC).isoformat()}

@@ -5,11 +5,11 @@ or absent.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
 import platform
-import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +20,7 @@ import psutil
 from phasebench.config import ConfigError
 
 LINE = 140  # characters
+_STREAMS = "/dev/std", "/dev/fd/", "/proc/"  # links to whatever a shell has redirected them to
 
 
 def plain(value: Any, at: str, lost: dict[str, str]) -> Any:
@@ -81,11 +82,12 @@ def dumps(value: Any, indent: int = 0) -> str:
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file (text as UTF-8) so that a reader, or a crash, sees none of it or all.
 
-    Raises `OSError` naming the path.
+    The first one of a process in a folder removes what killed processes have left there. Raises
+    `OSError` naming the path.
     """
-    host, process = platform.node(), os.getpid()
-    temporary = path.with_name(f".phasebench-{host}-{process}-{uuid.uuid4().hex}.tmp")
+    temporary = _temporary(path)
     try:
+        _remove_leftovers(path.parent)
         with temporary.open("xb") as file:
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
@@ -97,34 +99,48 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of `write_atomic` whose process was killed on this machine."""
+def _temporary(path: Path) -> Path:
+    name = f".phasebench-{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
+    return path.with_name(name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files whose process was killed on this machine."""
     for file in folder.glob(f".phasebench-{platform.node()}-*-*.tmp"):
         process = file.name.rsplit("-", 2)[1]
         if not (process.isdigit() and psutil.pid_exists(int(process))):
             file.unlink(missing_ok=True)
 
 
-def destination(path: Path | str, key: str, name: str) -> Path:
+def destination(path: Path | str, key: str, name: str, begins: bytes = b"") -> Path:
     """The file that `path` means, in a folder that exists and can be written; a folder means the
     file `name` in it.
 
-    Links are followed, and missing folders made. Raises `ConfigError` for `key` where no regular
-    file can be written: a device such as /dev/stdout would be replaced by a file, not written to.
+    Links are followed, and missing folders made. Raises `ConfigError` for `key` where no file can
+    be written, and where there is something that is not ours to replace: a device such as
+    /dev/stdout, or a file that does not begin with `begins` (an empty one may be replaced).
     """
     try:
         is_folder = str(path).endswith(os.sep) or Path(path).is_dir()
         target = (Path(path) / name if is_folder else Path(path)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        special = target.exists() and not target.is_file()
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".phasebench-") as probe:
-            probe.write(b"probe")
-            probe.flush()
+        theirs = os.path.abspath(path).startswith(_STREAMS) or (
+            target.exists() and not target.is_file()
+        )
+        if begins and target.is_file() and target.stat().st_size:
+            with target.open("rb") as file:
+                theirs |= file.read(len(begins)) != begins
+        probe = _temporary(target)
+        try:
+            probe.write_bytes(b"probe")
+        finally:
+            probe.unlink(missing_ok=True)
     # ValueError: a null byte; RuntimeError: a circle of links
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         fix = "choose a file in a writable folder"
         raise ConfigError(key, path, f"cannot be written: {reason}", fix) from error
-    if special:
-        raise ConfigError(key, path, "exists and is not a regular file", "choose another file")
+    if theirs:
+        raise ConfigError(key, path, f"exists and is no {name}", "choose another file")
     return target

@@ -9,7 +9,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from phasebench.config import ConfigError
-from phasebench.results.jsonfile import remove_leftovers
 
 
 @contextmanager
@@ -19,7 +18,7 @@ def locked(
     waiting: str = "",
     tell: Callable[[str], object] = print,
 ) -> Iterator[None]:
-    """Hold the lock file `path`, whose folder is made, and rid of files of killed processes.
+    """Hold the lock file `path`, whose folder is made.
 
     While another process holds it: raises `refusal`, or tells `waiting` and waits. Raises OSError.
     """
@@ -33,7 +32,6 @@ def locked(
         tell(waiting)
         lock.acquire()
     try:
-        remove_leftovers(path.parent)
         yield
     finally:
         lock.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from phasebench.models import LanguageModel, build_model
 from phasebench.results.lock import locked
 from phasebench.training.checkpoint import BadCheckpoint, load_weights
 from phasebench.training.identity import architecture, description, weights_hash
-from phasebench.training.loop import Training, set_aside
+from phasebench.training.loop import Training, partial_path, set_aside
 from phasebench.training.progress import Observer
 from phasebench.training.scoring import autocast, mode, score
 from phasebench.training.trunk import Trunk
@@ -164,6 +165,8 @@ class WeightSource:
                 stored = self._load(config, path, identity, "cache")
         except BadCheckpoint as problem:
             return problem
+        if os.access(path.parent, os.W_OK):  # of a training killed just after its last write
+            partial_path(path).unlink(missing_ok=True)
         self.say(f"{config.name}: reusing trained weights {path.name}")
         return stored
 

@@ -231,7 +231,7 @@ def test_the_gate_on_secular_change(target: float, passed: bool) -> None:
     assert found.passed is passed
 
 
-def test_gate_without_evidence_nothing_moves() -> None:
+def test_kind_1_nothing_moves() -> None:
     result = measured(dt=1e-30, secular_target=1.0)
     assert number(result, "max_drift") == 0
     for gate in result.gates:
@@ -240,7 +240,7 @@ def test_gate_without_evidence_nothing_moves() -> None:
             assert "motion of the states, relative" in (gate.reason or "")
 
 
-def test_gate_without_evidence_untrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kind_1_untrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "weight_change", lambda *_: 0.0)
     assert {gate.passed for gate in measured().gates} == {None}
 

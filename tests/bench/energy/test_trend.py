@@ -79,7 +79,7 @@ def test_ranks_survive_ties() -> None:
     )
 
 
-def test_aliasing_an_oscillation_of_the_spacing_of_looks_is_no_trend() -> None:
+def test_kind_13_an_oscillation_of_the_spacing_of_looks_is_no_trend() -> None:
     """Every 34th value of an oscillation with a period near 34 steps looks like a trend."""
     series = [1e-3 * math.sin(2 * math.pi * t / (34 + 34 * 34 / 40_000)) for t in range(10_001)]
     looked_at = series[::34]
@@ -129,7 +129,7 @@ def test_the_slope_s_error_is_that_of_many_series(memory: float) -> None:
     )
 
 
-def test_the_slope_s_interval_holds_for_long_memories_too() -> None:
+def test_kind_13_the_slope_s_interval_holds_for_long_memories_too() -> None:
     """At a correlation of neighbours of 0.99, 95 % intervals missed in 14.5 % before they were
     widened.
     """

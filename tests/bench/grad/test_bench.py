@@ -98,14 +98,14 @@ def test_without_the_exact_adjoint_there_is_no_verdict() -> None:
     assert {g.passed for g in result.gates} == {None}
 
 
-def test_gate_without_evidence_errors_that_are_not_numbers() -> None:
+def test_kind_1_errors_that_are_not_numbers() -> None:
     result = measured(dataclasses.replace(SMALL, methods=["adjoint_exact"]), dt=1e-300)
     assert {g.passed for g in result.gates} == {None}
     assert result.metrics["gradient_error"].value is not None
     assert math.isnan(float(result.metrics["gradient_error"].value))
 
 
-def test_gate_without_evidence_a_stiffness_that_overflows() -> None:
+def test_kind_1_a_stiffness_that_overflows() -> None:
     config = dataclasses.replace(SMALL, methods=["adjoint_exact"], stiffness=[1e300])
     result = measured(config)
     assert {g.passed for g in result.gates} == {None}

@@ -498,14 +498,14 @@ def test_seeds_beside_given_weights_are_refused() -> None:
 # evidence
 
 
-def test_gate_without_evidence_two_tokens_scored() -> None:
+def test_kind_1_two_tokens_scored() -> None:
     result = measured(text(n=2), Scripted(constant(2.0)), Scripted(constant(2.1)))
     found = gate(result, "ppl_ratio")
     assert (found.passed, found.reason) == (None, "tokens scored: 2, needed 10")
     assert number(result, "ppl_ratio") < 1
 
 
-def test_gate_without_evidence_weights_that_no_training_changed(
+def test_kind_1_weights_that_no_training_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ppl, "weight_change", lambda *_: 1e-9)

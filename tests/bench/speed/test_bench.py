@@ -92,7 +92,7 @@ def test_there_are_gates_only_where_limits_are_given(result: BenchResult) -> Non
     }
 
 
-def test_gate_without_evidence_one_timed_round() -> None:
+def test_kind_1_one_timed_round() -> None:
     found = measured(dataclasses.replace(SMALL, methods=["adjoint_exact"], repeats=1, max_ms=1e9))
     assert [(g.passed, g.reason) for g in found.gates] == [(None, "timed rounds: 1, needed 2")]
 

@@ -60,19 +60,19 @@ def test_a_report_that_fails_says_so(
 
 
 @pytest.mark.parametrize("sweeper", ["resuming", "basic"])
-def test_no_sweep_leaves_outputs(command: Command, tmp_path: Path, sweeper: str) -> None:
+def test_kind_7_no_sweep_leaves_outputs(command: Command, tmp_path: Path, sweeper: str) -> None:
     outcome = command("-m seed=1,2 device=cpu sweep_name=../../esc", f"hydra/sweeper={sweeper}")
     refuses(outcome, "sweep_name=../../esc: is not the name of a folder")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_trains_nothing_with_any_sweeper(command: Command) -> None:
+def test_kind_7_a_dry_run_trains_nothing_with_any_sweeper(command: Command) -> None:
     outcome = command("-m seed=1,2 device=cpu dry_run=true hydra/sweeper=basic")
     assert (outcome.code, outcome.results) == (0, [])
     assert outcome.out.count("would run") == 2
 
 
-def test_a_long_grid_is_listed_in_part_and_not_run(
+def test_kind_9_a_long_grid_is_listed_in_part_and_not_run(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "LISTED", 2)
@@ -83,7 +83,7 @@ def test_a_long_grid_is_listed_in_part_and_not_run(
     refuses(command("-m seed=range(0,1000000) device=cpu"), "a sweep has at most 10,000")
 
 
-def test_a_run_in_a_folder_in_which_another_works_is_refused(
+def test_kind_7_a_run_in_a_folder_in_which_another_works_is_refused(
     command: Command, tmp_path: Path
 ) -> None:
     with locked(tmp_path / "mine" / ".lock"):
