@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from phasebench.bench.vram import arm as vram_arm
+from phasebench.bench.vram import sized
 from phasebench.bench.vram.allocator import BLOCK
 from phasebench.bench.vram.arm import ArmRequest
 from phasebench.bench.vram.gpus import GPUS
@@ -195,6 +196,30 @@ def test_tracker_rounds_counts_views_once_and_forgets_the_dead() -> None:
         assert (tracker.allocated(), tracker.peak()) == (0, 3 * BLOCK)
         tracker.reset_peak()
         assert tracker.peak() == 0
+
+
+def test_tensors_without_values_share_storages_as_real_ones_do() -> None:
+    def program() -> list[Tensor]:
+        x = torch.zeros(4, 6)
+        y = x.mul(2)
+        y += x  # in place
+        torch.mm(x, y.T, out=(z := torch.empty(4, 4)))
+        parts = (*y.split(2), *torch._foreach_add([x, z], 1), y.T.contiguous(), x.sum(1))
+        return [x, y, z, *parts, z.view(2, 8)[:, ::2], x.to(torch.float16), y.detach()]
+
+    real = program()
+    with predicting():
+        made = program()
+        storages = [sized.storage(x)._cdata for x in made]
+    assert [(x.shape, x.stride(), x.storage_offset(), x.dtype) for x in made] == [
+        (x.shape, x.stride(), x.storage_offset(), x.dtype) for x in real
+    ]
+    shared = [x.untyped_storage().data_ptr() for x in real]
+    assert [[a == b for b in storages] for a in storages] == [
+        [a == b for b in shared] for a in shared
+    ]
+    with pytest.raises(RuntimeError, match="this tensor has no values"):
+        made[0].sum()
 
 
 def test_tracker_counts_real_tensors_too() -> None:

@@ -12,13 +12,12 @@ peak. If that decides a gate it is decided; if not, the gate could not be measur
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import torch
 
 from phasebench.bench.child import ChildFailed, call
-from phasebench.bench.vram.arm import ArmRequest, as_json, measure, predict, workspaces
-from phasebench.bench.vram.find import curves, find
+from phasebench.bench.vram.arm import ArmRequest, as_json, measure, workspaces
+from phasebench.bench.vram.find import Prediction, curves, find, predictions
 from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode
@@ -61,16 +60,19 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
         gpu = GPUS[config.predict_for]
     else:
         gpu = Gpu.of(workbench.device) if on_gpu else GPUS["h100"]
+    requests = arm_requests(workbench, config)
+    predicted = predictions(requests, config, gpu)
     arms = {}
-    for name, request in arm_requests(workbench, config).items():
-        arms[name] = _arm(name, request, gpu, config.timeout_s if on_gpu else None)
+    for name, request in requests.items():
+        prediction = predicted[name, "", 0]
+        arms[name] = _arm(name, request, gpu, prediction, config.timeout_s if on_gpu else None)
         workbench.say(f"  {name}: {arms[name].text}")
     result = judge(arms, config)
     result.details |= {
         "notes": _NOTES,
         "predicted_for": dataclasses.asdict(gpu),
         "arms": {name: arm.record | {"error": arm.error} for name, arm in arms.items()},
-        "curves": curves(arms, config, gpu),
+        "curves": curves(requests, predicted, config),
     }
     if config.find is not None:
         find(result, arms, config, gpu, workbench.say, confirm=on_gpu)
@@ -100,12 +102,13 @@ def arm_requests(workbench: Workbench, config: VramConfig) -> dict[str, ArmReque
     }
 
 
-def _arm(name: str, request: ArmRequest, gpu: Gpu, timeout_s: float | None) -> Arm:
-    """Predict an arm, and measure it too where it gets a time for that."""
-    start = time.perf_counter()
-    step, reserved = predict(request, gpu)
-    predicted = as_json(step) | {"reserved": reserved, "workspaces": workspaces(request, gpu)}
-    record = {"prediction": predicted, "prediction_seconds": time.perf_counter() - start}
+def _arm(
+    name: str, request: ArmRequest, gpu: Gpu, prediction: Prediction, timeout_s: float | None
+) -> Arm:
+    """Return a predicted arm, measured too where it gets a time for that."""
+    sizes = {"reserved": prediction.reserved, "workspaces": workspaces(request, gpu)}
+    predicted = as_json(prediction.step) | sizes
+    record = {"prediction": predicted, "prediction_seconds": prediction.seconds}
     if timeout_s is None:
         record["status"] = "predicted"
         return Arm(name, request, "predicted", predicted["peak"], record)

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from phasebench.bench.child import ChildFailed, call, each
 from phasebench.bench.vram.allocator import PredictedOutOfMemory
 from phasebench.bench.vram.arm import ArmRequest, measure, predict
 from phasebench.bench.vram.gpus import Gpu
+from phasebench.bench.vram.meter import StepBytes
 from phasebench.bench.vram.verdict import Arm
 from phasebench.config import VramConfig
 from phasebench.results.gate import BenchResult, Metric
@@ -39,13 +41,21 @@ GRID_TEXTS = {
     "batch": "every number",
     "steps": "every number",
 }
-WORK = 500  # flow steps whose prediction takes as long as the start of a process
+WORK = 1500  # flow steps whose prediction takes as long as the start of a process
 TRIES = 12  # of smaller values, where the predicted one does not fit
 # of the limit; the rest is for fragmentation that the simulation does not foresee (docs/memory.md)
 USED = 0.85
 _STEP_DOWN = 0.02  # of a value that does not fit, to the next that is tried
 _SECANTS, _NEAR = 3, 0.05  # steps of the secant method, at most; a step so small is the last
 _USABLE = 0.95  # what fragmentation leaves
+
+
+class Prediction(NamedTuple):
+    """An arm's memory by prediction, the bytes that its allocator reserves, the time it took."""
+
+    step: StepBytes
+    reserved: int
+    seconds: float
 
 
 @dataclass
@@ -66,27 +76,53 @@ class Fit:
         return f"{'>= ' if self.capped else ''}{self.predicted or 'none'}"
 
 
-def curves(arms: Mapping[str, Arm], config: VramConfig, gpu: Gpu) -> dict[str, dict[str, Any]]:
-    """Predict the arms' peaks over the number of steps and over the sequence length, for a plot.
-
-    Returns by axis its ``unit``, the run's ``own`` value, and by arm the ``points`` [value, bytes].
-    """
-    axes: dict[str, dict[str, Any]] = {}
-    wanted: dict[tuple[str, str, int], ArmRequest] = {}
-    for axis, values in (("steps", config.curve_steps), ("seq", config.curve_seq)):
-        for name, arm in arms.items() if values else ():
-            own = arm.request.value(axis)
-            axes.setdefault(
-                axis, {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": {}}
-            )
-            axes[axis]["points"][name] = [[own, arm.record["prediction"]["peak"]]]
-            wanted |= {(axis, name, x): arm.request.at(axis, x) for x in set(values) - {own}}
+def predictions(
+    requests: Mapping[str, ArmRequest], config: VramConfig, gpu: Gpu
+) -> dict[tuple[str, str, int], Prediction]:
+    """Predict the arms, by (name, "", 0), and the points (name, axis, value) of their curves."""
+    wanted = {(name, "", 0): request for name, request in requests.items()}
+    for axis, values in _axes(config).items():
+        for name, request in requests.items():
+            others = set(values) - {request.value(axis)}
+            wanted |= {(name, axis, x): request.at(axis, x) for x in others}
     # long predictions first, so that no process is left with one at the end
     order = sorted(wanted, key=lambda place: -wanted[place].model.ode.steps)
     work = sum(request.model.blocks * request.model.ode.steps for request in wanted.values())
-    predicted = each(predict, [(wanted[place], gpu) for place in order], work // WORK)
-    for (axis, name, x), (step, _) in zip(order, predicted, strict=True):
-        bisect.insort(axes[axis]["points"][name], [x, step.peak])
+    made = each(_timed, [(wanted[place], gpu) for place in order], work // WORK)
+    return dict(zip(order, made, strict=True))
+
+
+def _timed(request: ArmRequest, gpu: Gpu) -> Prediction:
+    start = time.perf_counter()
+    step, reserved = predict(request, gpu)
+    return Prediction(step, reserved, time.perf_counter() - start)
+
+
+def _axes(config: VramConfig) -> dict[str, list[int]]:
+    axes = {"steps": config.curve_steps, "seq": config.curve_seq}
+    return {axis: values for axis, values in axes.items() if values}
+
+
+def curves(
+    requests: Mapping[str, ArmRequest],
+    predicted: Mapping[tuple[str, str, int], Prediction],
+    config: VramConfig,
+) -> dict[str, dict[str, Any]]:
+    """Return the arms' peaks over the number of steps and over the sequence length, for a plot.
+
+    By axis: its ``unit``, the run's ``own`` value, and by arm the ``points`` [value, bytes].
+    """
+    axes: dict[str, dict[str, Any]] = {}
+    for axis in _axes(config):
+        points = {
+            name: [[request.value(axis), predicted[name, "", 0].step.peak]]
+            for name, request in requests.items()
+        }
+        for name, at, x in predicted:
+            if at == axis:
+                bisect.insort(points[name], [x, predicted[name, at, x].step.peak])
+        own = next(iter(requests.values())).value(axis)
+        axes[axis] = {"unit": UNITS[axis], "kind": "predicted", "own": own, "points": points}
     return axes
 
 

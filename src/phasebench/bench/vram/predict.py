@@ -1,28 +1,27 @@
 """Predicts the memory that a program needs on a GPU, without one: sizes of live storages.
 
 `StorageTracker` sees every operator's outputs and counts the storages behind them until they die.
-Under `FakeTensorMode` tensors have shapes but no data, so that any size can be asked for;
-`predicting` combines the two, and for a named GPU adds what libraries and kernels take
-(`phasebench.bench.vram.gpus`) and how the caching allocator cuts its segments
-(`phasebench.bench.vram.allocator`). The fake tensors are on the CPU, whose fused attention stands
-for the GPU's: neither holds the T x T scores.
+Within `predicting` tensors are `Sized`, with shapes but no data, so that any size can be asked for.
+For a named GPU it adds what libraries and kernels take (`phasebench.bench.vram.gpus`) and how the
+caching allocator cuts its segments (`phasebench.bench.vram.allocator`). Sized tensors are on the
+CPU, whose fused attention stands for the GPU's: neither holds the T x T scores.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from phasebench.bench.vram import sized
 from phasebench.bench.vram.allocator import Block, CachingAllocator, ExactAllocator
 from phasebench.bench.vram.gpus import Gpu, attention_backward_bytes, reduction_bytes
 
@@ -35,18 +34,17 @@ _REDUCTIONS = {  # operator -> which of its arguments are the axes
     _aten.mean.default: None,
     _aten.max.default: None,
 }
-_DEVICE = torch.ops.prim.device.default
 _ATTENTION_BACKWARD = _aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
 @contextmanager
 def predicting(gpu: Gpu | None = None, limit: int | None = None) -> Iterator[StorageTracker]:
-    """Make tensors fake, on the CPU, and count their bytes; make the model within it too.
+    """Make tensors `Sized` and count their bytes; make the model within it too.
 
     With a `gpu`, as that device would: workspaces included, and `PredictedOutOfMemory` raised where
     more than `limit` bytes would be reserved. Without one, tensors alone.
     """
-    with FakeTensorMode(), StorageTracker(gpu, limit) as tracker:
+    with StorageTracker(gpu, limit, sized.run) as tracker:
         yield tracker
 
 
@@ -62,7 +60,7 @@ class _Live:
 class StorageTracker(TorchDispatchMode):
     """Counts the bytes of live storages made within it, by an allocator's blocks.
 
-    Works on fake and on real tensors.  Views share their storage and count once.
+    Works on sized and on real tensors.  Views share their storage and count once.
 
     Example:
         >>> with predicting() as tracker:
@@ -72,8 +70,14 @@ class StorageTracker(TorchDispatchMode):
         (4000768, 8001024)
     """
 
-    def __init__(self, gpu: Gpu | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        gpu: Gpu | None = None,
+        limit: int | None = None,
+        run: Callable[..., Any] = lambda func, *args, **kwargs: func(*args, **kwargs),
+    ) -> None:
         super().__init__()
+        self.run = run
         self.gpu, self.memory = gpu, CachingAllocator(limit) if gpu else ExactAllocator()
         self._live: dict[int, _Live] = {}
         self._peak = 0
@@ -97,12 +101,9 @@ class StorageTracker(TorchDispatchMode):
         self._peak = self.memory.allocated
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _DEVICE and isinstance(args[0], FakeTensor):
-            # two calls of three: answered here, a prediction takes half the time
-            return args[0].fake_device
         self._settle()
-        out = func(*args, **(kwargs or {}))
-        # a zero without memory, which its fake does not know
+        out = self.run(func, *args, **(kwargs or {}))
+        # a zero without memory, which the meta device does not know
         if func is _aten._efficientzerotensor.default:
             return out
         # autograd's engine adds two gradients, not Python code that it has called
@@ -112,9 +113,9 @@ class StorageTracker(TorchDispatchMode):
         sums = sums and not args[0]._is_view()
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._track(tensor.untyped_storage(), later=sums)
+                self._track(sized.storage(tensor), later=sums)
         if sums:
-            self._sum = args[0].untyped_storage()._cdata, out.untyped_storage()._cdata
+            self._sum = sized.storage(args[0])._cdata, sized.storage(out)._cdata
         if within := self._within(func, args):
             block = self.memory.malloc(within)
             self._count()
