@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 
 
