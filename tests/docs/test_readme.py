@@ -20,6 +20,7 @@ WANTED = {
     "energy": {"force_share", "learned_exchange", "nonlinearity", "beyond_linear", "max_drift"}
     | {"first_order_change_pct", "discretisation_change_pct"},
     "budget_stage2": {"max_drift"},
+    "long2": {"secular_change"},
     "vram": {"vram_symplectic_gb", "vram_reduction_pct"},
     "grad": {"gradient_error"},
 }
