@@ -5,12 +5,13 @@ float64.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from phasebench.dynamics import HamiltonianFlow
-from phasebench.dynamics.hamiltonian import Activation
+from phasebench.dynamics import POTENTIALS, Hamiltonian, HamiltonianFlow, PerceptronPotential
+from phasebench.dynamics.perceptron import Activation
 
 
 class UnitMasses:
@@ -79,10 +80,36 @@ class Kepler(UnitMasses):
 SQUARE = Activation(lambda z: z * z / 2, lambda z: z, lambda z: (z, torch.ones_like(z)))
 
 
+def perceptron(
+    W: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    name: str,
+    eps: float | None,
+    dtype: torch.dtype | None = None,
+) -> Hamiltonian:
+    """H of the potential of Stage 2 with these weights."""
+    return Hamiltonian(PerceptronPotential(W, a, b, POTENTIALS[name], eps), c, dtype)
+
+
+def perceptron_flow(
+    dim: int,
+    hidden: int,
+    *,
+    potential: str = "gelu_integral",
+    coupling: float = 0.4,
+    eps: float | None = 0.25,
+    gradient: str = "adjoint",
+    **options: Any,
+) -> HamiltonianFlow:
+    """A flow by the potential of Stage 2, with learned masses."""
+    V = PerceptronPotential.random(dim, hidden, sigma=potential, coupling=coupling, eps=eps)
+    return HamiltonianFlow(V, dim=dim, gradient=gradient, **options)
+
+
 def oscillator(omega: float = 1.0) -> HamiltonianFlow:
     """A flow of one channel whose potential is omega^2 q^2 / 2."""
-    ode = HamiltonianFlow(1, 1, steps=1, dt=0.1, integrator="leapfrog", eps=None)
-    ode.sigma = SQUARE
-    for parameter, value in ((ode.W, omega), (ode.a, 1 / ode.g), (ode.b, 0.0)):
-        nn.init.constant_(parameter, value)
-    return ode
+    W, a, b = (nn.Parameter(torch.tensor(x)) for x in ([[omega]], [1.0], [0.0]))
+    V = PerceptronPotential(W, a, b, SQUARE, eps=None)
+    return HamiltonianFlow(V, dim=1, steps=1, dt=0.1, integrator="leapfrog", gradient="adjoint")

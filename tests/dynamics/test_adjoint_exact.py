@@ -12,8 +12,6 @@ from torch import Tensor
 
 from phasebench.dynamics import (
     INTEGRATORS,
-    POTENTIALS,
-    Hamiltonian,
     HamiltonianFlow,
     Lattice,
     LatticeCorrupted,
@@ -30,6 +28,7 @@ from phasebench.dynamics.adjoint_exact import (
     round_trip,
 )
 from phasebench.dynamics.lattice import HEADROOM, checksum
+from problems import perceptron, perceptron_flow
 
 D, H = 6, 24
 
@@ -52,7 +51,7 @@ def problem(
     eps: float | None = 0.25,
     dtype: torch.dtype | None = None,
 ) -> Problem:
-    H = Hamiltonian(*weights, POTENTIALS["gelu_integral"], eps, dtype)
+    H = perceptron(*weights, "gelu_integral", eps, dtype)
     return Problem(H, Schedule(integrator, 0.1, steps))
 
 
@@ -80,7 +79,7 @@ class _KeptShear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, w: Tensor, v: Tensor, *_: Any) -> Any:  # pyright: ignore
         (q, p, *weights), (made, shear) = ctx.saved_tensors, ctx.plain
-        H, sums = made.H.of(*weights).cast(), [torch.zeros_like(x) for x in weights]
+        H, sums = made.H.cast(weights), [torch.zeros_like(x) for x in weights]
         if shear.kind == "drift":
             v = transpose_drift(p, w, v, H, shear.h, sums)
         else:
@@ -156,7 +155,7 @@ def test_fifty_steps_of_training_end_at_the_same_weights() -> None:
 def flow(**kwargs: Any) -> HamiltonianFlow:
     torch.manual_seed(0)
     plain = {"steps": 40, "dt": 0.1, "gradient": "adjoint_exact", "integrator": "leapfrog"}
-    return HamiltonianFlow(D, H, **(plain | kwargs))
+    return perceptron_flow(D, H, **(plain | kwargs))
 
 
 def runaway(**kwargs: Any) -> tuple[HamiltonianFlow, Tensor, Tensor]:
@@ -192,7 +191,7 @@ def test_weights_that_change_before_the_backward_pass_are_noticed() -> None:
     ode = flow()
     q, p = (torch.randn(2, 3, D, requires_grad=True) for _ in range(2))
     loss = ode(q, p)[0].sum()
-    ode.W.data.mul_(1.5)  # .data: behind autograd's back
+    ode.potential.W.data.mul_(1.5)  # .data: behind autograd's back
     with pytest.raises(LatticeCorrupted, match="does not end at its start"):
         loss.backward()
 
@@ -271,7 +270,9 @@ def test_a_long_flow_is_as_accurate_as_in_floating_point() -> None:
         ode = flow(steps=1000, gradient=method).to(dtype)
         torch.manual_seed(1)
         q, p, r = torch.randn(3, 20, D).to(dtype)
-        found[method, dtype] = torch.autograd.grad((ode(q, p)[1] * r).sum(), ode.W)[0].double()
+        found[method, dtype] = torch.autograd.grad((ode(q, p)[1] * r).sum(), ode.potential.W)[
+            0
+        ].double()
     exact = found["backprop", torch.float64]
     error = {key: (x - exact).norm() / exact.norm() for key, x in found.items()}
     assert error["adjoint_exact", torch.float32] < 10 * error["backprop", torch.float32]

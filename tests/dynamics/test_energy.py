@@ -8,10 +8,9 @@ from torch import Tensor
 
 from phasebench.bench.energy.trend import trend
 from phasebench.config import ModelConfig, OdeConfig
-from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.models import build_model
-from problems import oscillator
+from problems import oscillator, perceptron_flow
 
 
 def swinging(phases: Tensor) -> Start:
@@ -41,7 +40,7 @@ def test_the_mean_over_tokens_hides_what_the_tokens_do() -> None:
 def test_how_many_steps_are_taken_at_once_does_not_matter(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, integrator="leapfrog").double()
+    ode = perceptron_flow(8, 32, steps=1, dt=0.1, integrator="leapfrog").double()
     q, p = torch.randn(2, 2, 3, 8, dtype=torch.float64)
     with torch.no_grad():
         wanted = [
@@ -61,7 +60,7 @@ def test_how_many_steps_are_taken_at_once_does_not_matter(
 
 
 def test_a_better_integrator_drifts_less() -> None:
-    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, integrator="leapfrog").double()
+    ode = perceptron_flow(8, 32, steps=1, dt=0.1, integrator="leapfrog").double()
     q, p = torch.randn(2, 1, 6, 8, dtype=torch.float64)
     drift = {}
     with torch.no_grad():

@@ -9,10 +9,10 @@ from phasebench.dynamics import (
     GRADIENTS,
     INTEGRATORS,
     POTENTIALS,
-    Hamiltonian,
     Problem,
     Schedule,
 )
+from problems import perceptron
 
 D, H = 4, 9
 
@@ -41,9 +41,8 @@ def flow(
     eps: float | None = 0.5,
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    problem = Problem(
-        Hamiltonian(W, a, b, c, POTENTIALS[name], eps, dtype), Schedule(integrator, 0.1, steps)
-    )
+    H = perceptron(W, a, b, c, name, eps, dtype)
+    problem = Problem(H, Schedule(integrator, 0.1, steps))
     return GRADIENTS[method](q, p, problem)
 
 

@@ -13,14 +13,13 @@ from phasebench.dynamics import (
     POTENTIALS,
     STAND_INS,
     Hamiltonian,
-    HamiltonianFlow,
     Schedule,
     force_evaluations,
     integrate,
 )
-from phasebench.dynamics.hamiltonian import curvature, pull
 from phasebench.dynamics.integrators import integrate_compensated
-from problems import oscillator
+from phasebench.dynamics.perceptron import curvature, pull
+from problems import oscillator, perceptron, perceptron_flow
 
 EPS = [0.5, 0.01, None]
 
@@ -28,7 +27,7 @@ EPS = [0.5, 0.01, None]
 def hamiltonian(name: str, eps: float | None, dim: int = 5, terms: int = 11) -> Hamiltonian:
     W, a, b = torch.randn(terms, dim), torch.randn(terms) * 0.3, torch.randn(terms)
     weights = W.double(), a.double(), b.double(), torch.randn(dim).div(2).exp().double()
-    return Hamiltonian(*weights, POTENTIALS[name], eps)
+    return perceptron(*weights, name, eps)
 
 
 def states(*shape: int) -> Tensor:
@@ -62,7 +61,7 @@ def test_force_and_velocity_are_the_gradient_of_the_energy(name: str, eps: float
 @pytest.mark.parametrize("name", POTENTIALS)
 @pytest.mark.parametrize("eps", EPS)
 def test_the_hessian_vector_product_is_autograd_s(name: str, eps: float | None) -> None:
-    H, (q, v) = hamiltonian(name, eps), states(3, 5)
+    H, (q, v) = hamiltonian(name, eps).potential, states(3, 5)
     _, wanted = torch.autograd.functional.hvp(lambda q: H.value(q).sum(), q, v)
     n, r = H.normalised(q)
     slope, second = H.sigma.slopes(H.z(n))
@@ -71,7 +70,7 @@ def test_the_hessian_vector_product_is_autograd_s(name: str, eps: float | None) 
 
 
 def test_a_normalised_force_is_orthogonal_to_the_state_up_to_eps() -> None:
-    H, (q, _) = hamiltonian("gelu", 0.01), states(4, 5)
+    H, (q, _) = hamiltonian("gelu", 0.01).potential, states(4, 5)
     n, r = H.normalised(q)
     u = (H.a * H.sigma.slope(H.z(n))) @ H.W
     torch.testing.assert_close((n * H.force(q)).sum(-1), (-0.01 * r**3)[:, 0] * (n * u).sum(-1))
@@ -79,13 +78,13 @@ def test_a_normalised_force_is_orthogonal_to_the_state_up_to_eps() -> None:
 
 @pytest.mark.parametrize("coupling", [0.5, 2.0])
 def test_the_force_is_about_as_strong_as_asked(coupling: float) -> None:
-    ode = HamiltonianFlow(64, 256, steps=1, dt=0.1, coupling=coupling)
+    ode = perceptron_flow(64, 256, steps=1, dt=0.1, coupling=coupling)
     force = ode.hamiltonian().force(torch.randn(1000, 64) / 2**0.5)
     assert force.square().mean().sqrt().item() == pytest.approx(coupling, rel=0.35)
 
 
 def test_energy_is_one_number_a_token_in_the_state_s_precision() -> None:
-    ode = HamiltonianFlow(4, 8, steps=3, dt=0.1)
+    ode = perceptron_flow(4, 8, steps=3, dt=0.1)
     q, p = states(2, 3, 4)
     H = ode.h_func(q, p)
     assert H.shape == (2, 3)
@@ -119,11 +118,13 @@ def test_order_of_convergence_and_symplecticity(name: str) -> None:
 
 def test_momenta_stay_bounded_for_ten_thousand_steps() -> None:
     """Energy bounds them: sum c p^2 / 2 <= T(0) + V(0) - min V, and |V| <= sum |a| max sigma."""
-    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=2.0).double()
+    ode = perceptron_flow(8, 32, steps=1, dt=0.1, coupling=2.0).double()
     H, (q, p) = ode.hamiltonian(), states(20, 8)
     n_max = 8**0.5
-    z_max = H.W.norm(dim=1) * n_max + H.b.abs()
-    room = H.kinetic(p) + 2 * (H.a.abs() * H.sigma.value(z_max)).sum()
+    V = ode.potential
+    W, a, b = V.weights
+    z_max = W.norm(dim=1) * n_max + b.abs()
+    room = H.kinetic(p) + 2 * (a.abs() * V.sigma.value(z_max)).sum()
     with torch.no_grad():
         start = H.energy(q, p)
         *_, (q1, p1) = ode.trajectory(q, p, steps=10_000, dt=0.1, integrator="leapfrog")
@@ -134,7 +135,7 @@ def test_momenta_stay_bounded_for_ten_thousand_steps() -> None:
 
 def test_compensated_sums_keep_the_energy_of_a_long_run_in_float32() -> None:
     """Far away a kick is below half of p's last bit, and plain sums lose the work that it does."""
-    ode, (q, p) = HamiltonianFlow(8, 32, steps=1, dt=0.1, coupling=2.0), states(20, 8)
+    ode, (q, p) = perceptron_flow(8, 32, steps=1, dt=0.1, coupling=2.0), states(20, 8)
     H, q, p = ode.hamiltonian(torch.float64).cast(), q.float(), p.float()
     worst = {}
     with torch.no_grad():
@@ -159,7 +160,7 @@ def test_compensated_sums_are_those_of_exact_arithmetic() -> None:
 
 @pytest.mark.gpu
 def test_a_recorded_trajectory_is_bit_for_bit_the_one_that_is_launched() -> None:
-    ode = HamiltonianFlow(8, 32, steps=1, dt=0.1).cuda()
+    ode = perceptron_flow(8, 32, steps=1, dt=0.1).cuda()
     q, p = torch.randn(2, 20, 8, device="cuda")
     ends = []
     for grad in (True, False):  # a graph is recorded only where no gradients are
@@ -175,7 +176,7 @@ def test_a_recorded_trajectory_is_bit_for_bit_the_one_that_is_launched() -> None
 
 
 def test_trajectory_starts_at_the_state_and_ends_where_the_flow_does() -> None:
-    ode = HamiltonianFlow(4, 8, steps=6, dt=0.1).double()
+    ode = perceptron_flow(4, 8, steps=6, dt=0.1).double()
     q, p = states(2, 3, 4)
     trajectory = list(ode.trajectory(q, p, steps=6, dt=0.1, integrator="blanes_moan4"))
     assert len(trajectory) == 7
@@ -188,7 +189,7 @@ def test_a_trajectory_takes_the_forces_that_are_counted(
     integrator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its steps are, bit for bit, those that compute every force."""
-    ode, taken, force = HamiltonianFlow(4, 8, steps=6, dt=0.1), [], Hamiltonian.force
+    ode, taken, force = perceptron_flow(4, 8, steps=6, dt=0.1), [], Hamiltonian.force
     q, p = torch.randn(2, 2, 3, 4)
     with torch.no_grad():
         step = Schedule("leapfrog", 0.1, 1).shears
@@ -220,9 +221,9 @@ def test_stand_ins_know_their_answers() -> None:
 
 
 def test_without_a_force_the_flow_is_free_motion_bit_for_bit() -> None:
-    ode = HamiltonianFlow(4, 8, steps=2, dt=0.5, gradient="backprop")
-    torch.nn.init.zeros_(ode.a)
-    torch.nn.init.normal_(ode.log_c)
+    ode = perceptron_flow(4, 8, steps=2, dt=0.5, gradient="backprop")
+    torch.nn.init.zeros_(ode.potential.a)
+    torch.nn.init.normal_(ode.log_c[0])
     q, p = torch.randn(2, 3, 4)
     ends = [ode(q, p), *(stand_in(ode, q, p) for stand_in in STAND_INS.values())]
     assert all(torch.equal(torch.stack(end), torch.stack(ends[0])) for end in ends)
@@ -230,12 +231,12 @@ def test_without_a_force_the_flow_is_free_motion_bit_for_bit() -> None:
 
 def test_first_order_is_what_the_flow_comes_to_as_the_force_becomes_weak() -> None:
     """The difference is of second order in the force, that from free motion of first."""
-    ode = HamiltonianFlow(4, 8, steps=2, dt=0.5).double()
+    ode = perceptron_flow(4, 8, steps=2, dt=0.5).double()
     q, p = states(5, 4)
     nonlinearity = []
     with torch.no_grad():
         for _ in range(2):
-            ode.a.mul_(0.01)
+            ode.potential.a.mul_(0.01)
             end, first, free = (
                 torch.stack(x) for x in (ode(q, p), ode.first_order(q, p), ode.free_motion(q, p))
             )

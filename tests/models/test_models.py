@@ -68,7 +68,7 @@ def test_dropout_spares_free_motion(name: str) -> None:
     z = torch.randn(2, 6, 32)
     with torch.no_grad():
         kicked = [block.merge(z, *block.mix(z)) for _ in range(2)]
-        block.ode.a.zero_()
+        block.ode.potential.a.zero_()
         free = block.merge(z, *block.mix(z))
     assert not torch.equal(*kicked)
     moved = torch.cat((3.0 * block.norm2(z)[..., 16:], torch.zeros(2, 6, 16)), -1)
@@ -88,7 +88,7 @@ def test_stand_ins_take_the_place_of_every_flow(name: str) -> None:
         ends = {name: logits(name) for name in ("flow", "first_order", "free")}
         assert len({end.sum().item() for end in ends.values()}) == 3
         for flow in model.flows:
-            flow.a.zero_()
+            flow.potential.a.zero_()
         for name in ends:
             torch.testing.assert_close(logits(name), ends["free"], rtol=1e-5, atol=1e-6)
 

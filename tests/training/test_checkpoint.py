@@ -194,3 +194,16 @@ def test_weights_of_an_unfinished_training_can_be_loaded(tmp_path: Path) -> None
     model = tiny_model()
     assert load_weights(model, path, IDENTITY).scaler == {}
     assert torch.equal(model.hidden.weight, tiny_model(seed=3).hidden.weight)
+
+
+def test_weights_of_a_flow_have_their_names_of_today(tmp_path: Path) -> None:
+    old = {"blocks.0.ode.W": 1.0, "average/blocks.1.ode.a": 2.0, "blocks.0.ode.log_c": 3.0}
+    tensors = {name: torch.tensor(value) for name, value in old.items()}
+    Checkpoint(tensors, IDENTITY).save(tmp_path / "old.safetensors", {})
+    names = ["blocks.0.ode.potential.W", "average/blocks.1.ode.potential.a", "blocks.0.ode.log_c.0"]
+    loaded = load(tmp_path / "old.safetensors").tensors
+    assert {name: x.item() for name, x in loaded.items()} == dict(
+        zip(names, [1, 2, 3], strict=True)
+    )
+    Checkpoint(loaded, IDENTITY).save(tmp_path / "new.safetensors", {})
+    assert set(load(tmp_path / "new.safetensors").tensors) == set(names)

@@ -1,15 +1,12 @@
 """The adjoint of the discrete flow: each shear is undone, and its exact transpose applied.
 
-Legend: q, p state; w = dL/dq, v = dL/dp adjoints; h the shear's size; n, r, z, u, x, y, J as in
-`hamiltonian`; sums are over tokens.
+Legend: q, p state; w = dL/dq, v = dL/dp adjoints; h the shear's size; x a weight of V; sums are
+over tokens.
 
-    kick  p += h F(q)     transposed:  w -= h V''(q) v
-                          dW -= h (C^T n + S^T y),   da -= h sum sigma'(z) . U,   db -= h sum C
-                          with U = W y,  S = a . sigma'(z),  C = a . sigma''(z) . U
-    drift q += h c p      transposed:  v += h c . w,   dc += h sum p . w
+    kick  p += h F(q)     transposed:  w -= h V''(q) v,   dL/dx -= h sum d<v, dV/dq> / dx
+    drift q += h c p      transposed:  v += h c . w,      dL/dc += h sum p . w
 
-V'' is symmetric, so a kick's transpose costs its Hessian-vector product, with u = W^T S and
-x = W^T C.
+V'' is symmetric, so a kick's transpose costs its Hessian-vector product (`Potential.adjoint`).
 
 The reversal here is in floating point: it sees states that differ from the forward pass' by
 rounding.  Its memory is independent of the number of steps, its gradient is not.  `adjoint_exact`
@@ -26,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from phasebench.dynamics.hamiltonian import Hamiltonian, curvature, pull
+from phasebench.dynamics.hamiltonian import Hamiltonian, column_sums
 from phasebench.dynamics.integrators import Schedule, State, integrate
 from phasebench.dynamics.lattice import Watch
 
@@ -51,7 +48,7 @@ def adjoint(q: Tensor, p: Tensor, problem: Problem) -> State:
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: Problem, q: Tensor, p: Tensor, *weights: Tensor) -> State:
-        q, p = integrate(q, p, problem.H.of(*weights).cast(), problem.schedule.shears)
+        q, p = integrate(q, p, problem.H.cast(weights), problem.schedule.shears)
         ctx.save_for_backward(q, p, *weights)
         ctx.problem = problem
         return q, p
@@ -60,7 +57,7 @@ class _Adjoint(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         q, p, *weights = ctx.saved_tensors
-        H, sums = ctx.problem.H.of(*weights).cast(), [torch.zeros_like(x) for x in weights]
+        H, sums = ctx.problem.H.cast(weights), [torch.zeros_like(x) for x in weights]
         for shear in reversed(ctx.problem.schedule.shears):
             if shear.kind == "kick":
                 F, w = transpose_kick(q, w, v, H, shear.h, sums)
@@ -76,40 +73,18 @@ def transpose_kick(
 ) -> State:
     """Apply a kick's transpose: return F(q), with the bits of `H.force`, and the new w.
 
-    Adds dW, da, db to sums.
+    Adds the gradients of V's weights to sums.
     """
-    n, r = H.normalised(q)
-    y, kind = pull(v, n, r), H.W.dtype
-    slope, C = H.sigma.slopes(H.z(n))
-    # in place from here: tensors of H numbers a token are the peak of the backward pass
-    U = y.to(kind) @ H.W.T
-    C.mul_(U).mul_(H.a)
-    U.mul_(slope)
-    sums[1] -= h * _column_sums(U, sums[1].dtype)
-    del U
-    S = slope.mul_(H.a)
-    u, x = ((rows @ H.W).to(q.dtype) for rows in (S, C))
-    w = w - h * curvature(x, u, v, n, r)
-    flat = [t.to(kind).reshape(-1, t.shape[-1]) for t in (C, n, S, y)]
-    sums[0] -= h * (flat[0].T @ flat[1] + flat[2].T @ flat[3])
-    sums[2] -= h * _column_sums(C, sums[2].dtype)
-    return -pull(u, n, r), w
+    F, Hv, gradients = H.potential.adjoint(q, v)
+    for total, gradient in zip(sums[:-1], gradients, strict=True):  # the last is of c
+        total -= h * gradient
+    return F, w - h * Hv
 
 
 def transpose_drift(
     p: Tensor, w: Tensor, v: Tensor, H: Hamiltonian, h: float, sums: list[Tensor]
 ) -> Tensor:
     """Apply a drift's transpose: return the new v. Adds dc to sums."""
-    sums[3] += h * _column_sums(p * w, sums[3].dtype)
+    if H.c.ndim:  # learned, or of a test
+        sums[-1] += h * column_sums(p * w, sums[-1].dtype)
     return v + h * H.velocity(w)
-
-
-def _column_sums(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum over all axes but the last, in two stages.
-
-    In one stage the CUDA kernel would take 64 MiB for partial sums.
-    """
-    rows = x.reshape(-1, x.shape[-1])
-    whole = len(rows) - len(rows) % 64
-    stages = rows[:whole].unflatten(0, (whole // 64, 64)).sum(1, dtype=dtype).sum(0)
-    return stages + rows[whole:].sum(0, dtype=dtype)

@@ -68,7 +68,7 @@ class _AdjointExact(torch.autograd.Function):
         lattice = lattice_of(q, p, problem)
         Q, P = lattice.encode(q, p)
         start = checksum(Q, P)
-        Q, P = advance(Q, P, lattice, problem.H.of(*weights).cast(), problem.schedule.shears)
+        Q, P = advance(Q, P, lattice, problem.H.cast(weights), problem.schedule.shears)
         lattice.check()
         q1, p1 = lattice.decode(Q, P)
         # the end as floats, which whatever comes next is likely to keep too, and a byte a number
@@ -83,7 +83,7 @@ class _AdjointExact(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         q1, p1, rest_q, rest_p, start, *weights = ctx.saved_tensors
-        lattice, H = ctx.lattice, ctx.problem.H.of(*weights).cast()
+        lattice, H = ctx.lattice, ctx.problem.H.cast(weights)
         Q, P = lattice.q.with_low_bits(q1, rest_q), lattice.p.with_low_bits(p1, rest_p)
         sums = [torch.zeros_like(x) for x in weights]
         with float32_products(ctx.products):  # the forward pass', or F would have other bits

@@ -103,7 +103,8 @@ def energies(
         compensated=compensated,
     )
     # one by one, they would take longer on a GPU than the flow itself
-    at_once = max(1, _BYTES // (8 * q[..., 0].numel() * ode.a.numel()))
+    terms = max([q.shape[-1], *(len(w) for w in H.potential.weights if w.ndim)])
+    at_once = max(1, _BYTES // (8 * q[..., 0].numel() * terms))
     start_E = start_T = exchange = torch.empty(0)
     rows: list[Tensor] = []
     while part := list(itertools.islice(states, at_once)):

@@ -1,31 +1,35 @@
 """The flow of H as a layer.
 
-Legend: q = Re z, p = Im z; H(q, p) = sum c p^2 / 2 + V(q) (`hamiltonian`); n steps of size dt.
+Legend: q, p state; H(q, p) = sum c p^2 / 2 + V(q) (`hamiltonian`); n steps of size dt.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from phasebench.config import ConfigError
 from phasebench.dynamics.adjoint import Problem
 from phasebench.dynamics.gpu.launch import capturing, recorded
 from phasebench.dynamics.gradients import GRADIENTS, checkpointed
-from phasebench.dynamics.hamiltonian import POTENTIALS, Hamiltonian
+from phasebench.dynamics.hamiltonian import Hamiltonian, Potential, probe
 from phasebench.dynamics.integrators import (
     CONTRAST,
+    INTEGRATORS,
     Point,
+    Scalar,
     Schedule,
+    Vector,
     integrate,
     integrate_compensated,
 )
 from phasebench.dynamics.lattice import LatticeOverflow, Watch
+from phasebench.dynamics.perceptron import PerceptronPotential
 
 RECORDED = 1000  # steps from which a trajectory's step is recorded: launches take most of its time
 
@@ -33,24 +37,25 @@ RECORDED = 1000  # steps from which a trajectory's step is recorded: launches ta
 class HamiltonianFlow(nn.Module):
     """(q, p) -> the state after `steps` steps of size dt, per token: nothing couples two tokens.
 
-    A potential that coupled tokens would push backwards in time, since the force between two tokens
-    acts on both.
-
     Args:
-        dim: complex channels D.
-        hidden: terms H of the potential.
-        coupling: about the rms force on a coordinate before training, of coordinates of
-            variance 1/2.
-        eps: of the norm; None: V of q itself, which may have no floor.
+        potential: V(q): one's own `AutogradPotential`, or a `Potential` in closed form.
+        steps, dt: number of steps, and their size in the units of H's time.
+        dim: channels D, whose masses are then learned (c = exp(log_c), at first 1); None: c = 1.
+        integrator: how kicks and drifts compose a step, a key of `INTEGRATORS`.
+        gradient: how the backward pass gets the states of the trajectory, a key of `GRADIENTS`.
         on_overflow: where a state leaves the lattice of `adjoint_exact`: "error" raises
             `LatticeOverflow`, "checkpoint" differentiates that flow by `checkpoint` instead,
             and counts it in `overflows`.
+
+    Raises `ConfigError` for other values and, at the first call, for a V that is not as `probe`
+    wants it. An exact adjoint raises `LatticeOverflow`, and in the backward pass
+    `LatticeCorrupted` where weights have changed since the forward pass.
 
     Attributes:
         run_as: "flow", or a stand-in that tells whether a model uses it: "first_order" or "free".
 
     Example:
-        >>> ode = HamiltonianFlow(4, 8, steps=10, dt=0.1)
+        >>> ode = HamiltonianFlow(PerceptronPotential.random(4, 8), steps=10, dt=0.1)
         >>> q, p = ode(torch.zeros(2, 3, 4), torch.ones(2, 3, 4))
         >>> ode.h_func(q, p).shape
         torch.Size([2, 3])
@@ -58,34 +63,40 @@ class HamiltonianFlow(nn.Module):
 
     def __init__(
         self,
-        dim: int,
-        hidden: int,
+        potential: Potential,
         *,
         steps: int,
         dt: float,
+        dim: int | None = None,
         integrator: str = "blanes_moan4",
-        gradient: str = "adjoint",
-        potential: str = "gelu_integral",
-        coupling: float = 0.4,
-        eps: float | None = 0.25,
+        gradient: str = "adjoint_exact",
         on_overflow: str = "error",
     ) -> None:
         super().__init__()
+        for key, name, known in (
+            ("integrator", integrator, INTEGRATORS),
+            ("gradient", gradient, GRADIENTS),
+        ):
+            if name not in known:
+                raise ConfigError(key, name, f"unknown; choices: {', '.join(known)}")
+        if steps < 1:
+            raise ConfigError("steps", steps, "out of range", "at least 1")
         self.steps, self.dt, self.integrator, self.gradient = steps, dt, integrator, gradient
-        self.sigma, self.eps = POTENTIALS[potential], eps
         self.on_overflow, self.overflows, self.run_as = on_overflow, 0, "flow"
         self.watch = Watch()
-        self.W = nn.Parameter(torch.randn(hidden, dim) / dim**0.5)
-        self.b = nn.Parameter(torch.randn(hidden) * 0.5)
-        self.a = nn.Parameter(torch.randn(hidden))
-        # a fixed factor, so that a is of order one: 0.6 is about the rms of sigma' before training
-        self.g = coupling * (dim / hidden) ** 0.5 / 0.6
-        self.log_c = nn.Parameter(torch.zeros(dim))
+        self.potential = potential
+        # a list, so that it follows the potential's parameters: norms of gradients add in this
+        # order
+        self.log_c = nn.ParameterList([torch.zeros(dim)] if dim else [])
+
+    @property
+    def c(self) -> Tensor:
+        """Return the inverse masses of the channels; one number, 1, where they are not learned."""
+        return self.log_c[0].exp() if len(self.log_c) else torch.ones(())
 
     def hamiltonian(self, dtype: torch.dtype | None = None) -> Hamiltonian:
         """Return H with the products of V in dtype (None: that of the weights)."""
-        weights = self.W, self.g * self.a, self.b, self.log_c.exp()
-        return Hamiltonian(*weights, self.sigma, self.eps, dtype)
+        return Hamiltonian(self.potential, self.c, dtype)
 
     def problem(self, dtype: torch.dtype | None = None) -> Problem:
         """Return what `forward` integrates, with forces in dtype."""
@@ -97,7 +108,7 @@ class HamiltonianFlow(nn.Module):
         """Return how long the flow lasts, n dt."""
         return self.steps * self.dt
 
-    def h_func(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
+    def h_func(self, q: Vector, p: Vector) -> Scalar:
         """Return the energy H(q, p) of each token, in the precision of q."""
         return self.hamiltonian(q.dtype).cast().energy(q, p)
 
@@ -108,11 +119,13 @@ class HamiltonianFlow(nn.Module):
         """
         self.watch.check()
 
-    def forward(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Point:
+    def forward(self, q: Vector, p: Vector) -> Point:
         """Return the state after the flow; under autocast only forces are in its precision."""
         device = q.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):
+            if not isinstance(self.potential, PerceptronPotential):
+                probe(self.potential, q)
             if self.run_as != "flow":
                 return STAND_INS[self.run_as](self, q, p, dtype)
             problem, method = self.problem(dtype), GRADIENTS[self.gradient]
@@ -126,9 +139,7 @@ class HamiltonianFlow(nn.Module):
                 self.overflows += 1
                 return checkpointed(q, p, problem)
 
-    def free_motion(
-        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], dtype: torch.dtype | None = None
-    ) -> Point:
+    def free_motion(self, q: Vector, p: Vector, dtype: torch.dtype | None = None) -> Point:
         """Return (q + c t p, p), the state without a force, by the same drifts."""
         velocity = self.hamiltonian().velocity(p)
         for shear in self.problem().schedule.shears:
@@ -136,9 +147,7 @@ class HamiltonianFlow(nn.Module):
                 q = q + shear.h * velocity
         return q, p
 
-    def first_order(
-        self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], dtype: torch.dtype | None = None
-    ) -> Point:
+    def first_order(self, q: Vector, p: Vector, dtype: torch.dtype | None = None) -> Point:
         """Return first-order perturbation theory: forces along the straight path of free motion.
 
         p1 = p + sum_i h_i F(q + c t_i p) with the integrator's own kicks h_i at its own times t_i,
@@ -156,8 +165,8 @@ class HamiltonianFlow(nn.Module):
 
     def trajectory(
         self,
-        q: Float[Tensor, "... D"],
-        p: Float[Tensor, "... D"],
+        q: Vector,
+        p: Vector,
         *,
         steps: int,
         dt: float,
@@ -174,7 +183,7 @@ class HamiltonianFlow(nn.Module):
         force = functools.lru_cache(maxsize=1)(H.force)
         field: Any = SimpleNamespace(force=force, velocity=H.velocity)
         state: tuple[Tensor, ...] = (q, p)
-        step: Callable[..., tuple[Tensor, ...]]
+        step: Any
         if integrator in CONTRAST:
             step = functools.partial(CONTRAST[integrator], field=field, h=dt)
         else:
@@ -194,3 +203,27 @@ class HamiltonianFlow(nn.Module):
 
 # of `HamiltonianFlow.run_as`
 STAND_INS = {"first_order": HamiltonianFlow.first_order, "free": HamiltonianFlow.free_motion}
+
+
+def exact_adjoint(
+    potential: Potential,
+    q: Vector,
+    p: Vector,
+    *,
+    steps: int,
+    dt: float,
+    integrator: str = "blanes_moan4",
+) -> Point:
+    """Move (q, p) along the flow of |p|^2 / 2 + V(q), for a module of one's own.
+
+    The backward pass gets the states of the forward pass bit for bit from its end, so memory does
+    not grow with `steps`. Arguments and errors are those of `HamiltonianFlow`.
+
+    Example:
+        >>> q, p = torch.zeros(2, 4), torch.ones(2, 4)
+        >>> q1, p1 = exact_adjoint(PerceptronPotential.random(4, 8), q, p, steps=10, dt=0.1)
+    """
+    flow = HamiltonianFlow(potential, steps=steps, dt=dt, integrator=integrator)
+    end = flow(q, p)
+    flow.check()
+    return end

@@ -1,177 +1,215 @@
-"""The Hamiltonian of a token's state, in closed form: energy, force, curvature.
+"""A separable Hamiltonian of a token's state: any potential, and masses.
 
-    H(q, p)  = sum_i c_i p_i^2 / 2 + V(q),        c > 0
-    V(q)     = a . sigma(z),   z = W n + b,       n = r q,   r = (mean_i q_i^2 + eps)^(-1/2)
-    dn/dq    = r (1 - n n^T / D) =: J,            symmetric
-    F(q)     = -dV/dq = -J u,                     u = W^T (a . sigma'(z))
-    V''(q) v = J x - r^2 (mu u + m v + (kappa - 3 mu m) n),
-               y = J v,  x = W^T (a . sigma''(z) . W y),  m = <n u>, mu = <n v>, kappa = <u v>
+    H(q, p) = sum_i c_i p_i^2 / 2 + V(q),   c > 0,      F(q) = -dV/dq
 
-with < > the mean over the D coordinates. |n| < D^(1/2), so V is bounded: it has a floor, energy
-bounds |p|, and q grows at most linearly in time, without a confining wall. F is orthogonal to q up
-to eps: n . F = -eps r^3 n . u. Without the norm (`eps` None) n = q, r = 1, J = 1: then V has
-whatever floor sigma gives it.
-
-Shapes: q, p, v, c (..., D); W (H, D); a, b, z (..., H). Energies have shape (...), one a token. H
-is the number of terms of V (`hidden` in the configuration). Forces from autograd would need a
-double backward and twice the time.
+Shapes: q, p, v, c (..., D). Energies have shape (...), one a token: nothing couples two tokens. A
+potential that coupled them would push backwards in time, since the force between two tokens acts on
+both.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable
+import copy
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
+
+from phasebench.config import ConfigError
+from phasebench.dynamics.integrators import Scalar, Vector
 
 
-@dataclass(frozen=True)
-class Activation:
-    """A scalar function and its first two derivatives."""
+@runtime_checkable
+class Potential(Protocol):
+    """V(q) of each token alone, with what the gradient methods need of it.
 
-    value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
-    slopes: Callable[[Tensor], tuple[Tensor, Tensor]]  # z -> (sigma', sigma''), which share work
+    Whoever writes all of it in closed form saves the time of autograd; `AutogradPotential` needs
+    `value` only. The exact adjoint wants the same bits from `force` and from `adjoint`.
+    """
 
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """What gradients are taken of, in full precision."""
+        ...
 
-def _logcosh(z: Tensor) -> Tensor:
-    return z.abs() + F.softplus(-2 * z.abs()) - math.log(2)
+    def of(self, *weights: Tensor, dtype: torch.dtype | None = None) -> Self:
+        """Return the same function of other weights, its products in dtype (None: as they are)."""
+        ...
 
+    def value(self, q: Vector, /) -> Scalar:
+        """V(q), one number a token."""
+        ...
 
-def _logcosh_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
-    t = torch.tanh(z)
-    return t, 1 - t * t
+    def force(self, q: Vector, /) -> Vector:
+        """F(q) = -dV/dq, in the precision of q."""
+        ...
 
-
-def _density(z: Tensor) -> Tensor:
-    return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _gelu_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
-    density = _density(z)
-    return torch.special.ndtr(z) + z * density, density * (2 - z * z)
-
-
-def _gelu_integral(z: Tensor) -> Tensor:
-    """The antiderivative of z Phi(z), by parts: ((z^2 - 1) Phi(z) + z phi(z)) / 2."""
-    return ((z * z - 1) * torch.special.ndtr(z) + z * _density(z)) / 2
-
-
-def _gelu_integral_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
-    below = torch.special.ndtr(z)
-    return z * below, below + z * _density(z)
+    def adjoint(self, q: Vector, v: Vector, /) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """F(q), the Hessian-vector product V''(q) v, and d<v, dV/dq> / dw of each weight w, summed
+        over tokens.
+        """
+        ...
 
 
-def _softplus_slopes(z: Tensor) -> tuple[Tensor, Tensor]:
-    s = torch.sigmoid(z)
-    return s, s * (1 - s)
+class AutogradPotential(nn.Module, ABC):
+    """One's own V(q), written as `value` alone: force and adjoint are derived by autograd.
 
+    Its weights are its parameters. Under autocast it is computed in float32 all the same, unless
+    `value` says otherwise.
 
-POTENTIALS: dict[str, Activation] = {
-    "logcosh": Activation(_logcosh, torch.tanh, _logcosh_slopes),
-    # a slope is not written out otherwise: a reversal needs the same bits from it and the slopes
-    "gelu": Activation(F.gelu, lambda z: _gelu_slopes(z)[0], _gelu_slopes),
-    "softplus": Activation(F.softplus, torch.sigmoid, _softplus_slopes),
-    "gelu_integral": Activation(
-        _gelu_integral, lambda z: z * torch.special.ndtr(z), _gelu_integral_slopes
-    ),
-}
+    Example:
+        >>> class Pendulums(AutogradPotential):
+        ...     def value(self, q):
+        ...         return (1 - q.cos()).sum(-1)
+        >>> Pendulums().force(torch.tensor([[torch.pi / 2, torch.pi / 6]])).detach()
+        tensor([[-1.0000, -0.5000]])
+    """
+
+    @abstractmethod
+    def value(self, q: Vector) -> Scalar:
+        """Return V(q), one number a token, by operations that torch can differentiate twice."""
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """Return the parameters."""
+        return tuple(self.parameters())
+
+    def of(self, *weights: Tensor, dtype: torch.dtype | None = None) -> Self:
+        """Return a copy with other tensors as its parameters, in dtype, float32 at least."""
+        buffers = list(self.buffers())
+        tensors = [*weights, *buffers]
+        if dtype is not None:
+            wide = torch.promote_types(dtype, torch.float32)
+            tensors = [x.to(wide) if x.is_floating_point() else x for x in tensors]
+        if not torch.is_grad_enabled():  # leaves of its own, for `adjoint` to differentiate
+            tensors[: len(weights)] = (x.detach().requires_grad_() for x in tensors[: len(weights)])
+        olds = [*self.parameters(), *buffers]
+        return copy.deepcopy(self, dict(zip(map(id, olds), tensors, strict=True)))
+
+    def force(self, q: Vector) -> Vector:
+        """Return F(q); differentiable where gradients are enabled."""
+        if not torch.is_grad_enabled():
+            return -self._slope(q.detach().requires_grad_()).detach()
+        return -self._slope(q if q.requires_grad else q.detach().requires_grad_())
+
+    def adjoint(self, q: Vector, v: Vector) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """Return F(q), V''(q) v and d<v, dV/dq> / dw of each weight."""
+        inputs = [q.detach().requires_grad_(), *self.weights]
+        slope = self._slope(inputs[0])
+        if slope.requires_grad:
+            Hv, *dw = torch.autograd.grad(slope, inputs, v, materialize_grads=True)
+        else:  # of a V that is linear in q
+            Hv, *dw = (torch.zeros_like(x) for x in inputs)
+        return -slope.detach(), Hv, dw
+
+    @torch.enable_grad()
+    def _slope(self, q: Tensor) -> Tensor:
+        # always with its graph: without one, torch may take kernels that round otherwise
+        return torch.autograd.grad(self.value(q).sum(), q, create_graph=True)[0]
 
 
 @dataclass(frozen=True)
 class Hamiltonian:
-    """H(q, p), with the products of V in `dtype` (None: that of the weights).
+    """H(q, p), with c of shape (D,) or (), and V's products in `dtype` (None: as its weights)."""
 
-    Example:
-        >>> W, one = torch.eye(2), torch.ones(2)
-        >>> H = Hamiltonian(W, one, 0 * one, one, POTENTIALS["logcosh"], eps=0.5)
-        >>> H.force(torch.tensor([[1.0, -1.0]])).abs() < 0.3  # along q it is only eps's share
-        tensor([[True, True]])
-    """
-
-    W: Float[Tensor, "H D"]
-    a: Float[Tensor, " H"]
-    b: Float[Tensor, " H"]
-    c: Float[Tensor, " D"]
-    sigma: Activation
-    eps: float | None
+    potential: Potential
+    c: Tensor
     dtype: torch.dtype | None = None
 
     @property
-    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return W, a, b, c: what is learned."""
-        return self.W, self.a, self.b, self.c
+    def weights(self) -> tuple[Tensor, ...]:
+        """Return the weights of V, and c: what is learned."""
+        return *self.potential.weights, self.c
 
-    def of(self, *weights: Tensor) -> Hamiltonian:
-        """Return the same function of other weights."""
-        return dataclasses.replace(self, **dict(zip("Wabc", weights, strict=True)))
-
-    def cast(self) -> Hamiltonian:
-        """Return H with V's weights in `dtype`, once for many forces.
+    def cast(self, weights: Sequence[Tensor] | None = None) -> Hamiltonian:
+        """Return H of those weights (None: its own), V's products in `dtype`, for many forces.
 
         c, which meets no product, is in float32 or better.
         """
-        if self.dtype is None:
-            return self
-        exact = torch.promote_types(self.dtype, torch.float32)
-        return self.of(*(x.to(self.dtype) for x in self.weights[:3]), self.c.to(exact))
+        *of_V, c = self.weights if weights is None else weights
+        if self.dtype is not None:
+            c = c.to(torch.promote_types(self.dtype, torch.float32))
+        return Hamiltonian(self.potential.of(*of_V, dtype=self.dtype), c)
 
-    def normalised(
-        self, q: Float[Tensor, "... D"]
-    ) -> tuple[Float[Tensor, "... D"], Float[Tensor, "..."] | None]:
-        """Return n, and r of shape (..., 1); without the norm q, and None."""
-        if self.eps is None:
-            return q, None
-        r = (q.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-        return r * q, r
-
-    def z(self, n: Float[Tensor, "... D"]) -> Float[Tensor, "... H"]:
-        """Return W n + b."""
-        return F.linear(n.to(self.W.dtype), self.W, self.b)
-
-    def value(self, q: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
+    def value(self, q: Vector) -> Scalar:
         """Return V(q)."""
-        return self.sigma.value(self.z(self.normalised(q)[0])) @ self.a
+        return self.potential.value(q)
 
-    def energy(self, q: Float[Tensor, "... D"], p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
+    def force(self, q: Vector) -> Vector:
+        """Return F(q) = -dV/dq, in the precision of q."""
+        return self.potential.force(q)
+
+    def energy(self, q: Vector, p: Vector) -> Scalar:
         """Return H(q, p)."""
         return self.kinetic(p) + self.value(q)
 
-    def kinetic(self, p: Float[Tensor, "... D"]) -> Float[Tensor, ...]:
+    def kinetic(self, p: Vector) -> Scalar:
         """Return sum_i c_i p_i^2 / 2."""
         return (p * self.velocity(p)).sum(-1) / 2
 
-    def velocity(self, p: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+    def velocity(self, p: Vector) -> Vector:
         """Return dH/dp = c p, in the precision of p."""
         return self.c.to(p.dtype) * p
 
-    def force(self, q: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """Return F(q) = -J u, in the precision of q."""
-        n, r = self.normalised(q)
-        return -pull((self.a * self.sigma.slope(self.z(n)) @ self.W).to(q.dtype), n, r)
+
+def column_sums(x: Vector, dtype: torch.dtype) -> Tensor:
+    """Sum over all axes but the last, in two stages.
+
+    In one stage the CUDA kernel would take 64 MiB for partial sums.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    whole = len(rows) - len(rows) % 64
+    stages = rows[:whole].unflatten(0, (whole // 64, 64)).sum(1, dtype=dtype).sum(0)
+    return stages + rows[whole:].sum(0, dtype=dtype)
 
 
-def pull(
-    u: Float[Tensor, "... D"], n: Float[Tensor, "... D"], r: Float[Tensor, "..."] | None
-) -> Float[Tensor, "... D"]:
-    """Return J u = r (u - n <n u>); u itself without the norm (r None)."""
-    return u if r is None else r * (u - n * (n * u).mean(-1, keepdim=True))
+_probed: weakref.WeakSet[Potential] = weakref.WeakSet()
 
 
-def curvature(
-    x: Float[Tensor, "... D"],
-    u: Float[Tensor, "... D"],
-    v: Float[Tensor, "... D"],
-    n: Float[Tensor, "... D"],
-    r: Float[Tensor, "..."] | None,
-) -> Float[Tensor, "... D"]:
-    """Return V''(q) v, from the x and u of the legend."""
-    if r is None:
-        return x
-    m, mu, kappa = ((s * t).mean(-1, keepdim=True) for s, t in ((n, u), (n, v), (u, v)))
-    return pull(x, n, r) - r * r * (mu * u + m * v + (kappa - 3 * mu * m) * n)
+@torch.no_grad()
+def probe(V: Potential, q: Vector) -> None:
+    """Raise `ConfigError`, naming the method, where V does not give what a `Potential` must.
+
+    One number a token by `value`, the shape of q by `force` and `adjoint`, the same bits when asked
+    again, and nothing of a token that another one has an effect on. Tried once for each V, on six
+    tokens like q. Where memory is predicted, tensors have no values and nothing is tried.
+    """
+    if V in _probed or type(q) not in (Tensor, nn.Parameter) or q.device.type == "meta":
+        return
+
+    def refuse(what: str, fix: str) -> None:
+        raise ConfigError("potential", type(V).__name__, what, fix)
+
+    if not isinstance(V, Potential):
+        fix = "a subclass of phasebench.AutogradPotential, whose value(self, q) is V(q)"
+        refuse("has not the methods of a phasebench.Potential", fix)
+    D = q.shape[-1]
+    x = torch.linspace(-1, 1, 6 * D, dtype=q.dtype, device=q.device).view(2, 3, D)
+    with_nan = x.clone()
+    with_nan[0, 0] = torch.nan
+    V_of = V.of(*V.weights)
+    if isinstance(V, AutogradPotential):
+        with torch.enable_grad():
+            y = V.value(x.clone().requires_grad_())
+        if not y.requires_grad:
+            refuse("value(q) is cut off from q", "compute it by torch's operations, undetached")
+    methods = {
+        "value(q)": (V_of.value, x.shape[:-1]),
+        "force(q)": (V_of.force, x.shape),
+        "adjoint(q, v)[1]": (lambda x: V_of.adjoint(x, x)[1], x.shape),
+    }
+    for name, (method, shape) in methods.items():
+        y = method(x)
+        if y.shape != shape:
+            what = f"{name} has shape {tuple(y.shape)} for q of shape {tuple(x.shape)}"
+            refuse(what, f"return {tuple(shape)}; value is one number a token, such as by .sum(-1)")
+        if not torch.allclose(y, method(x), rtol=0.0, atol=0.0, equal_nan=True):
+            refuse(f"{name} differs from call to call", "no dropout, nor other random numbers")
+        others = y.flatten(0, 1)[1:], method(with_nan).flatten(0, 1)[1:]
+        if not torch.allclose(*others, equal_nan=True):
+            refuse(f"{name} of a token depends on another token", "work along the last axis only")
+    _probed.add(V)

@@ -21,7 +21,9 @@ from torch import Tensor
 
 Kind = Literal["kick", "drift"]
 State = tuple[Tensor, Tensor]  # (q, p), or integers (Q, P)
-Point = tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]  # of phase space
+Vector = Float[Tensor, "... D"]  # of a token, D numbers
+Scalar = Float[Tensor, "..."]  # of a token, one number
+Point = tuple[Vector, Vector]  # of phase space
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,7 @@ class Field(Protocol):
         ...
 
 
-def integrate(
-    q: Float[Tensor, "... D"], p: Float[Tensor, "... D"], field: Field, shears: Sequence[Shear]
-) -> Point:
+def integrate(q: Vector, p: Vector, field: Field, shears: Sequence[Shear]) -> Point:
     """Apply the shears one after the other."""
     for shear in shears:
         if shear.kind == "kick":
@@ -164,10 +164,10 @@ def integrate(
 
 
 def integrate_compensated(
-    q: Float[Tensor, "... D"],
-    p: Float[Tensor, "... D"],
-    q_lost: Float[Tensor, "... D"],
-    p_lost: Float[Tensor, "... D"],
+    q: Vector,
+    p: Vector,
+    q_lost: Vector,
+    p_lost: Vector,
     field: Field,
     shears: Sequence[Shear],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -34,11 +34,9 @@ class Block(nn.Module, ABC):
 
     Attributes:
         OPAQUE: names of submodules that `compiled` leaves as they are: their kernels are their own.
-        POTENTIALS: names of matrices W of potentials, whose weight decay is their own.
     """
 
     OPAQUE: tuple[str, ...] = ()
-    POTENTIALS: tuple[str, ...] = ()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

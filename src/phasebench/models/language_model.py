@@ -122,15 +122,14 @@ class ComplexLanguageModel(LanguageModel):
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
         self.recompute = frozenset(config.recompute)
         self.compiled: list[Callable[..., Tensor]] = []
-        self.potentials = {
-            f"blocks.{i}.{name}" for i in range(config.blocks) for name in block.POTENTIALS
-        }
 
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
-        """Name the decay as every model does, but for potentials, which have their own."""
-        if name in self.potentials:
-            return "potential_decay"
-        return super().decay(name, parameter)
+        """Name the decay as every model does, but for matrices of potentials.
+
+        Their size is the scale over which V bends: the decay of others would flatten V.
+        """
+        decay = super().decay(name, parameter)
+        return "potential_decay" if decay and ".ode.potential." in name else decay
 
     def compile_training(self) -> None:
         """The blocks, all but their flows."""

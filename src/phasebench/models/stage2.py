@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.config import ModelConfig
-from phasebench.dynamics import HamiltonianFlow
+from phasebench.dynamics import HamiltonianFlow, PerceptronPotential
 from phasebench.models.block import Block
 from phasebench.models.layers import ComplexLinear
 
@@ -15,16 +15,20 @@ from phasebench.models.layers import ComplexLinear
 def build_flow(config: ModelConfig) -> HamiltonianFlow:
     """The flow of one block, with fresh weights from torch's global generator."""
     ode = config.ode
-    return HamiltonianFlow(
+    potential = PerceptronPotential.random(
         config.dim,
         config.hidden,
+        sigma=ode.potential,
+        coupling=ode.coupling,
+        eps=ode.eps if ode.normalize else None,
+    )
+    return HamiltonianFlow(
+        potential,
+        dim=config.dim,
         steps=ode.steps,
         dt=ode.dt,
         integrator=ode.integrator,
         gradient=ode.gradient,
-        potential=ode.potential,
-        coupling=ode.coupling,
-        eps=ode.eps if ode.normalize else None,
         on_overflow=ode.on_overflow,
     )
 
@@ -44,8 +48,6 @@ class Stage2Block(Block):
     """
 
     OPAQUE = ("ode",)
-    # the size of W is the scale over which V bends: the decay of other matrices would flatten V
-    POTENTIALS = ("ode.W",)
     START = 0.5
 
     def __init__(self, config: ModelConfig) -> None:
@@ -69,6 +71,6 @@ class Stage2Block(Block):
         # norm(z) once more: two passes over a state are cheaper than to keep it
         n = self.norm2(z).chunk(2, -1)
         q, p = start or n
-        free = self.ode.time * self.ode.log_c.exp() * p
+        free = self.ode.time * self.ode.c * p
         forced = self.leave(self.c2 * torch.cat((q1 - q - free, p1 - p), -1))
         return z + torch.cat((self.c1 * n[1], torch.zeros_like(p)), -1) + self.drop(forced)

@@ -66,7 +66,7 @@ class Bench:
         torch.manual_seed(seed or 0)
         model: LanguageModel = build_model(config, 20)
         if self.spoil:
-            torch.nn.init.constant_(model.get_parameter("blocks.1.ode.a"), math.nan)
+            torch.nn.init.constant_(model.get_parameter("blocks.1.ode.potential.a"), math.nan)
         return Trained(model.eval(), {"origin": "given", "of": seed})
 
 

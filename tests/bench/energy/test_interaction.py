@@ -11,13 +11,14 @@ from torch import Tensor
 from phasebench.bench.energy.interaction import _beyond_linear, _ratio, flows_as, interaction
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.integrators import INTEGRATORS
+from problems import perceptron_flow
 
 
 def flow(eps: float | None = 0.25) -> HamiltonianFlow:
     torch.manual_seed(1)
-    made = HamiltonianFlow(4, 16, steps=2, dt=1.0, coupling=1.0, eps=eps)
+    made = perceptron_flow(4, 16, steps=2, dt=1.0, coupling=1.0, eps=eps)
     with torch.no_grad():
-        made.log_c.normal_(0, 0.3)
+        made.log_c[0].normal_(0, 0.3)
     return made
 
 
@@ -29,7 +30,7 @@ def states(tokens: int = 4096) -> tuple[Tensor, Tensor]:
 def test_a_flow_without_a_force_gives_exactly_zero() -> None:
     still = flow()
     with torch.no_grad():
-        still.a.zero_()
+        still.potential.a.zero_()
     assert vars(interaction(still, *states())) == {
         "force_share": 0.0,
         "learned_exchange": 0.0,
@@ -41,13 +42,14 @@ def test_a_flow_without_a_force_gives_exactly_zero() -> None:
 def test_an_independent_loop_gives_the_same() -> None:
     made, (q0, p0) = flow(), states()
     q, p = q0.double(), p0.double()
-    W, b, a, c = (x.detach().double() for x in (made.W, made.b, made.a, made.log_c.exp()))
+    weights = (*made.potential.weights, made.c)
+    W, a, b, c = (x.detach().double() for x in weights)
 
     def potential(q: Tensor) -> Tensor:
         z = (q / (q.square().mean(-1, keepdim=True) + 0.25).sqrt()) @ W.T + b
         below = 0.5 * (1 + torch.erf(z / 2**0.5))
         density = torch.exp(-z * z / 2) / (2 * torch.pi) ** 0.5
-        return made.g * (((z * z - 1) * below + z * density) / 2) @ a
+        return (((z * z - 1) * below + z * density) / 2) @ a
 
     def force(q: Tensor) -> Tensor:
         q = q.detach().requires_grad_()

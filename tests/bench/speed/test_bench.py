@@ -12,8 +12,8 @@ import torch
 from phasebench.bench.speed import bench as speed
 from phasebench.bench.speed import peers
 from phasebench.config import Config, ConfigError, ModelConfig, OdeConfig, SpeedConfig
-from phasebench.dynamics import HamiltonianFlow
 from phasebench.results.gate import BenchResult, finished
+from problems import perceptron_flow
 
 SMALL = SpeedConfig(batch=1, seq=8, vocab=30, precisions=["fp32"], repeats=2, warmup=1, peers=False)
 LIMITS = {
@@ -123,11 +123,11 @@ def test_a_missing_peer_is_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_peers_integrate_the_same_flow(name: str) -> None:
     if reason := peers.missing():
         pytest.skip(reason)
-    flow = HamiltonianFlow(4, 8, steps=200, dt=0.01, coupling=1.0).double()
+    flow = perceptron_flow(4, 8, steps=200, dt=0.01, coupling=1.0).double()
     q, p = torch.randn(2, 1, 3, 4, dtype=torch.float64).requires_grad_()
     found, wanted = peers.peer(name, flow, None)(q, p), flow(q, p)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
-    gradients = [torch.autograd.grad(out[0].sum(), flow.W)[0] for out in (found, wanted)]
+    gradients = [torch.autograd.grad(out[0].sum(), flow.potential.W)[0] for out in (found, wanted)]
     torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-3)
 
 

@@ -27,6 +27,7 @@ from phasebench.dynamics.adjoint_exact import adjoint_exact as eager
 from phasebench.dynamics.adjoint_exact import lattice_of
 from phasebench.dynamics.gpu import adjoint_exact as fused
 from phasebench.dynamics.gpu import launch as gpu
+from problems import perceptron_flow
 
 D, H = 16, 32
 # numpy, in which the interpreter computes, warns where the lattice's own check is being tested
@@ -50,8 +51,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 def flow(device: str, **options: Any) -> HamiltonianFlow:
     torch.manual_seed(0)
     plain = {"steps": 2, "dt": 0.1, "integrator": "leapfrog"}
-    ode = HamiltonianFlow(D, H, **(plain | options)).to(device)
-    ode.log_c.data.copy_(torch.linspace(-0.5, 0.5, D))
+    ode = perceptron_flow(D, H, **(plain | options)).to(device)
+    ode.log_c[0].data.copy_(torch.linspace(-0.5, 0.5, D))
     return ode
 
 
@@ -95,7 +96,7 @@ def test_states_and_gradients_are_those_of_the_eager_path(
 
 @pytest.mark.parametrize("size", [48, 80])
 def test_rows_that_are_no_power_of_two(device: str, size: int) -> None:
-    ode = HamiltonianFlow(size, 32, steps=2, dt=0.5).to(device)
+    ode = perceptron_flow(size, 32, steps=2, dt=0.5).to(device)
     z = torch.randn(2, 5, size).to(device).requires_grad_()
     close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1.5e-6)
 
@@ -104,7 +105,7 @@ def test_rows_that_are_no_power_of_two(device: str, size: int) -> None:
 def test_what_is_reversed_is_the_start(device: str, tokens: int, stiffness: float) -> None:
     steps = 20 if device == "cuda" else 3
     ode, z = flow(device), states(device, tokens).detach()
-    ode.W.data.mul_(stiffness)
+    ode.potential.W.data.mul_(stiffness)
     ode.steps = steps
     start, back = fused.round_trip(*z, ode.problem())
     assert start.shape == (2, tokens, D)
@@ -123,7 +124,7 @@ def test_a_token_s_flow_does_not_depend_on_another_s(device: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("integrator", INTEGRATORS)
 def test_on_a_gpu_every_integrator_is_reversed(integrator: str) -> None:
-    ode = HamiltonianFlow(64, 256, steps=10, dt=0.1, integrator=integrator).cuda()
+    ode = perceptron_flow(64, 256, steps=10, dt=0.1, integrator=integrator).cuda()
     z = torch.randn(2, 9000, 64, device="cuda")
     start, back = fused.round_trip(*z, ode.problem(torch.bfloat16))
     assert torch.equal(start, back)
@@ -134,8 +135,8 @@ def test_on_a_gpu_every_integrator_is_reversed(integrator: str) -> None:
 @pytest.mark.parametrize("steps", [1, 10, 100, 1000])
 def test_reversal_is_exact_in_any_precision(steps: int, dtype: torch.dtype | None) -> None:
     for tokens in (5000, 4096, 100):
-        ode = HamiltonianFlow(64, 256, steps=steps, dt=0.1, coupling=1.0).cuda()
-        torch.nn.init.normal_(ode.log_c, std=0.3)
+        ode = perceptron_flow(64, 256, steps=steps, dt=0.1, coupling=1.0).cuda()
+        torch.nn.init.normal_(ode.log_c[0], std=0.3)
         z = torch.randn(2, tokens, 64, device="cuda")
         start, back = fused.round_trip(*z, ode.problem(dtype))
         assert torch.equal(start, back)
@@ -155,7 +156,7 @@ def test_half_precision_forces_are_as_good_as_the_eager_path_s(dtype: torch.dtyp
 def test_layers_of_the_same_sizes_do_not_disturb_each_other(device: str) -> None:
     z, odes = states(device, 10), [flow(device, steps=2) for _ in range(3)]
     for i, ode in enumerate(odes):
-        ode.W.data.mul_(i + 1)
+        ode.potential.W.data.mul_(i + 1)
     ends = []
     for method in ("adjoint_exact", "adjoint_exact_eager"):
         q, p = z
@@ -170,17 +171,18 @@ def test_layers_of_the_same_sizes_do_not_disturb_each_other(device: str) -> None
 def test_a_graph_that_is_retained_gives_the_same_gradients_again(device: str) -> None:
     ode, z = flow(device, gradient="adjoint_exact"), states(device, 10)
     loss = ode(*z)[0].square().sum()
-    first = torch.autograd.grad(loss, (z, ode.W), retain_graph=True)
+    first = torch.autograd.grad(loss, (z, ode.potential.W), retain_graph=True)
     assert all(
-        torch.equal(x, y) for x, y in zip(first, torch.autograd.grad(loss, (z, ode.W)), strict=True)
+        torch.equal(x, y)
+        for x, y in zip(first, torch.autograd.grad(loss, (z, ode.potential.W)), strict=True)
     )
 
 
 def test_views_and_inputs_without_gradient(device: str) -> None:
     ode, z = flow(device, gradient="adjoint_exact"), states(device, 3, 3).detach()
     q, p = torch.cat(tuple(z), -1).chunk(2, -1)
-    (dW,) = torch.autograd.grad(ode(q, p)[0].sum(), ode.W)
-    (same,) = torch.autograd.grad(ode(*z)[0].sum(), ode.W)
+    (dW,) = torch.autograd.grad(ode(q, p)[0].sum(), ode.potential.W)
+    (same,) = torch.autograd.grad(ode(*z)[0].sum(), ode.potential.W)
     assert torch.equal(dW, same)
 
 
@@ -251,7 +253,7 @@ def test_states_that_are_not_finite_are_an_overflow(device: str, bad: float) -> 
 def test_weights_that_change_before_the_backward_pass_are_noticed(device: str) -> None:
     ode, z = flow(device, gradient="adjoint_exact"), states(device, 5)
     loss = ode(*z)[0].sum()
-    ode.W.data.mul_(1.5)  # .data: behind autograd's back
+    ode.potential.W.data.mul_(1.5)  # .data: behind autograd's back
     (dz,) = torch.autograd.grad(loss, z)
     assert dz.isnan().all()
     with pytest.raises(LatticeCorrupted, match="does not end at its start"):
@@ -288,15 +290,16 @@ def test_the_host_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     ("change", "reason"),
     [
         (lambda ode: ode.double(), "float32, not float64"),
-        (lambda ode: HamiltonianFlow(10, H, steps=1, dt=0.1), "multiples of 16"),
+        (lambda ode: perceptron_flow(10, H, steps=1, dt=0.1), "multiples of 16"),
     ],
 )
 def test_what_the_kernels_cannot_do_is_refused(
     device: str, change: Callable[[Any], Any], reason: str
 ) -> None:
     ode = change(flow(device)).to(device)
-    assert reason in str(fused.refused(ode.W.device, ode.W.dtype, ode.hamiltonian()))
-    q, p = torch.randn(2, 3, ode.W.shape[1], dtype=ode.W.dtype, device=device)
+    W = ode.potential.W
+    assert reason in str(fused.refused(W.device, W.dtype, ode.hamiltonian()))
+    q, p = torch.randn(2, 3, W.shape[1], dtype=W.dtype, device=device)
     found, wanted = (method(q, p, ode.problem()) for method in (fused.adjoint_exact, eager))
     assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
 
@@ -309,23 +312,25 @@ def test_without_triton_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(gpu.importlib, "import_module", gone)
     gpu._missing.cache_clear()
     ode = flow("cpu")
-    reason = fused.refused(ode.W.device, ode.W.dtype, ode.hamiltonian())
+    W = ode.potential.W
+    reason = fused.refused(W.device, W.dtype, ode.hamiltonian())
     gpu._missing.cache_clear()
     assert reason == "the fused kernels of adjoint_exact need Triton: No module named 'triton'"
 
 
 def test_a_cpu_is_refused_with_a_reason() -> None:
     ode = flow("cpu")
-    assert fused.refused(ode.W.device, ode.W.dtype, ode.hamiltonian()) == (
+    W = ode.potential.W
+    assert fused.refused(W.device, W.dtype, ode.hamiltonian()) == (
         "the fused kernels of adjoint_exact need a GPU, not cpu"
     )
 
 
 def test_pretending_a_gpu_gives_the_sizes_without_values() -> None:
     with FakeTensorMode(), as_on_gpu():
-        ode = HamiltonianFlow(D, H, steps=3, dt=0.1, gradient="adjoint_exact")
+        ode = perceptron_flow(D, H, steps=3, dt=0.1, gradient="adjoint_exact")
         end = ode(*torch.randn(2, 70, D))[0]
-        (dW,) = torch.autograd.grad(end.sum(), ode.W)
+        (dW,) = torch.autograd.grad(end.sum(), ode.potential.W)
         assert end.shape == (70, D)
         assert dW.shape == (H, D)
     assert not gpu.workspaces()

@@ -22,7 +22,7 @@ from phasebench.bench.energy.layer import Layer, row, thinning
 from phasebench.bench.evidence import moved, trained, weight_change, worst
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, EnergyConfig
-from phasebench.dynamics import CONTRAST, force_evaluations
+from phasebench.dynamics import CONTRAST, PerceptronPotential, force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, table
 from phasebench.training import scoring as evaluation
@@ -181,9 +181,12 @@ def _details(config: EnergyConfig, models: list[_Flows], integrator: str) -> dic
 
 def _notices(config: EnergyConfig, models: list[_Flows]) -> list[str]:
     notices = [notice for model in models for notice in model.trained.notices]
-    if models[0].starts[0][0].eps is None:
+    V = models[0].starts[0][0].potential
+    ours = isinstance(V, PerceptronPotential)
+    if not ours or V.eps is None:
+        why = "model.ode.normalize=false" if ours else "model.ode.potential is one's own"
         notices.append(
-            "model.ode.normalize=false: V need not have a floor, and trajectories may leave; "
+            f"{why}: V need not have a floor, and trajectories may leave; "
             "max_q and max_drift say how far"
         )
     if config.compensated:

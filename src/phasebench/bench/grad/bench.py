@@ -5,7 +5,7 @@ The loss is a fixed random linear function of the flow's end, so its gradients a
 discrete map itself. Weights and states are random, at the model's sizes; stiffness s multiplies W,
 and so the potential's curvature by s^2.
 
-    error(x) = |x - x64| / |x64| over a group of gradients (the state's, W's, a's, b's, c's); x64 is
+    error(x) = |x - x64| / |x64| over the gradients of the state, or of a weight; x64 is
     full backprop in float64
     recon    = max |reversed start - start|, of the methods that reverse the trajectory
     held     = bytes that the graph keeps between forward and backward, parameters included
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from phasebench.bench.evidence import moved, worst
 from phasebench.bench.workbench import Workbench, require_ode
-from phasebench.config import GradConfig, ModelConfig, OdeConfig
+from phasebench.config import ConfigError, GradConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import (
     ROUND_TRIPS,
     HamiltonianFlow,
@@ -38,10 +38,9 @@ from phasebench.models import build_flow
 from phasebench.results.gate import BenchResult, Gate, Metric, Need
 from phasebench.training import scoring as evaluation
 
-GROUPS = ("state", "W", "a", "b", "c")
 EXACT = "adjoint_exact"
-_ERRORS = [f"err {group}" for group in GROUPS]
-COLUMNS = ["method", "integrator", "forces", "steps", "W x", *_ERRORS, "recon", "kB"]
+# of parameters of the flow, where they are those of V(q) = a . sigma(W n + b)
+_SHORT = {"potential.W": "W", "potential.a": "a", "potential.b": "b", "log_c.0": "c"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,13 @@ class Point:
     stiffness: float
 
 
-check = require_ode
+def check(workbench: Workbench, config: GradConfig) -> None:
+    """Raise `ConfigError` for a model without an ODE, and a stiffness of a potential without W."""
+    require_ode(workbench, config)
+    ode = workbench.config.model.ode
+    if isinstance(ode.potential, dict) and set(config.stiffness) != {1.0}:
+        problem, fix = "multiplies the W of Stage 2's own potential", "bench.grad.stiffness=[1]"
+        raise ConfigError("bench.grad.stiffness", config.stiffness, problem, fix)
 
 
 def run(workbench: Workbench, config: GradConfig) -> BenchResult:
@@ -91,7 +96,7 @@ class _Bench:
         self.flow.on_overflow = "error"
         draws = (torch.randn(1, tokens, model.dim, device=device) / 2**0.5 for _ in range(4))
         self.q, self.p, *self.r = draws
-        self._exact: dict[tuple[str, int, float], list[Tensor]] = {}
+        self._exact: dict[tuple[str, int, float], dict[str, Tensor]] = {}
 
     def measure(self, point: Point) -> dict[str, Any]:
         """Errors, cosines, reconstruction and bytes at one point; an overflow of the lattice is a
@@ -109,7 +114,8 @@ class _Bench:
         except torch.OutOfMemoryError as error:
             return {"status": "out of memory", "reason": str(error).partition("\n")[0]}
         error, angle = {}, {}
-        for name, x, ref in zip(GROUPS, gradients, self._exact[key], strict=True):
+        for name, ref in self._exact[key].items():
+            x = gradients[name]
             error[name] = ((x - ref).norm() / ref.norm()).item()
             # from the difference of the unit vectors: 1 - x . y would round to 0 below 1e-16
             angle[name] = ((x / x.norm() - ref / ref.norm()).square().sum() / 2).item()
@@ -124,12 +130,13 @@ class _Bench:
 
     def _stiff(self, point: Point, dtype: torch.dtype) -> HamiltonianFlow:
         flow = copy.deepcopy(self.flow).to(dtype)
-        flow.W.data.mul_(point.stiffness)
+        if point.stiffness != 1.0:
+            flow.get_parameter("potential.W").data.mul_(point.stiffness)
         flow.steps, flow.integrator, flow.gradient = point.steps, point.integrator, point.method
         return flow
 
-    def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[list[Tensor], int, float]:
-        """Gradients of the loss by `GROUPS`, bytes held, and how far the flow moves the state, of
+    def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[dict[str, Tensor], int, float]:
+        """Gradients of the loss by the state and each parameter, bytes held, and how far the flow moves the state, of
         itself.
         """
         flow = self._stiff(point, dtype)
@@ -147,12 +154,15 @@ class _Bench:
             end = flow(*start)
         q1, p1 = (x * r.to(dtype) for x, r in zip(end, self.r, strict=True))
         with evaluation.matmul_precision(point.precision):
-            loss, weights = q1.sum() + p1.sum(), (flow.W, flow.a, flow.b, flow.log_c)
-            dq, dp, *rest = torch.autograd.grad(loss, (*start, *weights))
+            loss, weights = q1.sum() + p1.sum(), dict(flow.named_parameters())
+            inputs = *start, *weights.values()
+            dq, dp, *rest = torch.autograd.grad(loss, inputs, materialize_grads=True)
         flow.check()
         z0, z1 = torch.stack(start).detach(), torch.stack(end).detach()
         motion = ((z1 - z0).norm() / z0.norm()).item()
-        return [x.double() for x in (torch.stack((dq, dp)), *rest)], sum(kept.values()), motion
+        named = {_SHORT.get(name, name): x for name, x in zip(weights, rest, strict=True)}
+        groups = {"state": torch.stack((dq, dp)), **dict(sorted(named.items()))}
+        return {name: x.double() for name, x in groups.items()}, sum(kept.values()), motion
 
     @torch.no_grad()
     def _reconstruction(self, point: Point) -> float | None:
@@ -212,15 +222,21 @@ def _judge(rows: list[dict[str, Any]], config: GradConfig, ode: OdeConfig) -> Be
     notices = []
     if lost:
         notices.append(f"{len(lost)} rows were not measured; the first: {lost[0]['reason']}")
-    details = {"rows": rows, "table": {"columns": COLUMNS, "rows": [_cells(r) for r in rows]}}
-    return BenchResult(metrics, gates, details, notices)
+    return BenchResult(metrics, gates, {"rows": rows, "table": _table(rows)}, notices)
 
 
-def _cells(row: dict[str, Any]) -> list[Any]:
+def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    groups = next((list(row["error"]) for row in rows if row["status"] == "ok"), [])
+    errors = [f"err {group}" for group in groups]
+    columns = ["method", "integrator", "forces", "steps", "W x", *errors, "recon", "kB"]
+    return {"columns": columns, "rows": [_cells(row, groups) for row in rows]}
+
+
+def _cells(row: dict[str, Any], groups: list[str]) -> list[Any]:
     """A row of the report's table."""
     head = [row[key] for key in ("method", "integrator", "precision", "steps", "stiffness")]
     if row["status"] != "ok":
-        return [*head, row["status"], *[None] * 6]
-    errors = [f"{row['error'][name]:.1e}" for name in GROUPS]
+        return [*head, row["status"], *[None] * (len(groups) + 1)]
+    errors = [f"{row['error'][name]:.1e}" for name in groups]
     recon = None if row["reconstruction"] is None else f"{row['reconstruction']:.1e}"
     return [*head, *errors, recon, round(row["held_bytes"] / 1e3)]

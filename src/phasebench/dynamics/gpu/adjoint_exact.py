@@ -28,6 +28,7 @@ from phasebench.dynamics.gpu.plan import BLOCK, KINDS, LIMIT, Plan, Shape, block
 from phasebench.dynamics.hamiltonian import Hamiltonian
 from phasebench.dynamics.integrators import State
 from phasebench.dynamics.lattice import FINEST, HEADROOM, KICKED, OF_P
+from phasebench.dynamics.perceptron import PerceptronPotential
 from phasebench.dynamics.precision import float32_products
 
 # tokens at a time, of two bytes a number, half as many of four: on an H100 the products then fill
@@ -59,15 +60,18 @@ def adjoint_exact(q: Tensor, p: Tensor, problem: Problem) -> State:
 
 def refused(device: torch.device, dtype: torch.dtype, H: Hamiltonian) -> str | None:
     """Return why the kernels cannot run on such states, or None."""
-    what, reason, shape = "the fused kernels of adjoint_exact", no_kernels(device), H.W.shape
+    what, reason, V = "the fused kernels of adjoint_exact", no_kernels(device), H.potential
     if reason:
         return f"{what} {reason}"
+    if not isinstance(V, PerceptronPotential) or V.sigma not in KINDS:
+        return f"{what} do not know this potential"
     if dtype == torch.float64:
         return f"{what} hold states in float32, not float64"
-    if any(size % ALIGNED for size in shape):
-        return f"{what} need channels and terms in multiples of {ALIGNED}, not {tuple(shape)[::-1]}"
-    if H.sigma not in KINDS:
-        return f"{what} do not know this potential"
+    if not H.c.ndim:
+        return f"{what} need a mass of each channel (dim)"
+    if any(size % ALIGNED for size in V.W.shape):
+        shape = tuple(V.W.shape)[::-1]
+        return f"{what} need channels and terms in multiples of {ALIGNED}, not {shape}"
     return None
 
 
@@ -78,18 +82,18 @@ def _notice(reason: str) -> None:
 
 def _plan(tokens: int, problem: Problem) -> Plan:
     """Return the plan for that many tokens; kept ones are found again."""
-    H = problem.H
-    dtype, device = H.dtype or H.W.dtype, H.W.device
+    V: Any = problem.H.potential
+    dtype, device = problem.H.dtype or V.W.dtype, V.W.device
     on_gpu = device.type == "cuda"
     shape = Shape(
         rows=min(ROWS * 2 // dtype.itemsize, max(64, 1 << (tokens - 1).bit_length())),
-        D=H.W.shape[1],
-        H=H.W.shape[0],
+        D=V.W.shape[1],
+        H=V.W.shape[0],
         dtype=dtype,
         device=device,
         schedule=problem.schedule,
-        sigma=H.sigma,
-        eps=H.eps,
+        sigma=V.sigma,
+        eps=V.eps,
         precision=torch.get_float32_matmul_precision(),
         stream=torch.cuda.current_stream(device).cuda_stream if on_gpu else 0,
     )

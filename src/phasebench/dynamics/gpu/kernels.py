@@ -1,6 +1,6 @@
 """Triton kernels of the flow on a lattice: all that is between the matrix products of a kick.
 
-Legend: as in `hamiltonian`, `adjoint` and `lattice`: Q, P integers; s, r a token's spacings of q
+Legend: as in `perceptron`, `adjoint` and `lattice`: Q, P integers; s, r a token's spacings of q
 and p, powers of two; largest |Q| or |P| that was too large, else 0; q, p, w, v float32; norm =
 (<q^2> + eps)^(-1/2), n = norm q, y = J v; z = W n + b and U = W y, rows of H numbers in the
 precision of the products; S = a . sigma'(z), C = a . sigma''(z) . U; u = S W, x = C W, rows of D;
@@ -129,7 +129,7 @@ def _keep(q, s, Q, X, norms, i, row, mask, eps, D: tl.constexpr, NORM: tl.conste
 
 @triton.jit
 def _hessian(x, u, v, n, norm, m, D: tl.constexpr, NORM: tl.constexpr):
-    """V''(q) v, from x and u (`hamiltonian.curvature`)"""
+    """V''(q) v, from x and u (`perceptron.curvature`)"""
     if NORM:
         mu, kappa, xi = tl.sum(n * v, 0) / D, tl.sum(u * v, 0) / D, tl.sum(n * x, 0) / D
         return norm * (x - n * xi - norm * (mu * u + m * v + (kappa - 3.0 * mu * m) * n))

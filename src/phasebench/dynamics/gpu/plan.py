@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from phasebench.dynamics.gpu import launch as gpu
-from phasebench.dynamics.hamiltonian import POTENTIALS, Activation
 from phasebench.dynamics.integrators import Schedule, Shear
 from phasebench.dynamics.lattice import LIMITS
+from phasebench.dynamics.perceptron import POTENTIALS, Activation
 
 LIMIT = LIMITS[torch.int32]
 KINDS = {sigma: kind for kind, sigma in enumerate(POTENTIALS.values())}
