@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from phasebench.config import MODELS
+
 LEARNED = "stage2-learned"
 STAGES = ("stage1", "stage2", LEARNED)
 VARIANTS = (*STAGES, "gpt", "momentum")
@@ -10,3 +12,7 @@ VARIANTS = (*STAGES, "gpt", "momentum")
 def variant(name: str) -> dict[str, str]:
     """The keys of `ModelConfig` that make it."""
     return {"name": "stage2", "coordinates": "learned"} if name == LEARNED else {"name": name}
+
+
+OF_A_FOLDER = ("hf",)  # models that nothing makes but their files
+MADE = tuple(name for name in MODELS if name not in OF_A_FOLDER)

@@ -17,7 +17,7 @@ from phasebench.config import (
 )
 from phasebench.models import MODELS, LanguageModel, build_model, require
 from phasebench.models.language_model import flops_per_token
-from variants import LEARNED, VARIANTS, variant
+from variants import LEARNED, MADE, VARIANTS, variant
 
 VOCAB = 50
 
@@ -226,7 +226,7 @@ def test_more_ode_steps_cost_flops_but_no_parameters() -> None:
     assert flops_per_token(many, 8) > 2 * flops_per_token(few, 8)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MADE)
 def test_dropout_acts_in_training_only(name: str) -> None:
     model = small(name, dropout=DropoutConfig(0.2, 0.2, 0.2, 0.2))
     tokens = torch.randint(0, VOCAB, (1, 8))
@@ -308,7 +308,7 @@ def test_gpt_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     require(ModelConfig(name="stage2"), "model")
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("kind", ["embedding", "input", "block", "output", "attention"])
 def test_each_kind_of_dropout_acts_in_training_only(name: str, kind: str) -> None:
     model, tokens = (
@@ -321,7 +321,7 @@ def test_each_kind_of_dropout_acts_in_training_only(name: str, kind: str) -> Non
     assert not torch.equal(still, model(tokens))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("locked", [False, True])
 def test_locked_dropout_drops_the_same_channels_at_all_positions(name: str, locked: bool) -> None:
     model, tokens = (
@@ -347,7 +347,7 @@ def test_locked_dropout_reaches_every_layer_of_gpt() -> None:
 
 
 @pytest.mark.parametrize("locked", [False, True])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MADE)
 def test_dropout_keeps_the_mean(name: str, locked: bool) -> None:
     """Of the states that the head reads, over many masks."""
     model, tokens = (

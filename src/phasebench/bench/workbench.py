@@ -4,6 +4,7 @@ asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,7 @@ class Workbench:
         self.config, self.out, self.console = config, out, console
         self.device = resolve_device(config.device)
         self.cache = user_path(config.cache_dir, "cache_dir")
+        self._corpora: dict[str, Corpus] = {}
 
     def say(self, text: str, style: str = "") -> None:
         """Tell the user a line, now."""
@@ -49,6 +51,16 @@ class Workbench:
     def corpus(self) -> Corpus:
         """The text, with its tokenizer."""
         return load_corpus(self.config.data, self.cache, self.say)
+
+    def corpus_of(self, model: ModelConfig) -> Corpus:
+        """Return the text in the model's tokens: a model of the hub has a tokenizer of its own."""
+        if model.name != "hf":
+            return self.corpus
+        name = f"hf:{model.checkpoint}"
+        if name not in self._corpora:
+            data = dataclasses.replace(self.config.data, tokenizer=name)
+            self._corpora[name] = load_corpus(data, self.cache, self.say)
+        return self._corpora[name]
 
     @cached_property
     def weights(self) -> WeightSource:
@@ -117,17 +129,20 @@ class Workbench:
                 self.trained(model, key)
 
     def _check_positions(self, model: ModelConfig, key: str) -> None:
-        lengths = {"train.seq": self.config.train.seq}
+        lengths = {} if model.checkpoint else {"train.seq": self.config.train.seq}
         for name, bench in self.config.bench.items():
             if isinstance(bench, ScoringConfig):
                 lengths[f"bench.{name}.seq"] = bench.seq
         longest = max(lengths, key=lambda name: lengths[name])
-        if model.name == "gpt" and lengths[longest] > model.positions:
+        positions = model.positions if model.name == "gpt" else None
+        if model.name == "hf":
+            positions = getattr(self.trained(model, key).model, "positions", None)
+        if positions and lengths[longest] > positions:
             raise ConfigError(
                 f"{key}.positions",
-                model.positions,
-                f"{longest} is {lengths[longest]}: gpt has learned positions",
-                f"{longest}={model.positions}, or more of both",
+                positions,
+                f"{longest} is {lengths[longest]}: {model.name} has no more positions",
+                f"{longest}={positions}",
             )
 
     def _observers(self, name: str) -> list[Observer]:
@@ -154,9 +169,10 @@ def score_split(
     stride: int | None = None,
     precision: str = "fp32",
     max_batches: int | None = None,
+    corpus: Corpus | None = None,
 ) -> Score:
-    """Score a model on a split of the run's text; see `scoring_batches` and `score`."""
-    corpus = workbench.corpus
+    """Score a model on a split of the run's text, or of corpus: `scoring_batches` and `score`."""
+    corpus = corpus or workbench.corpus
     tokens = corpus.splits[split].tokens
     return score(
         model,

@@ -9,7 +9,7 @@ from typing import Any
 from phasebench.config.fields import ConfigError, count, positive, probability, spec
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-MODELS = ("stage1", "stage2", "gpt", "momentum")
+MODELS = ("stage1", "stage2", "gpt", "momentum", "hf")
 INTEGRATORS = (
     "leapfrog",
     "leapfrog_dkd",
@@ -95,7 +95,7 @@ class ModelConfig:
     name: str = spec(
         "stage2",
         "architecture: the channel mixer of its blocks; gpt: GPT-2's block; momentum: a "
-        "transformer whose tokens have a velocity",
+        "transformer whose tokens have a velocity; hf: what checkpoint holds",
         choices=MODELS,
     )
     dim: int = spec(512, "complex channels", low=2)
@@ -147,7 +147,10 @@ class ModelConfig:
         None, "settings that were tried on the validation split (+sweep=tune); null: unknown"
     )
     checkpoint: str | None = spec(
-        None, "trained weights (safetensors); null: train, or take them from the cache", path=True
+        None,
+        "trained weights (safetensors), of hf a folder of transformers or a model's id on the hub; "
+        "null: train, or take them from the cache",
+        path=True,
     )
 
     def __post_init__(self) -> None:

@@ -38,8 +38,10 @@ class DataConfig:
     timeout_s: float = positive(10.0, "seconds after which a missing network is given up on")
     tokenizer: str = spec(
         "auto",
-        "tokenizer; auto: wordlevel for synthetic, bpe otherwise",
+        "tokenizer; auto: wordlevel for synthetic, bpe otherwise; hf:NAME: of a folder or a model "
+        "of the hub",
         choices=("auto", "bpe", "wordlevel", "gpt2"),
+        prefix="hf:",
     )
     vocab_size: int = spec(50257, "types of the bpe tokenizer", low=260)
     held_out: float = spec(

@@ -3,11 +3,13 @@
 ``wordlevel``  closed vocabulary: the words of the training split
 ``bpe``        byte-level byte-pair encoding, trained on the training split and cached
 ``gpt2``       GPT-2's own, from the hub or its local cache
+``hf:NAME``    that of a folder or of a model of the hub, in the layout of transformers
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from array import array
@@ -31,6 +33,7 @@ from phasebench.results.jsonfile import write_atomic
 EOS = "<eos>"
 UNK = "<unk>"
 GPT2_EOS = "<|endoftext|>"
+PRETRAINED = "hf:"
 CHUNK = 8192  # rows encoded at a time: bounds the memory of WikiText-103
 
 log = logging.getLogger(__name__)
@@ -55,15 +58,17 @@ def build_tokenizer(
     cache_dir: Path,
     lexicon: Sequence[str] = (),
 ) -> RowTokenizer:
-    """Make the tokenizer ``name`` (wordlevel, bpe, gpt2) for the rows of every split.
+    """Make the tokenizer ``name`` for the rows of every split.
 
-    ``lexicon`` are known further words. Raises `ConfigError` if GPT-2's cannot be had, if the text
-    has the word <eos> (wordlevel), or if ``cache_dir`` cannot be written (bpe).
+    ``lexicon`` are known further words. Raises `ConfigError` if a pretrained one cannot be had, if
+    the text has the word <eos> (wordlevel), or if ``cache_dir`` cannot be written (bpe).
     """
     # said, so that a later fork gives no warning
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if name == "wordlevel":
         return _wordlevel(rows, lexicon)
+    if name.startswith(PRETRAINED):
+        return _pretrained(name)
     if name == "gpt2":
         limits = {"revision": None, "timeout_s": config.timeout_s}
         try:
@@ -75,6 +80,21 @@ def build_tokenizer(
         pretrained = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return _row_tokenizer("gpt2", pretrained, GPT2_EOS)
     return _row_tokenizer("bpe", _cached_bpe(rows["train"], config.vocab_size, cache_dir), EOS)
+
+
+def _pretrained(name: str) -> RowTokenizer:
+    folder = hub.model_folder(
+        name.removeprefix(PRETRAINED), "data.tokenizer", ["tokenizer.json", "tokenizer_config.json"]
+    )
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        eos = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))["eos_token"]
+    except Exception as error:  # tokenizers raises bare exceptions
+        problem, fix = f"cannot be read: {error!r}", "a tokenizer that save_pretrained wrote"
+        raise ConfigError("data.tokenizer", name, problem, fix) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return _row_tokenizer(name, tokenizer, eos["content"] if isinstance(eos, dict) else eos)
 
 
 def _wordlevel(rows: dict[str, list[str]], lexicon: Sequence[str]) -> RowTokenizer:

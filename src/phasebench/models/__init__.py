@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from phasebench.config import ModelConfig
 from phasebench.models.gpt import GptLanguageModel
-from phasebench.models.gpt import require as _require_gpt
+from phasebench.models.huggingface import HuggingFaceModel, opened, require_transformers
 from phasebench.models.language_model import ComplexLanguageModel, LanguageModel
 from phasebench.models.momentum import MomentumLanguageModel
 from phasebench.models.stage1 import Stage1Block
@@ -17,6 +17,7 @@ MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
     "stage2": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage2Block),
     "gpt": GptLanguageModel,
     "momentum": MomentumLanguageModel,
+    "hf": HuggingFaceModel,
 }
 
 
@@ -29,15 +30,18 @@ def build_model(config: ModelConfig, vocab_size: int) -> LanguageModel:
 
 
 def require(config: ModelConfig, key: str) -> None:
-    """Raise `ConfigError`, for the dotted name of config, if a package of the model is missing."""
+    """Raise `ConfigError`, for the dotted name of config, if the model cannot be made."""
     if config.name == "gpt":
-        _require_gpt(key)
+        require_transformers(key, "gpt")
+    if config.name == "hf":
+        opened(config, key)
 
 
 __all__ = [
     "MODELS",
     "ComplexLanguageModel",
     "GptLanguageModel",
+    "HuggingFaceModel",
     "LanguageModel",
     "MomentumLanguageModel",
     "Stage1Block",

@@ -15,13 +15,11 @@ models. Dropout rates mean what they mean there:
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.config import ConfigError, ModelConfig
+from phasebench.models.huggingface import require_transformers
 from phasebench.models.language_model import LanguageModel
 from phasebench.models.layers import ComplexEmbedding, LockedDropout
 
@@ -41,7 +39,7 @@ class GptLanguageModel(LanguageModel):
         self.embedding = ComplexEmbedding(
             vocab_size, config.dim, drop.embedding
         )  # GPT-2's own 0.02, and row dropout
-        library = require("model")
+        library = require_transformers("model", "gpt")
         self.body = library.GPT2Model(
             library.GPT2Config(
                 vocab_size=1,
@@ -79,19 +77,6 @@ class GptLanguageModel(LanguageModel):
                 f"model.positions={z.shape[1]}, or shorter sequences",
             )
         return self.drop_out(self.body(inputs_embeds=z).last_hidden_state)
-
-
-def require(key: str) -> ModuleType:
-    """Import the package transformers. Raises `ConfigError` for `key` where it is not installed."""
-    try:  # by name: the type checker would spend half of its time on the package's own types
-        return import_module("transformers")
-    except ImportError as error:
-        raise ConfigError(
-            key,
-            "gpt",
-            f"needs the package transformers, which cannot be imported ({error})",
-            "pip install 'phasebench[gpt]'",
-        ) from error
 
 
 def _lock(body: nn.Module) -> None:

@@ -187,6 +187,9 @@ def _judge_ppl(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchRes
     models = {}
     for role, (_, model) in roles(config, "ppl", own).items():
         seeds = pool[role]
+        if model.name == "hf":
+            problem = "has a tokenizer of its own, by which merged runs cannot be compared"
+            raise ConfigError("model", "hf", problem, "score it in one run with the others")
         models[role] = Scored(model.name, list(seeds), [weights for [weights] in seeds.values()])
     return judge(own, models, split)
 

@@ -24,6 +24,7 @@ _UNUSED = {
     "stage2": {"positions", "shear"},
     "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
     "momentum": {"ode", "coordinates", "free_motion", "shear", "positions"},
+    "hf": {field.name for field in dataclasses.fields(ModelConfig)} - {"name", "checkpoint"},
 }
 # keys that determine the shape and the meaning of the weights, of the models that use them
 _SIZES = (

@@ -17,7 +17,7 @@ from phasebench.config import ConfigError, EnergyConfig, ModelConfig, TrainConfi
 from phasebench.config.files import os_errors, user_path
 from phasebench.data import Corpus, scoring_batches, steps_of, training_batch
 from phasebench.dynamics.energy import energies, flow_starts
-from phasebench.models import LanguageModel, build_model
+from phasebench.models import HuggingFaceModel, LanguageModel, build_model
 from phasebench.results.lock import locked
 from phasebench.training.checkpoint import BadCheckpoint, load_weights
 from phasebench.training.identity import architecture, description, weights_hash
@@ -109,6 +109,10 @@ class WeightSource:
         self._loaded.clear()
 
     def _given(self, config: ModelConfig, key: str) -> Trained:
+        if config.name == "hf":
+            model = HuggingFaceModel.pretrained(config, key).to(self.device)
+            origin = {"origin": "given", "file": Path(str(config.checkpoint)).name}
+            return Trained(model.eval(), origin)
         key = f"{key}.checkpoint"
         model, path = self._fresh(config, self.seed), user_path(str(config.checkpoint), key)
         fix = "give the weights of this model and data"

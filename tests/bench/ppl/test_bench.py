@@ -74,6 +74,9 @@ class Bench:
     def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
         return Trained(self.models[key], {"origin": "given"})
 
+    def corpus_of(self, model: ModelConfig) -> Corpus:
+        return self.corpus
+
 
 def text(
     n: int = 50, words: int = 20, size: int = 90, entropy: float | None = None, vocab: int = VOCAB
@@ -388,6 +391,9 @@ class Seeded:
         assert seed is not None
         self.asked.append((key, seed))
         return Trained(Scripted(constant(self.nats[key][seed])), {"origin": "given", "of": seed})
+
+    def corpus_of(self, model: ModelConfig) -> Corpus:
+        return self.corpus
 
 
 def over_seeds(nats: dict[str, list[float]], **changes: Any) -> tuple[BenchResult, Seeded]:

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from phasebench.bench.ppl.leak import POSITIONS, leak
-from phasebench.config import MODELS, ModelConfig
+from phasebench.config import ModelConfig
 from phasebench.models import LanguageModel, build_model
+from variants import MADE
 
 VOCAB = 20
 
@@ -17,7 +18,7 @@ def small(name: str) -> LanguageModel:
     )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("length", [2, 7, 40])
 def test_a_causal_model_leaks_nothing_bit_for_bit(name: str, length: int) -> None:
     model = small(name)

@@ -59,7 +59,10 @@ def run(workbench: Workbench, config: PplConfig) -> BenchResult:
     """
     seeds = config.seeds or [workbench.config.seed]
     models = roles(workbench.config, "ppl", config)
-    scores = {role: Scored(model.name, seeds) for role, (_, model) in models.items()}
+    scores = {
+        role: Scored(model.name, seeds, tokenizer=workbench.corpus_of(model).tokenizer_name)
+        for role, (_, model) in models.items()
+    }
     # all models of a seed before the next one's: what a killed run leaves can be compared
     for seed in seeds:
         for role, (key, model) in models.items():
@@ -74,7 +77,7 @@ def judge(config: PplConfig, scores: Scores, split: Split) -> BenchResult:
         own = _metrics(model, split) | model.weights[0].sizes | spread(model)
         metrics |= {f"{role}_{name}": metric for name, metric in own.items()}
     for added, judged in (
-        _ratios(config, scores, metrics),
+        _ratios(config, scores, metrics, split),
         _sizes(scores, metrics),
         _leaks(config, scores),
         _floor(config, split, scores),
@@ -94,7 +97,7 @@ def _measure(
     workbench: Workbench, config: PplConfig, settings: ModelConfig, key: str, seed: int
 ) -> Weights:
     """Score one model's weights of one seed."""
-    weights, corpus = workbench.trained(settings, key, seed), workbench.corpus
+    weights, corpus = workbench.trained(settings, key, seed), workbench.corpus_of(settings)
     model = weights.model
     score = score_split(
         workbench,
@@ -105,6 +108,7 @@ def _measure(
         stride=config.stride,
         precision=config.precision,
         max_batches=config.max_batches,
+        corpus=corpus,
     )
     leaked = None
     if config.leak_test:
@@ -126,6 +130,7 @@ def _details(config: PplConfig, model: Scored) -> dict[str, object]:
     score = model.scores[0]
     return {
         "name": model.name,
+        "tokenizer": model.tokenizer,
         "nats": score.nats,
         "tokens": score.tokens,
         "complete": score.complete,
@@ -144,6 +149,11 @@ def _notices(config: PplConfig, scores: Scores, metrics: Metrics) -> list[str]:
     if ratio * _LARGER < 1:
         advice = "set the hidden width of both, model.hidden and bench.ppl.baseline.hidden"
         notices.append(f"the model has {ratio:.2f} times its baseline's parameters: {advice}")
+    if len({model.tokenizer for model in scores.values()}) > 1:
+        notices.append(
+            "the models' tokenizers differ: ratios are of perplexities per word, and those per "
+            "token do not compare"
+        )
     if config.max_batches is not None:
         scored_part = f"at most {config.max_batches} batches of the split were scored"
         notices.append(f"{scored_part} (bench.ppl.max_batches)")
@@ -177,7 +187,9 @@ def _needs(*models: Scored) -> list[Need]:
     return [scored(tokens), trained(change)]
 
 
-def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metrics, list[Gate]]:
+def _ratios(
+    config: PplConfig, scores: Scores, metrics: Metrics, split: Split
+) -> tuple[Metrics, list[Gate]]:
     """The ratio to the baseline and to the reference, and the gates on perplexities."""
     ours, unit = scores["candidate"], "model / baseline"
     ratios = {
@@ -187,9 +199,9 @@ def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metric
     compared = [ours]
     if "baseline" in scores:
         compared.append(scores["baseline"])
-        ratios |= ratio_metrics("ppl_ratio", unit, *compared)
-        difference = 100 * (float(ratios["ppl_ratio"].value or math.nan) - 1)
-        ratios["ppl_diff_pct"] = Metric(difference, "%")
+        ratios |= ratio_metrics("ppl_ratio", unit, *compared, split.words)
+        if (ratio := ratios["ppl_ratio"].value) is not None:
+            ratios["ppl_diff_pct"] = Metric(100 * (float(ratio) - 1), "%")
     needs = _needs(*compared)
     gates = [Gate.check("ppl_ratio", ratios["ppl_ratio"], "<=", config.target, needs)]
     if config.upper_target is not None:
@@ -201,7 +213,7 @@ def _ratios(config: PplConfig, scores: Scores, metrics: Metrics) -> tuple[Metric
         gates.append(Gate.check("candidate_ppl", ppl, "<=", config.max_ppl, _needs(ours)))
     if "reference" in scores:
         name, theirs, limit = "reference_ratio", scores["reference"], config.reference_target
-        ratios |= ratio_metrics(name, "model / reference", ours, theirs)
+        ratios |= ratio_metrics(name, "model / reference", ours, theirs, split.words)
         gates.append(Gate.check(name, ratios[name], "<=", limit, _needs(ours, theirs)))
     return ratios, gates
 

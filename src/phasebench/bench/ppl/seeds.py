@@ -35,6 +35,7 @@ class Scored:
     name: str
     seeds: list[int]
     weights: list[Weights] = field(default_factory=list)
+    tokenizer: str = ""
 
     @property
     def scores(self) -> list[Score]:
@@ -74,12 +75,23 @@ def spread(model: Scored) -> dict[str, Metric]:
     return metrics
 
 
-def ratio_metrics(name: str, unit: str, ours: Scored, theirs: Scored) -> dict[str, Metric]:
+def ratio_metrics(
+    name: str, unit: str, ours: Scored, theirs: Scored, words: int
+) -> dict[str, Metric]:
     """Candidate over another: geometric mean over the seeds, and with several its interval by
     `ratio_interval`.
+
+    Of perplexities per token, or, where the two tokenise otherwise, per each of the split's words.
     """
     pairs = zip(ours.scores, theirs.scores, strict=True)
-    logs = [a.nats_per_token - b.nats_per_token for a, b in pairs]
+    if ours.tokenizer == theirs.tokenizer:
+        logs = [a.nats_per_token - b.nats_per_token for a, b in pairs]
+    elif not (ours.complete and theirs.complete):
+        reason = "other tokens, and only a part of the split was scored (bench.ppl.max_batches)"
+        return {name: Metric(None, unit, reason=reason)}
+    else:
+        unit += ", per word"
+        logs = [(a.nats - b.nats) / words for a, b in pairs]
     metrics = {name: Metric(perplexity(statistics.fmean(logs)), unit)}
     interval = ratio_interval(logs)
     if interval is None:

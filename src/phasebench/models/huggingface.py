@@ -1,0 +1,126 @@
+"""A causal language model of the package transformers, with the weights of its folder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from phasebench.config import ConfigError, ModelConfig
+from phasebench.data import hub
+from phasebench.data.batches import IGNORED
+from phasebench.models.language_model import LanguageModel
+
+_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors"]
+
+
+class HuggingFaceModel(LanguageModel):
+    """Tokens -> logits by a model of transformers (Llama, GPT-2, ...) with fresh weights.
+
+    Logits are what the library's model returns, whatever its head does. Attributes: `body`, that
+    model; `positions`, the most tokens of a sequence, or None.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        library, settings, _ = opened(config, "model")
+        self.body = library.AutoModelForCausalLM.from_config(settings)
+        self.positions = getattr(settings, "max_position_embeddings", None)
+
+    @classmethod
+    def pretrained(cls, config: ModelConfig, key: str) -> HuggingFaceModel:
+        """Return the model with the folder's weights in float32; raises what `opened` raises."""
+        model, (library, _, folder) = cls(config, 0), opened(config, key)
+        try:
+            model.body = library.AutoModelForCausalLM.from_pretrained(
+                folder, dtype="float32", use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _unusable(config, key, f"its weights cannot be read: {error}") from error
+        return model
+
+    @property
+    def head(self) -> nn.Parameter:
+        return self.body.get_output_embeddings().weight
+
+    def parameter_counts(self) -> dict[str, int]:
+        tables = {self.head, self.body.get_input_embeddings().weight}  # one, where they are tied
+        total = sum(p.numel() for p in self.parameters())
+        return {"total": total, "blocks": total - sum(table.numel() for table in tables)}
+
+    def compile_training(self) -> None:
+        """Nothing: the body is the library's."""
+
+    def through(self, z: Float[Tensor, "B T D"], *, sparing: bool) -> Float[Tensor, "B T D"]:
+        """Return the last hidden states; the body has nothing to spare."""
+        return self.body.base_model(inputs_embeds=z, use_cache=False).last_hidden_state
+
+    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        return self.through(self.body.get_input_embeddings()(tokens), sparing=False)
+
+    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+        return self.body(input_ids=tokens, use_cache=False).logits
+
+    def loss(
+        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int | None
+    ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+        """Summed cross-entropy in nats and the number of scored targets.
+
+        The logits of whole sequences exist at one time, of as many as `chunk` tokens hold, or one.
+        """
+        rows = max(1, (chunk or tokens.numel()) // tokens.shape[1])
+        parts = zip(tokens.split(rows), targets.split(rows), strict=True)
+        losses = [
+            F.cross_entropy(
+                self(part).float().flatten(0, 1),
+                wanted.flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
+            )
+            for part, wanted in parts
+        ]
+        return sum(losses[1:], losses[0]), (targets != IGNORED).sum()
+
+
+def opened(config: ModelConfig, key: str) -> tuple[ModuleType, Any, Path]:
+    """Return transformers, the model's settings and its folder; config.checkpoint names it.
+
+    Raises `ConfigError` for `key` where the package is missing, and for a folder, or a repository
+    of the hub, that is missing, is no causal language model, or has no fast tokenizer.
+    """
+    library = require_transformers(key, "hf")
+    if config.checkpoint is None:
+        problem = "model=hf takes its weights from a folder, or from a repository of the hub"
+        raise ConfigError(f"{key}.checkpoint", None, problem, f"{key}.checkpoint=FOLDER_OR_ID")
+    folder = hub.model_folder(config.checkpoint, f"{key}.checkpoint", _FILES)
+    try:
+        settings = library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unusable(config, key, f"config.json cannot be read: {error}") from error
+    names = import_module("transformers.models.auto.modeling_auto")
+    known = names.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(settings.model_type)
+    if known is None or known not in (settings.architectures or [known]):
+        what = ", ".join(settings.architectures or [settings.model_type])
+        raise _unusable(config, key, f"is no causal language model, but {what}")
+    return library, settings, folder
+
+
+def require_transformers(key: str, name: str) -> ModuleType:
+    """Import transformers. Raises `ConfigError` for `key`=`name` where it is not installed."""
+    try:  # by name: the type checker would spend half of its time on the package's own types
+        library = import_module("transformers")
+        library.utils.logging.disable_progress_bar()
+        return library
+    except ImportError as error:
+        problem = f"needs the package transformers, which cannot be imported ({error})"
+        raise ConfigError(key, name, problem, "pip install 'phasebench[gpt]'") from error
+
+
+def _unusable(config: ModelConfig, key: str, problem: str) -> ConfigError:
+    fix = "a folder that save_pretrained of a causal language model and its tokenizer wrote"
+    return ConfigError(f"{key}.checkpoint", config.checkpoint, problem, fix)
