@@ -18,6 +18,7 @@ from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
 from phasebench.models import LanguageModel, require
+from phasebench.training import ranks
 from phasebench.training.progress import (
     ConsoleObserver,
     Observer,
@@ -110,6 +111,12 @@ class Workbench:
             summary_writer()
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens
         training_batch(tokens, 0, batch=1, seq=recipe.seq, seed=0)
+        parts = recipe.accumulate * ranks.size()
+        if recipe.batch % parts:
+            problem = f"cannot be split into {parts} parts, which train.accumulate and "
+            problem += f"{ranks.size()} processes ask for"
+            fix = f"train.batch={-(-recipe.batch // parts) * parts}"
+            raise ConfigError("train.batch", recipe.batch, problem, fix)
         models = {"model": self.config.model}  # by key
         for name, bench in self.config.bench.items():
             if isinstance(bench, ScoringConfig):

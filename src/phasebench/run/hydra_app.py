@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -52,7 +53,12 @@ def command(entry: Callable[[], None]) -> int:
     _register()
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
-        entry()
+        with ExitStack() as stack:
+            if _follows():  # torchrun's first process speaks and writes for all
+                folder = stack.enter_context(TemporaryDirectory())
+                sys.argv += [f"hydra.run.dir={folder}", "hydra.output_subdir=null"]
+                stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            entry()
     except BrokenPipeError:  # whoever read our output has gone: python runner.py --help | head
         silence(sys.stdout)
         return 2
@@ -63,8 +69,13 @@ def command(entry: Callable[[], None]) -> int:
         )
         return 130
     except Exception as error:
-        return refuse(error, sys.argv[1:])
+        return 2 if _follows() else refuse(error, sys.argv[1:])
     return max(_exit_codes, default=0)
+
+
+def _follows() -> bool:
+    """Tell whether torchrun started this process, and not as the first one."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
 
 
 def job(tree: DictConfig) -> None:
@@ -76,6 +87,9 @@ def job(tree: DictConfig) -> None:
     folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     try:
         if hydra.mode == RunMode.MULTIRUN:
+            if "TORCHELASTIC_RUN_ID" in os.environ:
+                problem = "a point of a sweep is a process of its own"
+                raise ConfigError("torchrun", "-m", problem, "torchrun for single runs")
             code = _point(tree, folder, overrides)
         else:
             out, err = Unread(sys.stdout), Unread(sys.stderr)
@@ -84,7 +98,7 @@ def job(tree: DictConfig) -> None:
     except BrokenPipeError:  # whoever read our output has gone, which ends a sweep
         raise
     except Exception as error:  # the other points of a sweep go on
-        code = refuse(error)
+        code = 2 if _follows() and isinstance(error, ConfigError) else refuse(error)
     ended(code)
 
 

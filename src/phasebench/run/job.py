@@ -21,6 +21,7 @@ from phasebench.report import trackers as track
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile
+from phasebench.training import ranks
 
 
 def bench_module(name: str) -> ModuleType:
@@ -40,8 +41,20 @@ def execute(
     `point`: a sweep's (`Point.facts`). A benchmark that raises is recorded as failed, and the
     others go on. Raises `ConfigError` for bad input.
     """
+    workbench = Workbench(config, out, Console())
+    ranks.join(workbench.device)
+    try:
+        if ranks.rank():
+            workbench.weights.follow()
+            return 0
+        return _execute(workbench, overrides, point)
+    finally:
+        ranks.leave()
+
+
+def _execute(workbench: Workbench, overrides: list[str], point: dict[str, Any] | None) -> int:
     _show_notices()
-    workbench = Workbench(config, out, console := Console())
+    config, out, console = workbench.config, workbench.out, workbench.console
     results = ResultsFile(
         out / "results.json",
         benchmark_name=config.benchmark_name,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from phasebench.config import ConfigError, TrainConfig
 from phasebench.models import LanguageModel
+from phasebench.training import ranks
 from phasebench.training.average import Average
 from phasebench.training.checkpoint import (
     BadCheckpoint,
@@ -122,6 +123,8 @@ class Training:
             mode(self.model, training=True),
         ):
             self._resume()
+            if not ranks.rank():
+                ranks.wait()
             while self.done < recipe.steps and not self._out_of_patience():
                 batch = self.batches(self.done)
                 loss, norm = self.step(self.done, batch)
@@ -168,12 +171,12 @@ class Training:
         self._check()
         with self.clock.paused(), self.average.applied():
             try:
-                nats = validate()
+                nats = ranks.from_first(0.0 if ranks.rank() else validate())
             except NotFinite:
-                nats = math.nan
+                nats = ranks.from_first(math.nan)
             self._check(nats)
             record = {"step": self.done, "nats_per_token": nats, "perplexity": perplexity(nats)}
-            record |= self.probe() if self.probe else {}
+            record |= self.probe() if self.probe and not ranks.rank() else {}
             self.history.validations.append(record)
             best = min(self.history.validations, key=lambda past: past["nats_per_token"])
             self.history.best_step = best["step"]
@@ -193,6 +196,8 @@ class Training:
     def _save(self, path: Path, identity: dict[str, str], *, finished: bool = False) -> None:
         """Write the weights, and where the training is not finished all that it needs to go on."""
         self._check()
+        if ranks.rank():
+            return
         with self.clock.paused():
             tensors, scaler = weights(self.model), None
             if not finished:
@@ -206,6 +211,8 @@ class Training:
 
     def _resume(self) -> None:
         """Go on from the unfinished training beside the path, or else from the trunk."""
+        if ranks.rank():
+            ranks.wait()  # until rank 0 has read it, and has set it aside if it is damaged
         start, identity = self.partial, self.identity
         if self.trunk and not start.exists():
             start = self.trunk.latest(decay_start(self.recipe)) or start
@@ -243,7 +250,8 @@ class Training:
         else:
             self.average.put(self.average.means)
         self._save(self.path, self.identity, finished=True)
-        self.partial.unlink(missing_ok=True)
+        if not ranks.rank():
+            self.partial.unlink(missing_ok=True)
         return self.history
 
 

@@ -6,6 +6,7 @@ Also the device and the precision that models compute in.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -125,10 +126,13 @@ def matmul_precision(precision: str) -> AbstractContextManager[None]:
 def resolve_device(name: str) -> torch.device:
     """Return the device that a name means; `auto` is cuda where there is one, else cpu.
 
+    Started by torchrun, `cuda` is the GPU of this process.
     Raises `ConfigError` for a GPU that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.distributed.is_torchelastic_launched():
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:

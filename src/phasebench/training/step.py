@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from phasebench.config import TrainConfig
 from phasebench.data.batches import IGNORED
 from phasebench.models import LanguageModel
+from phasebench.training import ranks
 from phasebench.training.cuda_graph import CudaGraphStep
 from phasebench.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from phasebench.training.scoring import Batch, autocast
@@ -34,6 +35,8 @@ class TrainStep:
         self, model: LanguageModel, recipe: TrainConfig, seed: int, device: torch.device
     ) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
+        each = recipe.accumulate // ranks.size()  # parts of a batch a rank
+        self.own_parts = range(each * ranks.rank(), each * (ranks.rank() + 1))
         on_gpu = device.type == "cuda"
         if recipe.compile and on_gpu:
             model.compile_training()
@@ -53,7 +56,7 @@ class TrainStep:
         """
         set_learning_rate(self.optimizer, learning_rate(step, self.recipe))
         self.number.fill_(step + 1)
-        torch.manual_seed(step_seed(self.seed, step, 0))
+        torch.manual_seed(step_seed(self.seed, step, self.own_parts.start))
         # in pinned memory, or the copy would wait for the steps that are under way
         pin = self.device.type == "cuda"
         host = [x.pin_memory() if pin and x.device.type == "cpu" else x for x in batch]
@@ -87,17 +90,24 @@ class TrainStep:
         return step
 
     def _backward(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Sum the gradients of the parts, each divided by the tokens of the batch: the batch's."""
+        """Sum the gradients of the parts, each divided by the tokens of the batch: the batch's.
+
+        Other ranks' parts are in the sum.
+        """
         parts, scored = self.recipe.accumulate, (targets != IGNORED).sum()
         loss = torch.zeros((), device=self.device)
-        for part, (x, y) in enumerate(zip(inputs.chunk(parts), targets.chunk(parts), strict=True)):
-            if part and not self.recorded:
+        chunks = list(zip(inputs.chunk(parts), targets.chunk(parts), strict=True))
+        for part in self.own_parts:
+            x, y = chunks[part]
+            if part > self.own_parts.start and not self.recorded:
                 torch.manual_seed(step_seed(self.seed, step, part))
             with autocast(self.device, self.recipe.precision):
                 nats, _ = self.model.loss(x, y, self.recipe.loss_chunk)
             share = nats / scored
             self.scaler.scale(share).backward()
             loss = loss + share.detach()
+        gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+        ranks.sum_over((loss, *gradients))
         return loss
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from phasebench.data import Corpus, scoring_batches, steps_of, training_batch
 from phasebench.dynamics.energy import energies, flow_starts
 from phasebench.models import HuggingFaceModel, LanguageModel, build_model
 from phasebench.results.lock import locked
+from phasebench.training import ranks
 from phasebench.training.checkpoint import BadCheckpoint, load_weights
 from phasebench.training.identity import architecture, description, weights_hash
-from phasebench.training.loop import Training, partial_path, set_aside
+from phasebench.training.loop import Training, TrainingDiverged, partial_path, set_aside
 from phasebench.training.progress import Observer
 from phasebench.training.scoring import autocast, mode, score
 from phasebench.training.trunk import Trunk
@@ -76,8 +77,8 @@ class WeightSource:
         if epochs is not None:
             steps = steps_of(epochs, tokens, batch=common.batch, seq=common.seq)
         decay = common.weight_decay if config.weight_decay is None else config.weight_decay
-        lr = config.lr or common.lr
-        return dataclasses.replace(common, steps=steps, lr=lr, weight_decay=decay)
+        lr, parts = config.lr or common.lr, common.accumulate * ranks.size()
+        return dataclasses.replace(common, steps=steps, lr=lr, weight_decay=decay, accumulate=parts)
 
     def trained(
         self,
@@ -156,7 +157,10 @@ class WeightSource:
                     aside = set_aside(path)
                 self.say(f"{config.name}: {path} {stored}; it is now {aside.name}")
             self._train(config.as_trained(), recipe, path, identity, seed)
-            return self._load(config, path, identity, "trained")
+            trained = self._load(config, path, identity, "trained")
+        if ranks.size() > 1:
+            trained.notices.append(f"{ranks.size()} processes shared each batch of the training")
+        return trained
 
     def _stored(
         self, config: ModelConfig, path: Path, identity: dict[str, str]
@@ -194,16 +198,18 @@ class WeightSource:
         seed: int,
     ) -> None:
         """Train a model and write its weights to the path."""
+        if not ranks.rank():
+            ranks.announce((config, recipe, path, identity, seed))
         tokens = self.corpus.splits["train"].tokens
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
         self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))
         tracked = recipe.track_energy and config.name == "stage2"
         with ExitStack() as stack:
-            observers = self.observers(config.name)
+            observers = [] if ranks.rank() else self.observers(config.name)
             for observer in observers:
                 stack.callback(observer.close)
-            Training(
+            training = Training(
                 model,
                 lambda step: training_batch(
                     tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed
@@ -218,7 +224,22 @@ class WeightSource:
                 observers=observers,
                 probe=(lambda: self._drift(model)) if tracked else None,
                 trunk=self._trunk(config, recipe, seed),
-            ).run()
+            )
+            try:
+                training.run()
+            except TrainingDiverged:
+                raise
+            except Exception as error:
+                if ranks.size() == 1:
+                    raise
+                problem = f"rank {ranks.rank()} of {ranks.size()}: {type(error).__name__}: {error}"
+                raise SystemExit(f"{problem}\n  the others cannot go on without it") from error
+
+    def follow(self) -> None:
+        """Take part in the trainings that rank 0 announces, until it has none left."""
+        while request := ranks.receive():
+            with suppress(TrainingDiverged):  # which all ranks see, and rank 0 reports
+                self._train(*request)
 
     def _trunk(self, config: ModelConfig, recipe: TrainConfig, seed: int) -> Trunk | None:
         """Return where trainings of this recipe with other budgets leave their state."""
