@@ -37,10 +37,14 @@ def groups(folders: Iterable[Path]) -> str:
 def keys(values: Mapping[str, Any]) -> str:
     """List every key of a composed configuration: its value there, what it is, unit and range."""
     width = max(shutil.get_terminal_size().columns, 80)
+    return "\n".join(_wrapped(*row, width) for row in rows(values))
+
+
+def rows(values: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    """Return the dotted key, value and description of each key, those of `RunOptions` last."""
     options = {field.name for field in dataclasses.fields(RunOptions)}
     measured = {key: value for key, value in values.items() if key not in options}
-    rows = [*_rows(Config, measured, ""), *_rows(RunOptions, values, "")]
-    return "\n".join(_wrapped(*row, width) for row in rows)
+    return [*_below(Config, measured, ""), *_below(RunOptions, values, "")]
 
 
 def describe(field: dataclasses.Field[Any]) -> str:
@@ -55,18 +59,18 @@ def describe(field: dataclasses.Field[Any]) -> str:
     return "; ".join(filter(None, (field.metadata["about"], valid)))
 
 
-def _rows(cls: Any, values: Mapping[str, Any], at: str) -> Iterator[tuple[str, Any, str]]:
+def _below(cls: Any, values: Mapping[str, Any], at: str) -> Iterator[tuple[str, Any, str]]:
     """Yield the dotted key, value and description of each field, through all groups below."""
     types = field_types(cls)
     for field in (field for field in dataclasses.fields(cls) if field.name in values):
         kind, value, key = types[field.name], values[field.name], at + field.name
         if key == "bench":
             for name, bench in value.items():
-                yield from _rows(BENCH_SCHEMAS[name], bench, f"bench.{name}.")
+                yield from _below(BENCH_SCHEMAS[name], bench, f"bench.{name}.")
         elif key == "scale" or (kind is ModelConfig and at):  # chosen as groups
             yield key, (value or {}).get("name"), field.metadata["about"]
         elif dataclasses.is_dataclass(kind):
-            yield from _rows(kind, value, f"{key}.")
+            yield from _below(kind, value, f"{key}.")
         else:
             yield key, value, describe(field)
 
