@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 import made
-from phasebench.report.axes import swept
+from phasebench.report.axes import whole
 from phasebench.report.collect import Collection, collect
 from phasebench.report.page import html_text
 from phasebench.report.plots.style import Picture
@@ -29,7 +29,7 @@ def page(collection: Collection) -> str:
     return html_text(
         f"title {HOSTILE}",
         collection,
-        table(collection.points, swept(collection.points)),
+        {"all": table(whole(collection.points))},
         [PICTURE],
     )
 
@@ -100,6 +100,9 @@ def test_hostile_text_is_text(hostile: Collection) -> None:
         "h2",
         "p",
         "section",
+        "dl",
+        "dt",
+        "dd",
         "ul",
         "li",
         "code",
@@ -158,7 +161,7 @@ def test_every_point_has_its_configuration_and_every_link_an_end(hostile: Collec
 
 
 def test_an_empty_report() -> None:
-    text = html_text("x", Collection(), table([], []), [])
+    text = html_text("x", Collection(), {}, [])
     assert "There are none." in text
     assert "No run told of one." in text
 
@@ -177,6 +180,11 @@ function tried(inner) {
   found.down = column(at);
   found.sort = heads[at].getAttribute("aria-sort");
   inner.querySelector("a[href='#point-1']").click();
+  document.getElementById("f").width = 1280;
+  const ends = [...inner.querySelectorAll(".verdict, td.status, td.status small")];
+  found.seen = ends.map(one => [one.textContent, one.getBoundingClientRect().right]);
+  inner.querySelector(".wide").scrollLeft = 1e6;
+  found.left = inner.querySelector("td.point").getBoundingClientRect().left;
   return found;
 }
 document.getElementById("f").onload = () => {
@@ -193,7 +201,8 @@ document.getElementById("f").onload = () => {
 
 def test_in_a_browser(hostile: Collection, tmp_path: Path) -> None:
     """Opened from a file in headless Chromium at 400 px: sorts, unfolds, is no wider, and runs
-    nobody else's script.
+    nobody else's script. At 1,280 px verdict, status and reasons are seen without scrolling, and
+    the first column stays.
     """
     browser = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -229,3 +238,8 @@ def test_in_a_browser(hostile: Collection, tmp_path: Path) -> None:
     assert found["down"] == ["0.3", "0.1", "0.02", "-"]  # without a value: last, either way
     assert (found["sort"], found["open"]) == ("descending", True)
     assert found["wide"] <= 400
+    verdict, *ends = (" ".join(text.split()) for text, _ in found["seen"])
+    assert verdict.startswith("INCOMPLETE 4 points: ")
+    assert {"pass", HOSTILE} <= {" ".join(text.split()) for text in ends}
+    assert max(right for _, right in found["seen"]) <= 1280
+    assert 0 <= found["left"] < 100

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import made
-from phasebench.report.axes import swept
+from phasebench.report.axes import whole
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.csv_markdown_latex import (
     csv_text,
@@ -55,7 +55,7 @@ def swept_table(tmp_path: Path) -> list[Column]:
     )
     points = collect([tmp_path]).points
     points.append(Point("5", None, ("bench.energy.dt=0.8",), "oom", "CUDA out of memory"))
-    return table(points, swept(points))
+    return table(whole(points))
 
 
 def hostile_table() -> list[Column]:
@@ -78,14 +78,16 @@ def printed(content: list[Column], width: int) -> str:
 
 
 def test_a_cell_a_point_and_a_column_a_swept_key(swept_table: list[Column]) -> None:
-    assert [column.heading for column in swept_table[:3]] == ["point", "dt", "integrator"]
-    assert [cell.value for cell in swept_table[1].cells] == [0.1, 0.2, 0.1, 0.2, 0.4, 0.8]
+    headings = [column.heading for column in swept_table]
+    assert (headings[:2], headings[-3:]) == (["point", "status"], ["dt", "integrator", "reason"])
+    assert [cell.value for cell in swept_table[-3].cells] == [0.1, 0.2, 0.1, 0.2, 0.4, 0.8]
     (drift,) = (column for column in swept_table if column.key == "energy.max_drift")
     assert drift.unit == "E_ref"
     assert drift.cells[0].verdict == "pass"
     assert drift.cells[4].verdict == "FAIL"
     assert (drift.cells[5].value, drift.cells[5].reason) == (None, "CUDA out of memory")
-    ends = [column.cells[5].value for column in swept_table[-2:]]
+    assert drift.best == pytest.approx(1e-6)
+    ends = [swept_table[i].cells[5].value for i in (1, -1)]
     assert ends == ["oom", "CUDA out of memory"]
 
 
@@ -104,7 +106,7 @@ def test_the_terminal_shows_every_value_and_no_line_is_wider(
 
 def test_a_wide_terminal_gets_one_table(swept_table: list[Column]) -> None:
     assert printed(swept_table, 400).count("status") == 1
-    assert printed(swept_table, 60).count("integrator") > 1
+    assert printed(swept_table, 60).count("status") > 1
 
 
 def test_many_points_are_cut(swept_table: list[Column]) -> None:
@@ -128,9 +130,7 @@ def test_no_text_makes_a_line_wider(name: str, reason: str, width: int) -> None:
 def test_csv_is_exact(tmp_path: Path) -> None:
     made.sweep(tmp_path, [0.1, 0.3], ["leapfrog"])
     points = collect([tmp_path]).points
-    rows = list(
-        csv.DictReader(io.StringIO(csv_text(table(points, swept(points), everything=True))))
-    )
+    rows = list(csv.DictReader(io.StringIO(csv_text(table(whole(points), everything=True)))))
     assert [float(row["bench.energy.dt"]) for row in rows] == [0.1, 0.3]
     for row, point in zip(rows, points, strict=True):
         assert point.run is not None
@@ -178,12 +178,12 @@ def test_a_lower_bound_and_a_prediction_are_marked() -> None:
     assert cell.text == "≥ 31.25 (predicted)"
     row = next(csv.DictReader(io.StringIO(csv_text([column]))))
     assert (row["predicted"], row["at_least"]) == ("vram.x", "vram.x")
-    assert r"$\geq$ $31.25$ (predicted)" in latex_text([column])
+    assert r"$\geq$ $31.25$ (predicted)" in latex_text({"x": [column]})
 
 
 def test_markdown_has_a_cell_for_every_column() -> None:
     content = hostile_table()
-    lines = markdown_text(content).splitlines()
+    lines = markdown_text({"x": content}).splitlines()
     assert len(lines) == 2 + len(HOSTILE)
     for line in lines:
         assert len(re.findall(r"(?<!\\)\|", line)) == len(content) + 1
@@ -202,12 +202,15 @@ def test_escapes_leave_no_markup(text: str) -> None:
 
 
 def test_latex_is_booktabs(swept_table: list[Column]) -> None:
-    text = latex_text(swept_table)
+    text = latex_text({"sweep": swept_table})
     benches = ("ppl", "energy", "vram")
     for command in (r"\begin{tabular}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
         assert text.count(command) == len(benches)
     assert r"$1 \times 10^{-5}$" in text
-    assert r"$\mathbf{8.991 \times 10^{-6}}$" in text  # its gate failed
+    assert r"$8.991 \times 10^{-6}$$^\dagger$" in text  # its gate failed
+    assert r"$\mathbf{60.1}$" in text  # the best
+    assert r"\label{tab:sweep-energy}" in text
+    assert text.count(r"\caption{Bench ") == len(benches)
     for block in text.split(r"\begin{tabular}")[1:]:
         sides = re.match(r"\{([lr]+)\}", block)
         assert sides is not None
@@ -222,7 +225,7 @@ def test_latex_compiles(swept_table: list[Column], tmp_path: Path) -> None:
             "neither pdflatex nor tectonic is installed; test_latex_is_booktabs checks the form"
         )
     (tmp_path / "table.tex").write_text(
-        latex_text(swept_table) + latex_text(hostile_table()), encoding="utf-8"
+        latex_text({"sweep": swept_table, HOSTILE[0]: hostile_table()}), encoding="utf-8"
     )
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
     (tmp_path / "paper.tex").write_text(head + r"\input{table.tex}\end{document}", encoding="utf-8")
@@ -244,12 +247,12 @@ def test_latex_compiles(swept_table: list[Column], tmp_path: Path) -> None:
 
 def test_nothing_measured_is_a_table_too() -> None:
     points = Collection([Point("0", None, (), "killed", "exit code -9")]).points
-    content = table(points, swept(points))
+    content = table(whole(points))
     assert [column.key for column in content] == ["point", "status", "reason"]
     for text in (
         printed(content, 40),
         csv_text(content),
-        markdown_text(content),
-        latex_text(content),
+        markdown_text({"x": content}),
+        latex_text({"x": content}),
     ):
         assert "killed" in text

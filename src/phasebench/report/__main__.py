@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from phasebench.config import ConfigError
-from phasebench.report.axes import swept
+from phasebench.report.axes import studies
 from phasebench.report.collect import collect
 from phasebench.report.table import table
 from phasebench.report.terminal import line, show
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m phasebench.report",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EXAMPLES,
-        description="Make one table, plots and a report.html of every results.json below folders.",
+        description="Make tables, plots and a report.html of every results.json below folders.",
     )
     places = "a sweep's or a run's folder, or a results.json"
     parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help=places)
@@ -60,8 +60,11 @@ def _report(places: list[Path], output: Path | None, *, printed: bool) -> int:
         raise ConfigError("", "", what, "name the folder of a run or of a sweep")
     folder = output or (places[0] if places[0].is_dir() else places[0].parent)
     console = Console(highlight=False)
-    columns = table(collection.points, swept(collection.points))
-    show(columns, console, elsewhere=f"in {folder / 'table.md'}")
+    found = studies(collection.points)
+    for study in found:
+        if len(found) > 1:
+            console.print(line(f"{study.name}: ", f"{len(study.points)} points"))
+        show(table(study), console, elsewhere=f"in {folder / 'table.md'}")
     for broken in collection.broken:
         console.print(line("", f"cannot be used: {broken}", "bold red"))
     written = [] if printed else write_report(collection, folder)

@@ -1,4 +1,4 @@
-"""Find what was swept: the configuration keys, and the device and text, in which points differ."""
+"""Find studies, and what was swept in each: the keys, device and text in which points differ."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from phasebench.report.collect import Point
 from phasebench.report.text import is_number, number
 
 SEED = "seed"
+LONGEST = 44  # characters of a point's name in a picture
 NO_EFFECT = ("cache_dir", "output", "benchmark_name", "hydra")  # on any number
-READ_TEXT = ("ppl", "energy")  # with trained weights; the other benches take random ones
+READ_TEXT = ("ppl", "budget", "energy")  # with trained weights; the other benches take random ones
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,30 @@ class Axis:
     def numeric(self) -> bool:
         """Tell whether a picture can have it as its x axis."""
         return all(is_number(value) for value in self.values if value is not None)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The points that were asked for the same benches, and the keys in which they differ."""
+
+    name: str
+    points: Sequence[Point]
+    axes: Sequence[Axis]
+
+
+def whole(points: Sequence[Point]) -> Study:
+    """Take all points as one study."""
+    return Study("", points, swept(points))
+
+
+def studies(points: Sequence[Point]) -> list[Study]:
+    """Group points by their benches; those without results join a study that is alone."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(", ".join(sorted(point.benches)), []).append(point)
+    if len(groups) == 2 and "" in groups:
+        groups = {max(groups): list(points)}
+    return [Study(name or "no results", own, swept(own)) for name, own in groups.items()]
 
 
 def concerns(key: str, bench: str) -> bool:
@@ -47,9 +72,10 @@ def swept(points: Sequence[Point]) -> list[Axis]:
 
     Keys that always change together are one axis, named by the one that was given on the command
     line, if any. Keys that were given come first, in the order in which they were given, and the
-    random seed last.
+    random seed last. A key that was not given counts only if it concerns a bench of the points.
     """
     known = [settings(point) for point in points]
+    benches = {bench for point in points for bench in point.benches}
     words = [text.partition("=")[0].lstrip("+~") for point in points for text in point.overrides]
     order = {word: i for i, word in enumerate(dict.fromkeys(words))}
 
@@ -58,6 +84,8 @@ def swept(points: Sequence[Point]) -> list[Axis]:
 
     groups: dict[tuple[int, ...], list[Axis]] = {}
     for key in dict.fromkeys(key for values in known for key in values):
+        if given(key) == math.inf and not any(concerns(key, bench) for bench in benches):
+            continue
         column = tuple(values.get(key) for values in known)
         told = [json.dumps(float(v) if is_number(v) else v) for v in column]
         if len({text for text, value in zip(told, column, strict=True) if value is not None}) > 1:
@@ -139,15 +167,15 @@ def said(key: str, value: Any) -> str:
 
 
 def setting_names(points: Sequence[Point], axes: Sequence[Axis]) -> dict[str, str]:
-    """Name each point by its swept values, or by its folder where nothing was swept."""
+    """Name each point by its swept values, or by its folder where these are none, or long."""
     names = short(axis.key for axis in axes)
-    return {
+    told = {
         point.name: ", ".join(
             said(names[axis.key], axis.values[i]) for axis in axes if axis.values[i] is not None
         )
-        or point.name
         for i, point in enumerate(points)
     }
+    return {name: text if 0 < len(text) <= LONGEST else name for name, text in told.items()}
 
 
 def _parsed(text: str) -> Any:

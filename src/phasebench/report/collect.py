@@ -11,6 +11,7 @@ from typing import Any
 
 from phasebench.config import ConfigError
 from phasebench.report.read import Bench, Broken, Run, content, read, read_bytes
+from phasebench.report.text import number
 from phasebench.results.gate import Metric
 
 RESULTS, SWEEP = "results.json", "sweep.json"
@@ -26,7 +27,7 @@ class Point:
         run: None where there is no results.json, or one that cannot be used.
         status: pass, fail, not measured; or how it ended: failed, killed, timeout, oom, missing,
             broken, ...
-        reason: why nothing, or not everything, was measured.
+        reason: why a gate failed, or nothing, or not everything, was measured.
     """
 
     name: str
@@ -151,22 +152,24 @@ def _point(name: str, entry: dict[str, Any], run: Run | None, broken: str | None
     elif run is None and status == "ok":
         status, reasons = "missing", ["sweep.json says ok, but there is no results.json"]
     elif run is not None:
-        reasons = [None if status == "ok" else reason, _unmeasured(run)]
+        reasons = [None if status == "ok" else reason, _reasons(run)]
         if status == "ok":
             status = "not ended" if run.status == "running" else _VERDICTS[run.verdict]
     overrides = run.overrides if run else tuple(entry.get("overrides", ()))
     return Point(name, run, overrides, status, "; ".join(filter(None, reasons)) or None)
 
 
-def _unmeasured(run: Run) -> str | None:
-    """Say why something was not measured."""
+def _reasons(run: Run) -> str | None:
+    """Say which gates failed, and why something was not measured."""
     reasons = ["the run goes on, or was killed"] if run.status == "running" else []
     for name, bench in run.benches.items():
         if bench.error:
             reasons.append(f"{name}: {bench.error}")
-        reasons += [
-            f"{name} {gate.name}: {gate.reason}"
-            for gate in bench.gates.values()
-            if gate.passed is None
-        ]
+        for gate in bench.gates.values():
+            if gate.passed is None:
+                reasons.append(f"{name} {gate.name}: {gate.reason}")
+            elif not gate.passed:
+                reasons.append(f"{name} {gate.name}: {number(gate.value)}, not {gate.target}")
+    if run.verdict == 2 and not reasons:
+        reasons = ["no gate was asked for: nothing is judged"]
     return "; ".join(reasons) or None

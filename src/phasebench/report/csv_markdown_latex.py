@@ -1,10 +1,10 @@
-"""Export the table of a report: table.csv at full precision, table.md and table.tex rounded."""
+"""Export the tables of a report: table.csv at full precision, table.md, table.tex rounded."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -34,7 +34,8 @@ _LATEX = str.maketrans(
         "*": "{*}",
     }
 )
-_HEAD = "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}; one tabular a bench\n"
+_HEAD = "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n"
+_CAPTION = " Bold: the best of a column; DAGGER: its gate failed."
 _WIDE = 14  # characters of a line of a heading
 
 
@@ -72,18 +73,24 @@ def _plain(value: Any) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def markdown_text(columns: Sequence[Column]) -> str:
-    """Write a pipe table of GitHub's Markdown; what users wrote is neither markup nor HTML."""
-    stacks = []
-    for column in columns:
-        unit = f" ({markdown(column.unit)})" if column.unit else ""
-        stacks.append(
-            [markdown(column.heading) + unit, "---:" if column.role == "metric" else "---"]
-        )
-        for cell in column.cells:
-            verdict = "**FAIL**" if cell.verdict == "FAIL" else cell.verdict
-            stacks[-1].append(f"{markdown(cell.text)} {verdict}".rstrip())
-    return "".join(f"| {' | '.join(row)} |\n" for row in zip(*stacks, strict=True))
+def markdown_text(tables: Mapping[str, Sequence[Column]]) -> str:
+    """Write a pipe table of GitHub's Markdown a study, below its name if there are several.
+
+    What users wrote is neither markup nor HTML.
+    """
+    parts = []
+    for name, columns in tables.items():
+        stacks = []
+        for column in columns:
+            unit = f" ({markdown(column.unit)})" if column.unit else ""
+            side = "---:" if column.role == "metric" else "---"
+            stacks.append([markdown(column.heading) + unit, side])
+            for cell in column.cells:
+                verdict = "**FAIL**" if cell.verdict == "FAIL" else cell.verdict
+                stacks[-1].append(f"{markdown(cell.text)} {verdict}".rstrip())
+        rows = "".join(f"| {' | '.join(row)} |\n" for row in zip(*stacks, strict=True))
+        parts.append(f"## {markdown(name)}\n\n{rows}" if len(tables) > 1 else rows)
+    return "\n".join(parts)
 
 
 def markdown(text: str) -> str:
@@ -96,30 +103,44 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(clean(text).split()).translate(_ENTITIES))
 
 
-def latex_text(columns: Sequence[Column]) -> str:
-    """Write tabulars of booktabs, one a bench, for all points; reasons are left to the other forms.
+def latex_text(tables: Mapping[str, Sequence[Column]]) -> str:
+    """Write a table of booktabs a study and bench, for all points, with caption and label.
 
-    Headings are wrapped; the number of a failed gate is bold.
+    Headings are wrapped; the best number of a column is bold, a dagger marks failed gates. Reasons
+    are left to the other forms.
     """
-    benches = dict.fromkeys(c.key.partition(".")[0] for c in columns if c.role == "metric")
-    parts = []
-    for bench in benches or [""]:
-        sides, stacks = "", []
-        for column in columns:
-            if column.key == "reason" or (
-                column.role == "metric" and not column.key.startswith(f"{bench}.")
-            ):
-                continue
-            side = "r" if column.role == "metric" else "l"
-            sides += side
-            words = (column.heading.replace("_", " "), column.unit)
-            lines = [latex(one) for text in words for one in textwrap.wrap(text, _WIDE)]
-            heading = r"\shortstack[" + side + "]{" + r"\\".join(lines) + "}"
-            cells = [_latex_cell(cell) for cell in column.cells]
-            stacks.append(pd.Series(cells, name=heading, dtype=object))
-        frame = pd.concat(stacks, axis=1)
-        parts.append(frame.to_latex(index=False, escape=False, column_format=sides))
-    return _HEAD + "\n".join(parts)
+    parts = [_HEAD]
+    for study, columns in tables.items():
+        benches = dict.fromkeys(c.key.partition(".")[0] for c in columns if c.role == "metric")
+        for bench in benches or [""]:
+            sides, stacks = "", []
+            for column in columns:
+                metric = column.role == "metric"
+                others = metric and not column.key.startswith(f"{bench}.")
+                if column.key == "reason" or others:
+                    continue
+                side = "r" if metric else "l"
+                sides += side
+                words = (column.heading.replace("_", " "), column.unit)
+                lines = [latex(one) for text in words for one in textwrap.wrap(text, _WIDE)]
+                heading = r"\shortstack[" + side + "]{" + r"\\".join(lines) + "}"
+                best = column.best
+                cells = [_latex_cell(cell, cell.value == best) for cell in column.cells]
+                stacks.append(pd.Series(cells, name=heading, dtype=object))
+            caption = f"Bench {bench or study}: {len(columns[0].cells)} points."
+            caption += _CAPTION if benches else ""
+            words = re.findall("[a-z0-9]+", f"{study} {bench if study != bench else ''}".lower())
+            parts.append(
+                pd.concat(stacks, axis=1).to_latex(
+                    index=False,
+                    escape=False,
+                    column_format=sides,
+                    position="tbp",
+                    caption=latex(caption).replace("DAGGER", r"$^\dagger$"),
+                    label="tab:" + "-".join(words),
+                )
+            )
+    return "\n".join(parts)
 
 
 def latex(text: str) -> str:
@@ -133,11 +154,11 @@ def latex(text: str) -> str:
     return "".join(c if c.isascii() else f"{{[}}U+{ord(c):04X}]" for c in flat)
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: Cell, best: bool) -> str:
     if not is_number(cell.value):
         return latex(cell.text)
     digits, _, power = number(cell.value).partition("e")
     text = digits + (rf" \times 10^{{{int(power)}}}" if power else "")
-    bold = rf"\mathbf{{{text}}}" if cell.verdict == "FAIL" else text
-    label = " (predicted)" if cell.predicted else ""
-    return ("$\\geq$ " if cell.at_least else "") + f"${bold}${label}"
+    text = rf"\mathbf{{{text}}}" if best else text
+    marks = r"$^\dagger$" * (cell.verdict == "FAIL") + " (predicted)" * cell.predicted
+    return ("$\\geq$ " if cell.at_least else "") + f"${text}${marks}"

@@ -1,7 +1,4 @@
 "use strict";
-const table = document.getElementById("points");
-const headings = [...table.tHead.rows[0].cells];
-
 // Numbers by value, text by name, cells without a value last in either direction.
 function order(index, sign) {
   return (a, b) => {
@@ -15,15 +12,18 @@ function order(index, sign) {
   };
 }
 
-headings.forEach((heading, index) => {
-  heading.firstElementChild.addEventListener("click", () => {
-    const up = heading.getAttribute("aria-sort") !== "ascending";
-    for (const other of headings) other.setAttribute("aria-sort", "none");
-    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const body = table.tBodies[0];
-    body.append(...[...body.rows].sort(order(index, up ? 1 : -1)));
+for (const table of document.querySelectorAll("table.points")) {
+  const headings = [...table.tHead.rows[0].cells];
+  headings.forEach((heading, index) => {
+    heading.firstElementChild.addEventListener("click", () => {
+      const up = heading.getAttribute("aria-sort") !== "ascending";
+      for (const other of headings) other.setAttribute("aria-sort", "none");
+      heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const body = table.tBodies[0];
+      body.append(...[...body.rows].sort(order(index, up ? 1 : -1)));
+    });
   });
-});
+}
 
 // A link into the page opens the point that it leads to.
 function unfold() {

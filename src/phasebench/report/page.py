@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from phasebench.report.text import VERDICTS, clean, is_number, number
 
 
 def html_text(
-    title: str, collection: Collection, columns: Sequence[Column], drawn: Sequence[Picture]
+    title: str,
+    collection: Collection,
+    tables: Mapping[str, Sequence[Column]],
+    drawn: Sequence[Picture],
 ) -> str:
-    """Render broken files, the sortable table, pictures, environments and configurations."""
+    """Render verdict, a sortable table a study, pictures, environments and configurations."""
     engine = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -41,17 +44,20 @@ def html_text(
         if point.run:
             environments.setdefault(_lines(point.run.environment), []).append(point.name)
     counts = Counter(point.status for point in collection.points)
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
     times = sorted(point.run.timestamp[:19] for point in collection.points if point.run)
-    span = f"; runs from {times[0]} to {times[-1]} UTC" if times else ""
     return engine.get_template("page.html").render(
         title=title,
-        columns=columns,
-        rows=list(zip(*(column.cells for column in columns), strict=True)),
+        tables=[
+            (name, columns[:-1], list(zip(*(column.cells for column in columns), strict=True)))
+            for name, columns in tables.items()
+        ],
+        numbers={point.name: i for i, point in enumerate(collection.points, 1)},
         collection=collection,
         pictures=drawn,
         environments=environments,
-        summary=f"{len(collection.points)} points: {told}{span}.",
+        verdict="FAIL" if counts["fail"] else "PASS" if set(counts) == {"pass"} else "INCOMPLETE",
+        counts=", ".join(f"{count} {status}" for status, count in counts.items()),
+        span=f"Runs from {times[0]} to {times[-1]} UTC." if times else "",
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from phasebench.report.terminal import Stack, line, pieces, sheet
+from phasebench.report.terminal import GAP, Stack, line, pieces, sheet
 from phasebench.report.text import clean, number
 from phasebench.results.gate import SPEC_KEYS, exit_code
 
@@ -90,28 +90,31 @@ def _in_full(results: Mapping[str, Any], width: int) -> Iterator[RenderableType]
 
 
 def _gates(benches: Benches, width: int) -> Table:
-    """Lay out a heading for each bench and a row for each of its gates."""
+    """Lay out a heading for each bench and a row for each of its gates.
+
+    Units of several words are left to results.json where they make a line too long.
+    """
+    stacks = _gate_columns(benches, words=True)
+    if sum(stack.most() + GAP for stack in stacks) > width + GAP:
+        stacks = _gate_columns(benches, words=False)
+    return sheet(stacks, width)
+
+
+def _gate_columns(benches: Benches, *, words: bool) -> list[Stack]:
     rows = []
     for name, bench in benches.items():
         state = "" if bench["gates"] else _NO_GATE[bench["status"]]
         rows.append((Text(clean(name), "bold"), Text(), Text(), Text(state, "bold yellow")))
         for gate in bench["gates"]:
-            unit = bench["metrics"].get(gate["name"], {}).get("unit")
-            value = number(gate["value"])
-            if unit and unit != "1" and gate["value"] is not None:
-                value += f" {clean(unit)}"
+            unit = clean(bench["metrics"].get(gate["name"], {}).get("unit") or "1")
+            shown = gate["value"] is not None and unit != "1" and (words or " " not in unit)
+            value = number(gate["value"]) + (f" {unit}" if shown else "") + _label(gate)
+            gate_name = clean(gate["name"]).replace("_", " ")
             target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
-            rows.append(
-                (
-                    Text(clean(gate["name"]).replace("_", " ")),
-                    Text(value + _label(gate)),
-                    target,
-                    result,
-                )
-            )
+            rows.append((Text(gate_name), Text(value), target, result))
     headings = ("gate", "value", "target", "result")
     columns = zip(*rows, strict=True) if rows else [()] * len(headings)
-    return sheet([Stack(*column) for column in zip(headings, columns, strict=True)], width)
+    return [Stack(*column) for column in zip(headings, columns, strict=True)]
 
 
 def _label(item: Mapping[str, Any]) -> str:

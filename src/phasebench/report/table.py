@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phasebench.report.axes import Axis, short
+from phasebench.report.axes import Study, short
 from phasebench.report.collect import Point
-from phasebench.report.text import VERDICTS, clean, number
+from phasebench.report.text import VERDICTS, clean, is_number, number
 from phasebench.results.gate import Gate
 
 # what the printed table shows beside the gates; table.csv has every metric
@@ -20,6 +20,8 @@ MAIN = {
     "budget": ("candidate_ppl_best", "baseline_ppl_best", "ratio_best"),
     "speed": ("ode_stack_median_ms", "ode_stack_ceiling_fraction", "steps_per_s_over_stage1"),
 }
+# of which more is better, whatever a gate's limit is
+LARGE = {"speed.ode_stack_ceiling_fraction", "speed.steps_per_s_over_stage1"}
 
 
 @dataclass(frozen=True)
@@ -55,29 +57,39 @@ class Column:
     unit: str = ""
     role: Literal["point", "axis", "metric", "status"] = "metric"
 
+    @property
+    def best(self) -> float | None:
+        """Return the smallest number, or the largest where more is better; None if all agree."""
+        values = {cell.value for cell in self.cells if is_number(cell.value)}
+        if self.role != "metric" or len(values) < 2:
+            return None
+        targets = (cell.gate.target for cell in self.cells if cell.gate)
+        largest = self.key in LARGE or next(targets, "").startswith(">")
+        return max(values) if largest else min(values)
 
-def table(
-    points: Sequence[Point], axes: Sequence[Axis], *, everything: bool = False
-) -> list[Column]:
-    """Tabulate the swept keys, the main metrics and gates (or all of them), and how each point
-    ended.
+
+def table(study: Study, *, everything: bool = False) -> list[Column]:
+    """Tabulate how each point ended, the main metrics and gates (or all of them), the swept keys,
+    and why something failed or was not measured.
     """
+    points, axes = study.points, study.axes
     keys = _quantities(points, everything)
     headings = short([*(axis.key for axis in axes), *(f"{bench}.{name}" for bench, name in keys)])
-    columns = [Column("point", "point", [Cell(point.name) for point in points], role="point")]
-    for axis in axes:
-        cells = [Cell(value) for value in axis.values]
-        columns.append(Column(axis.key, headings[axis.key], cells, role="axis"))
+    columns = [
+        Column("point", "point", [Cell(point.name) for point in points], role="point"),
+        Column("status", "status", [Cell(point.status) for point in points], role="status"),
+    ]
     for bench, name in keys:
         metrics = (point.metric(bench, name) for point in points)
         unit = next((metric.unit for metric in metrics if metric), "")
         cells = [_cell(point, bench, name) for point in points]
         key = f"{bench}.{name}"
         columns.append(Column(key, headings[key], cells, "" if unit == "1" else unit))
-    for name in ("status", "reason"):
-        cells = [Cell(getattr(point, name)) for point in points]
-        columns.append(Column(name, name, cells, role="status"))
-    return columns
+    for axis in axes:
+        cells = [Cell(value) for value in axis.values]
+        columns.append(Column(axis.key, headings[axis.key], cells, role="axis"))
+    reasons = [Cell(point.reason) for point in points]
+    return [*columns, Column("reason", "reason", reasons, role="status")]
 
 
 def _quantities(points: Sequence[Point], everything: bool) -> list[tuple[str, str]]:

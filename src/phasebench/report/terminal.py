@@ -1,4 +1,4 @@
-"""Print tables on a terminal: no line wider than it, and no word broken that fits half of it."""
+"""Print tables on a terminal: no line wider than it, and no word broken that it has room for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from phasebench.report.table import Column
 from phasebench.report.text import clean
 
 ROWS = 50  # at most: more is read better in table.md or report.html
-_GAP = 2  # characters between columns
+GAP = 2  # characters between columns
 _STYLES = {"pass": "green", "FAIL": "bold red", "not measured": "bold yellow"}
 
 
@@ -27,11 +27,10 @@ class Stack:
     texts: Sequence[Text]
     right: bool = False
 
-    def least(self, total: int) -> int:
-        """Measure the longest word, up to half of the terminal's width; longer ones are broken."""
+    def least(self) -> int:
+        """Measure the longest word."""
         texts = [clean(self.heading), *(text.plain for text in self.texts)]
-        longest = max((cell_len(word) for text in texts for word in text.split()), default=1)
-        return min(longest, max(1, total // 2 - _GAP))
+        return max((cell_len(word) for text in texts for word in text.split()), default=1)
 
     def most(self) -> int:
         """Measure the longest text, or word of the heading."""
@@ -40,13 +39,16 @@ class Stack:
 
 
 def sheet(stacks: Sequence[Stack], total: int) -> Table:
-    """Lay columns beside each other, each at least as wide as its longest word; what is spare goes
-    to the least needy.
+    """Lay columns beside each other, each at least as wide as its longest word.
+
+    What is spare goes to the least needy; what is missing is taken from the widest.
     """
     layout = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    widths = [stack.least(total) for stack in stacks]
+    widths = [stack.least() for stack in stacks]
+    while sum(widths) + GAP * len(widths) > total + GAP and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
     wanted = [max(0, stack.most() - width) for stack, width in zip(stacks, widths, strict=True)]
-    spare = max(0, total - sum(widths) - _GAP * len(widths))
+    spare = max(0, total - sum(widths) - GAP * len(widths))
     for i in sorted(range(len(stacks)), key=wanted.__getitem__):
         extra = min(wanted[i], spare)
         widths[i] += extra
@@ -67,7 +69,7 @@ def pieces(stacks: Sequence[Stack], total: int, heads: int = 0) -> Iterator[list
     """
 
     def width(stacks: Sequence[Stack]) -> int:
-        return sum(stack.least(total) + _GAP for stack in stacks) - _GAP
+        return sum(stack.least() + GAP for stack in stacks) - GAP
 
     piece = list(stacks[:heads])
     repeated = stacks[: heads if width(piece) <= total // 2 else 1]
@@ -85,7 +87,7 @@ def line(heading: str, text: str, style: str = "") -> Text:
 
 
 def show(columns: Sequence[Column], console: Console, *, elsewhere: str = "") -> None:
-    """Print a report's table in pieces that fit the console, and why points were not measured.
+    """Print a study's table in pieces that fit the console, and why points failed.
 
     `elsewhere` says where the rows are that are left out.
     """
@@ -97,11 +99,11 @@ def show(columns: Sequence[Column], console: Console, *, elsewhere: str = "") ->
             texts.append(Text(cell.text))
             if cell.verdict:
                 texts[-1].append(f" {cell.verdict}", _STYLES[cell.verdict])
-        unit = f" [{column.unit}]" if column.unit else ""
+        # table.md has units of several words
+        unit = f" [{column.unit}]" if column.unit and " " not in column.unit else ""
         heading = column.heading.replace("_", " ") + unit
         stacks.append(Stack(heading, texts, right=column.role == "metric"))
-    heads = sum(column.role in ("point", "axis") for column in columns)
-    for piece in pieces(stacks, console.width, heads):
+    for piece in pieces(stacks, console.width, heads=2):
         console.print(sheet(piece, console.width))
     for point, reason in list(zip(columns[0].cells, reasons.cells, strict=True))[:ROWS]:
         if reason.value:

@@ -1,4 +1,4 @@
-"""Write a report as a folder: report.html, the table in three forms, the pictures."""
+"""Write a report as a folder: report.html, the tables in three forms, the pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
     be written.
     """
     # pandas and matplotlib, which whoever prints a table, or reads --help, does not wait for
-    from phasebench.report.axes import swept
+    from phasebench.report.axes import studies, whole
     from phasebench.report.csv_markdown_latex import csv_text, latex_text, markdown_text
     from phasebench.report.page import html_text
     from phasebench.report.plots import pictures
@@ -42,14 +42,13 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
 
     home = destination(folder / "report.html", "the report's folder", "report.html").parent
     (home / "plots").mkdir(exist_ok=True)
-    axes = swept(collection.points)
-    drawn = pictures(collection, axes)
-    main, whole = table(collection.points, axes), table(collection.points, axes, everything=True)
+    drawn = pictures(collection)
+    tables = {study.name: table(study) for study in studies(collection.points)}
     texts = {
-        "report.html": html_text(folder.resolve().name, collection, main, drawn),
-        "table.csv": csv_text(whole),
-        "table.md": markdown_text(main),
-        "table.tex": latex_text(main),
+        "report.html": html_text(folder.resolve().name, collection, tables, drawn),
+        "table.csv": csv_text(table(whole(collection.points), everything=True)),
+        "table.md": markdown_text(tables),
+        "table.tex": latex_text(tables),
     }
     # a lone surrogate, of a file's name or of JSON, has no UTF-8
     contents = {name: text.encode("utf-8", "replace") for name, text in texts.items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
-from phasebench.report.axes import Axis
+from phasebench.report.axes import Study, studies
 from phasebench.report.collect import Collection
 from phasebench.report.plots.budget import budget_curves
 from phasebench.report.plots.interaction import drift_over_interaction
@@ -15,19 +16,37 @@ from phasebench.report.plots.traces import energy_traces
 from phasebench.report.plots.training import training_curves
 
 
-def pictures(collection: Collection, axes: Sequence[Axis]) -> list[Picture]:
-    """Draw whatever the points suffice for; `collection.notes` gets what was left out."""
+def pictures(collection: Collection) -> list[Picture]:
+    """Draw whatever the points of each study suffice for.
+
+    `collection.notes` gets what was left out. Where there are several studies, the names of
+    pictures begin with the study's.
+    """
     if beside := sum(map(disturbed, collection.points)):
         collection.notes.append(
             f"{beside} points ran beside others of their sweep: plots of time leave them out"
         )
+    found = studies(collection.points)
     with styled():
         return [
-            *over_axes(collection.points, axes),
-            *pareto(collection.points, axes),
-            *compared_integrators(collection),
-            *drift_over_interaction(collection, axes),
-            *energy_traces(collection, axes),
-            *budget_curves(collection),
-            *training_curves(collection, axes),
+            replace(
+                drawn,
+                name=f"{study.name.replace(', ', '-')}_{drawn.name}",
+                caption=f"{study.name}: {drawn.caption}",
+            )
+            if len(found) > 1
+            else drawn
+            for study in found
+            for drawn in _of_study(study)
         ]
+
+
+def _of_study(study: Study) -> Iterator[Picture]:
+    points, axes = study.points, study.axes
+    yield from over_axes(points, axes)
+    yield from pareto(points, axes)
+    yield from compared_integrators(points)
+    yield from drift_over_interaction(points, axes)
+    yield from energy_traces(points, axes)
+    yield from budget_curves(points)
+    yield from training_curves(points, axes)

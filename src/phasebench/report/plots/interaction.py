@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from phasebench.report.axes import Axis, setting_names
-from phasebench.report.collect import Collection
+from phasebench.report.collect import Point
 from phasebench.report.plots.style import (
     SHOWN,
     Picture,
@@ -20,13 +20,13 @@ from phasebench.report.plots.style import (
 _FIGURES = {"learned_exchange": "learned exchange / E_ref", "nonlinearity": "nonlinearity"}
 
 
-def drift_over_interaction(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
+def drift_over_interaction(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
     """Draw a marker a layer, a colour a run, over learned exchange and over nonlinearity."""
-    names = setting_names(collection.points, axes)
+    names = setting_names(points, axes)
     made, panels = figure(1, len(_FIGURES), height=3.6, sharey=True)
-    points = [point for point in collection.points if point.run and "energy" in point.benches]
+    own = [point for point in points if point.run and "energy" in point.benches]
     drawn = 0
-    for point in points:
+    for point in own:
         details = point.details("energy")
         # older files name neither layers nor what their forces do
         drifts = {
@@ -42,15 +42,16 @@ def drift_over_interaction(collection: Collection, axes: Sequence[Axis]) -> Iter
             continue
         for panel, name in zip(panels, _FIGURES, strict=True):
             x, y = zip(*((row[name], drift) for row, drift in rows), strict=True)
-            panel.loglog(x, y, ls="none", label=label(names[point.name], 70), **look(drawn))
+            panel.loglog(x, y, ls="none", label=label(names[point.name]), **look(drawn))
         drawn += 1
     if not drawn:
         return
     for panel, (name, title) in zip(panels, _FIGURES.items(), strict=True):
         panel.set_xlabel(title)
-        gate_line(panel, points, "energy", "max_drift")
-        gate_line(panel, points, "energy", name, vertical=True)
+        gate_line(panel, own, "energy", "max_drift")
+        gate_line(panel, own, "energy", name, vertical=True)
     panels[0].set_ylabel("max drift / E_ref")
-    legend(made, panels[0], columns=1)
+    made.set_figheight(3.2 + 0.17 * drawn)
+    legend(made, panels, columns=1)
     caption = "Drift over what the force does, a marker a layer. Good is low and right of the line."
     yield picture("interaction", caption, made)

@@ -36,7 +36,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
                     panel.plot(curve["own"], peak, "kx", ms=8, zorder=3, label="measured")
             panel.set(yscale="log", title=_TITLES.get(axis, axis), xlabel=curve["unit"])
         panels[0].set_ylabel("peak allocated memory (GB = 1e9 bytes)")
-        legend(made, panels[0], columns=4)
+        legend(made, panels, columns=4)
         config = results["config"]["bench"]["vram"]
         sizes = f"batch {config['batch']:,}, vocab {config['vocab']:,}, {config['precision']}"
         gpu = details["predicted_for"]["name"]

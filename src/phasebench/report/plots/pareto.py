@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from phasebench.report.axes import Axis, setting_names
-from phasebench.report.collect import Collection, Point
+from phasebench.report.collect import Point
 from phasebench.report.plots.curves import lines
 from phasebench.report.plots.quantities import DRIFT, drawn
 from phasebench.report.plots.style import (
@@ -22,6 +22,7 @@ from phasebench.report.plots.style import (
     figure,
     label,
     legend,
+    log_scale,
     picture,
 )
 from phasebench.report.read import GREATEST, PER_TIME
@@ -76,13 +77,13 @@ def front(costs: np.ndarray) -> np.ndarray:
     return ~np.array(beaten, dtype=bool)
 
 
-def compared_integrators(collection: Collection) -> Iterator[Picture]:
+def compared_integrators(points: Sequence[Point]) -> Iterator[Picture]:
     """Draw what bench.energy compared in the first run with a comparison, in its highest precision.
 
     Two pictures: drift over step size with the order, and drift over force evaluations with the
     front.
     """
-    for point in collection.points:
+    for point in points:
         flows = point.details("energy").get("compare")
         if not flows:
             continue
@@ -124,11 +125,11 @@ def _picture(name: str, costs: pd.DataFrame, note: str = "") -> Picture:
         style = {"marker": MARKERS[i % SHOWN], "s": 34, "zorder": 3}
         style["label"] = label(str(point)) if i < SHOWN else None
         panel.scatter(row[x], row[y], c=[row.evaluations], **style, **colours)
-    panel.set(xscale="log", xlabel=_TITLES[x], ylabel=_TITLES[y])
+    panel.set(xlabel=_TITLES[x], ylabel=_TITLES[y])
+    log_scale(panel)
     counts = f"the {len(kept)} of {len(costs)} points (large)"
     words = [f"Pareto front: {counts} that no other beats in everything."]
     if y == "drift":
-        panel.set_yscale("log")
         words.append("No perplexity was measured with them.")
     elif costs.evaluations.nunique() > 1:
         made.colorbar(
@@ -136,5 +137,5 @@ def _picture(name: str, costs: pd.DataFrame, note: str = "") -> Picture:
         )
     else:
         words.append(f"All take {costs.evaluations.iloc[0]:.4g} {_TITLES['evaluations']}.")
-    legend(made, panel)
+    legend(made, [panel])
     return picture(name, " ".join(filter(None, (*words, note))), made)

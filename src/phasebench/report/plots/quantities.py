@@ -158,7 +158,7 @@ def drawn(
             panel.set_ylim(low, high)
     unit = " (units of H's time)" if last == "dt" else ""
     panel.set(xlabel=label(key) + unit, ylabel=quantity.title)
-    legend(made, panel)
+    legend(made, [panel])
     file = re.sub("[^A-Za-z0-9]", "_", key)[:60]
     return picture(f"{name or quantity.name}_over_{file}", " ".join([*words, note]).rstrip(), made)
 

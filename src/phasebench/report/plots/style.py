@@ -18,7 +18,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from phasebench.report.axes import LONGEST
 from phasebench.report.collect import Point
 from phasebench.report.read import limit
 
@@ -26,7 +28,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SHOWN = len(COLOURS)  # lines of one picture that can be told apart
 WIDTH, HEIGHT = 5.5, 3.6  # inches: the text width of most papers
-_LONGEST = 44  # characters of a label
 _TITLE = 84  # characters of a line of a title
 
 Item = TypeVar("Item")
@@ -69,7 +70,7 @@ def figure(
     return made, list(made.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
-def label(text: str, longest: int = _LONGEST) -> str:
+def label(text: str, longest: int = LONGEST) -> str:
     """Cut text for a picture, without mathematics and characters that its font lacks."""
     shown = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
@@ -96,11 +97,13 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i] for i in places.round().astype(int)]
 
 
-def legend(made: Figure, panel: Axes, columns: int = 2) -> None:
-    """Put a legend below the panels, where it hides nothing; each label once."""
-    entries = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+def legend(made: Figure, panels: Sequence[Axes], columns: int = 2) -> None:
+    """Put a legend of all panels below them, where it hides nothing; each label once."""
+    entries = {}
+    for one in panels:
+        entries |= dict(zip(*reversed(one.get_legend_handles_labels()), strict=True))
     if entries:
-        wide = max(map(len, entries)) > _LONGEST - 6
+        wide = max(map(len, entries)) > LONGEST - 6
         columns = min(1 if wide else columns, len(entries))
         made.legend(entries.values(), entries, loc="outside lower center", ncols=columns)
 
@@ -115,6 +118,16 @@ def x_scale(panel: Axes, values: Iterable[float]) -> None:
     panel.xaxis.set_major_formatter("{x:g}")
 
 
+def log_scale(panel: Axes) -> None:
+    """Make both axes logarithmic, with a few plain ticks where one spans less than a decade."""
+    panel.set(xscale="log", yscale="log")
+    for axis, (low, high) in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
+        if high < 10 * low:
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_formatter("{x:.4g}")
+            axis.set_minor_locator(NullLocator())
+
+
 def gate_line(
     panel: Axes, points: Sequence[Point], bench: str, name: str, *, vertical: bool = False
 ) -> None:
@@ -125,4 +138,6 @@ def gate_line(
         if value:
             style = {"color": "0.3", "ls": (0, (5, 3)), "lw": 0.8, "zorder": 1}
             line = panel.axvline if vertical else panel.axhline
-            line(value, label=label(f"gate: {target}"), **style)
+            text = f"gate: {name.replace('_', ' ')} {target}"
+            style["ls"] = ":" if vertical else style["ls"]
+            line(value, label=label(text), **style)

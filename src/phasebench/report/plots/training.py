@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from phasebench.report.axes import Axis, said
-from phasebench.report.collect import Collection
+from phasebench.report.axes import LONGEST, Axis, said
+from phasebench.report.collect import Point
 from phasebench.report.plots.style import SHOWN, Picture, figure, label, legend, look, picture
 from phasebench.report.read import content, histories
 
@@ -20,12 +20,12 @@ _EARLY = 0.05  # of a training: its losses are too large to be drawn beside the 
 History = Mapping[str, Any]  # of a training, as results.json has it
 
 
-def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Picture]:
+def training_curves(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
     """Draw training and validation loss, and drift, of the first few sets of weights with a
     history.
     """
     users: dict[str, list[int]] = {}  # file name of weights -> the points that have them
-    for i, point in enumerate(collection.points):
+    for i, point in enumerate(points):
         for name in point.run.weights if point.run else ():
             users.setdefault(name, []).append(i)
     names = sorted(users)
@@ -33,7 +33,7 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
     shown: dict[str, list[History]] = {}
     for name in names[:SHOWN]:
         first = users[name][0]
-        run = collection.points[first].run
+        run = points[first].run
         sets = histories(content(run.path)[0]["benches"]) if run else []
         seeds = next(own for own in sets if own[0]["file"] == name)
         # the model and the swept values that all points with these weights share
@@ -43,7 +43,9 @@ def training_curves(collection: Collection, axes: Sequence[Axis]) -> Iterator[Pi
         for axis in axes:
             if len({str(axis.values[i]) for i in users[name]}) == 1:
                 words.append(said(axis.key, axis.values[first]))
-        shown.setdefault(", ".join(words), []).extend(seeds)
+        told = ", ".join(words)
+        told = told if len(told) <= LONGEST else f"{model} of {points[first].name}"
+        shown.setdefault(told, []).extend(seeds)
     if shown:
         yield from _draw(shown, f" {min(SHOWN, len(names))} of {len(names)} sets of weights.")
 
@@ -68,12 +70,12 @@ def _draw(shown: Mapping[str, Sequence[History]], more: str) -> Iterator[Picture
             if tracked:
                 drift.plot(*zip(*tracked, strict=True), label=label(name), **look(i))
     loss.set(xlabel="optimizer steps", ylabel="loss (nats per token)")
-    legend(losses, loss)
+    legend(losses, [loss])
     caption = "Loss through the training: each step's (thin) and of validations (markers)."
     caption += f" The first {_EARLY:.0%} of each training are left out.{more}"
     yield picture("training", caption, losses)
     if drift.lines:
         drift.set(yscale="log", xlabel="optimizer steps", ylabel="max drift |H(t) - H(0)| / E_ref")
-        legend(drifts, drift)
+        legend(drifts, [drift])
         caption = f"Drift through the training: the largest over tokens and layers.{more}"
         yield picture("training_drift", caption, drifts)
