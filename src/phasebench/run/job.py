@@ -87,9 +87,8 @@ def _execute(workbench: Workbench, overrides: list[str], point: dict[str, Any] |
 def _show_notices() -> None:
     """Let the modules' log messages, such as that a training is resumed, reach the user."""
     log = logging.getLogger("phasebench")
-    if not log.handlers:
-        log.addHandler(logging.StreamHandler())
-        log.setLevel(logging.INFO)
+    log.handlers = [logging.StreamHandler()]  # on the standard error stream of now
+    log.setLevel(logging.INFO)
 
 
 def _prepare(workbench: Workbench, results: ResultsFile) -> None:
