@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from phasebench.config import to_config
+from phasebench.report.read import EXPECTED
 from phasebench.results.file import ResultsFile
 from phasebench.results.gate import BenchResult, Gate
 from phasebench.run.sweep import worker
@@ -63,7 +64,8 @@ def fake(point: Point, folder: Path, seconds: float) -> None:
     for name in config.bench:
         results.start(name)
         time.sleep(seconds)
-        results.finish(name, BenchResult(gates=[Gate("always", True, 1.0, "> 0")]), seconds)
+        gates = [Gate(gate, True, 1.0, "> 0") for gate in EXPECTED[name]]
+        results.finish(name, BenchResult(gates=gates), seconds)
     results.close()
 
 

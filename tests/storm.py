@@ -60,10 +60,6 @@ SCENARIOS = {  # name -> share of the kills, and the command
     "sweep of grads": (2, f"sweep_name=storm seed=1,2 bench=grad {GRAD}"),
     "grad": (6, f"bench=grad {GRAD}"),
     "vram": (4, f"bench=vram {VRAM} bench.vram.curve_seq=[]"),
-    "vram in processes": (
-        1,
-        f"bench=vram {VRAM} bench.vram.curve_seq=[128,256,512,1024] model.ode.steps=90",
-    ),
 }
 COMMON = f"device=cpu scale=laptop data=synthetic {MODEL}"
 IN_A_ROW = 12  # kills, before a command may end

@@ -25,7 +25,7 @@ DURATION = "duration_s"
 
 _TARGET = re.compile(r"(?P<comparison>[<>]=?)? ?(?:exactly )?(?P<target>-?[\d.]+(?:e[+-]?\d+)?)")
 # gates that a bench always brings, or always where this key of its configuration is set
-_EXPECTED: dict[str, dict[str, str | None]] = {
+EXPECTED: dict[str, dict[str, str | None]] = {
     "ppl": {
         "ppl_ratio": None,
         "ppl_ratio_high": "upper_target",
@@ -86,8 +86,8 @@ class Run:
     side_by_side: int = 1
 
 
-def read(path: Path) -> Run:
-    """Read and check a results.json. Raises `Broken`."""
+def verified(path: Path) -> tuple[dict[str, Any], dict[str, Bench], str]:
+    """Read a results.json whose parts agree: all, its benches, its digest. Raises `Broken`."""
     results, digest = content(path)
     benches = {
         name: _bench(name, entry, results["config"]) for name, entry in results["benches"].items()
@@ -95,6 +95,12 @@ def read(path: Path) -> Run:
     problem = next(_contradictions(results, benches), None)
     if problem is not None:
         raise Broken(path, f"not as phasebench writes it (edited by hand?): {problem}")
+    return results, benches, digest
+
+
+def read(path: Path) -> Run:
+    """Read and check a results.json. Raises `Broken`."""
+    results, benches, digest = verified(path)
     gpu = results["environment"].get("gpu")
     return Run(
         path,
@@ -181,7 +187,7 @@ def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[s
             f"{gate.comparison} {gate.limit:g}"
         ):
             yield f"gate {name} {gate.name} has limit {gate.limit}, but target {gate.target}"
-    for gate, key in _EXPECTED.get(name, {}).items() if bench.status == "ok" else ():
+    for gate, key in EXPECTED.get(name, {}).items() if bench.status == "ok" else ():
         if gate not in bench.gates and (key is None or config.get(key)):
             yield f"bench {name} ended well, but its gate {gate} is missing"
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasebench.config import ConfigError, to_config
+from phasebench.report.read import EXPECTED
 from phasebench.results.file import ResultsFile, config_hash, load
 from phasebench.results.gate import BenchResult, Gate, Metric
 from phasebench.run import gpus
@@ -310,12 +311,12 @@ def test_what_would_be_disturbed_is_refused(
 
 
 def with_text(folder: Path, point: Point, fingerprint: str) -> Point:
-    """A finished point whose only gate passed, on a text of that fingerprint."""
+    """A finished point whose gates passed, on a text of that fingerprint."""
     results = begun(folder / point.name, point)
     text = {"name": "x", "source": "x", "comparable": True, "notice": None, "tokenizer": "x"}
     results.set_data(text | {"vocab_size": 2, "fingerprint": fingerprint})
-    gate = Gate.check("error", Metric(1.0, "1"), "<=", 2.0)
-    results.finish("grad", BenchResult({"error": Metric(1.0, "1")}, [gate]), 0.0)
+    gates = [Gate.check(name, Metric(1.0, "1"), "<=", 2.0) for name in EXPECTED["grad"]]
+    results.finish("grad", BenchResult(gates=gates), 0.0)
     results.close()
     return point
 
@@ -342,6 +343,17 @@ def test_a_text_edited_by_hand_is_not_crashed_on(tmp_path: Path, data: Any) -> N
     path = tmp_path / point.name / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
     assert Ledger(tmp_path, [point]).states[point.name].status == "missing"
+
+
+def test_kind_3_a_point_edited_to_pass_runs_again(tmp_path: Path) -> None:
+    point = with_text(tmp_path, made(), "a")
+    path = tmp_path / point.name / "results.json"
+    results = load(path)
+    results["benches"]["grad"]["gates"][0] |= {"value": 3.0}  # beside passed = true
+    path.write_text(json.dumps(results))
+    found = Ledger(tmp_path, [point])
+    assert found.exit_code == 2
+    assert "has passed = True, but 3.0" in str(found.states[point.name].reason)
 
 
 def test_the_exit_code_is_the_worst_of_the_points(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phasebench.config import ConfigError
-from phasebench.results.file import load
+from phasebench.report.read import Broken, verified
 from phasebench.results.gate import exit_code
 from phasebench.results.jsonfile import dumps
 from phasebench.run.sweep.point import Point
@@ -53,9 +53,9 @@ def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
     if not (folder / "results.json").exists():
         return State("missing", "no results yet")
     try:
-        results = load(folder / "results.json")
-    except (OSError, ValueError) as error:  # truncated, foreign or edited by hand
-        return State("missing", f"its results.json cannot be used: {error}")
+        results, *_ = verified(folder / "results.json")
+    except Broken as error:  # truncated, foreign or edited by hand
+        return State("missing", f"its results.json cannot be used: {error.reason}")
     if "point" not in results:
         return State("missing", "its results.json is not of a sweep")
     then, now = results["point"]["identity"], point.identity
