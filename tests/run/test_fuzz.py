@@ -16,6 +16,8 @@ from keys import leaves
 from phasebench.config import BENCH_SCHEMAS, Config
 
 KEYS = [
+    *"model data train scale bench launcher experiment sweep model@bench.ppl.baseline".split(),
+    *"model@bench.ppl.reference hydra/launcher hydra/sweeper hydra.run.dir hydra.sweep.dir".split(),
     *leaves(Config),
     *(key for name, cls in BENCH_SCHEMAS.items() for key in leaves(cls, f"bench.{name}.")),
 ]

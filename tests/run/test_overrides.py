@@ -29,6 +29,7 @@ from phasebench.run.overrides import prepare
         ("train.compile=maybe", ["train.compile=maybe", "bool"]),
         ("model=stage3", ["model=stage3", "gpt, momentum, stage1, stage2", "did you mean"]),
         ("model@bench.ppl.reference=gtp", ["model=gtp", "did you mean 'gpt'"]),
+        ("model@bench.ppl.reference=null", ["model=None", "fix: bench.ppl.reference=null"]),
         ("bench=[vram,sped]", ["bench=sped", "energy, grad, ppl, speed, vram", "'speed'"]),
         ("scale=seed", ["scale=seed", "auto, laptop, spec", "fix: scale=spec"]),
         ("experiment=seed", ["experiment=seed", "fix: experiment=spec"]),
@@ -48,7 +49,7 @@ def test_an_override_is_refused_before_hydra_composes(words: str, parts: list[st
     [
         ["-m", "bench.vram.seq=8,16", "model=stage1,stage2"],
         ["-m", "seed=range(0,3)", "model=glob(*)"],
-        ["bench=[ppl,energy]", "model@bench.ppl.baseline=null", "~experiment"],
+        ["bench=[ppl,energy]", "bench.ppl.baseline=null", "~experiment"],
         ["model.ode.steps=${bench.energy.steps}", "model.lr=null", "bench.vram.find=null"],
         ["hydra.run.dir=here", "hydra/launcher=joblib", "scale.model.dim=8"],
         ["bench.energy.dts=[0.1,1]", "model.dropout={input: 0.1}", "benchmark_name='a b'"],

@@ -89,10 +89,13 @@ class Run:
 def verified(path: Path) -> tuple[dict[str, Any], dict[str, Bench], str]:
     """Read a results.json whose parts agree: all, its benches, its digest. Raises `Broken`."""
     results, digest = content(path)
-    benches = {
-        name: _bench(name, entry, results["config"]) for name, entry in results["benches"].items()
-    }
-    problem = next(_contradictions(results, benches), None)
+    benches: dict[str, Bench] = {}
+    try:
+        for name, entry in results["benches"].items():
+            benches[name] = _bench(name, entry, results["config"])
+        problem = next(_contradictions(results, benches), None)
+    except (ValueError, OverflowError) as error:  # a number beyond the floats
+        problem = str(error)
     if problem is not None:
         raise Broken(path, f"not as phasebench writes it (edited by hand?): {problem}")
     return results, benches, digest

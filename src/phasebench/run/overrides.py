@@ -113,8 +113,10 @@ def _check_choice(group: str, value: Any, override: Override, folders: Sequence[
         raise ConfigError(group, value, "is a preset, which a plus adds", fix)
     options = sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
     for name in value if isinstance(value, list) else [value]:
-        if name not in options and not (name is None and override.package):
+        if name not in options:
             fix = RENAMED.get(f"{group}={name}") or nearest(str(name), options)
+            if name is None and override.package:  # which Hydra has no answer to
+                fix = f"{override.package}=null"
             raise ConfigError(group, name, f"unknown; choices: {', '.join(options)}", fix)
 
 
