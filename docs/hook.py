@@ -87,17 +87,15 @@ def keys() -> str:
             words = [f"scale={scale}", f"bench=[{','.join(BENCHES)}]"]
             tree: Any = OmegaConf.to_container(compose("config", overrides=words), resolve=True)
             scales.append(rows(tree))
-    text, section = "", None
+    sections: dict[str, str] = {}
     for (key, laptop, about), (_, spec, _) in zip(*scales, strict=True):
         parts = key.split(".")
         group = "run" if len(parts) == 1 else ".".join(parts[: 1 + (parts[0] == "bench")])
-        if group != section:
-            text += f"\n## `{group}`\n\n| key | value | meaning, range |\n|---|---|---|\n"
-            section = group
         values = [f"`{json.dumps(value)}`".replace('"', "") for value in (laptop, spec)]
         shown = values[0] if laptop == spec else "{} laptop, {} spec".format(*values)
-        text += f"| `{key}` | {shown} | {_cell(about)} |\n"
-    return text
+        head = f"\n## `{group}`\n\n| key | value | meaning, range |\n|---|---|---|\n"
+        sections[group] = sections.get(group, head) + f"| `{key}` | {shown} | {_cell(about)} |\n"
+    return "".join(sections.values())
 
 
 def presets() -> str:
