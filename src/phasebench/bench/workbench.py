@@ -140,11 +140,11 @@ class Workbench:
         for name, bench in self.config.bench.items():
             if isinstance(bench, ScoringConfig):
                 lengths[f"bench.{name}.seq"] = bench.seq
-        longest = max(lengths, key=lambda name: lengths[name])
+        longest = max(lengths, key=lambda name: lengths[name], default="")
         positions = model.positions if model.name == "gpt" else None
         if model.name == "hf":
             positions = getattr(self.trained(model, key).model, "positions", None)
-        if positions and lengths[longest] > positions:
+        if positions and longest and lengths[longest] > positions:
             raise ConfigError(
                 f"{key}.positions",
                 positions,

@@ -115,6 +115,12 @@ class ModelConfig:
         "what Stage 2's flow moves: Re and Im of the normalised state, or a learned map of it",
         choices=("state", "learned"),
     )
+    stream: str = spec(
+        "ordinary",
+        "how Stage 2 stacks its blocks; reversible: the backward pass rebuilds every block's input "
+        "from its output, so that memory does not grow with depth",
+        choices=("ordinary", "reversible"),
+    )
     free_motion: float = spec(
         0.5,
         "how much of Im z a Stage 2 block adds to Re z before training (learned a channel)",
@@ -161,6 +167,19 @@ class ModelConfig:
                 f"does not divide dim={self.dim}",
                 f"choose a divisor of {self.dim}",
             )
+        if self.stream == "reversible":
+            for key, value, fits, fix in (
+                ("name", self.name, self.name == "stage2", "stage2"),
+                ("coordinates", self.coordinates, self.coordinates == "state", "state"),
+                ("dropout.attention", self.dropout.attention, not self.dropout.attention, "0"),
+            ):
+                if not fits:
+                    raise ConfigError(key, value, "cannot be with stream=reversible", fix)
+
+    @property
+    def flow_dim(self) -> int:
+        """Return the channels of q, and of p, in a flow; a reversible stream has twice as many."""
+        return 2 * self.dim if self.stream == "reversible" else self.dim
 
     def with_ode(self, **changes: Any) -> ModelConfig:
         """Return a copy whose flow has other settings."""

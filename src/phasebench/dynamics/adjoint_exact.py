@@ -49,6 +49,31 @@ def advance(
     return Q, P
 
 
+def retreat(
+    Q: Tensor,
+    P: Tensor,
+    w: Tensor,
+    v: Tensor,
+    lattice: Lattice,
+    H: Hamiltonian,
+    shears: Sequence[Shear],
+    sums: list[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Undo `advance`, and carry the adjoints back with it: return Q, P, w, v at the start.
+
+    Adds the gradients of H's weights to sums.
+    """
+    for shear in reversed(shears):
+        if shear.kind == "kick":
+            F, w = transpose_kick(lattice.q.decode(Q), w, v, H, shear.h, sums)
+            P = lattice.p.subtracted(P, shear.h * F)
+        else:
+            p = lattice.p.decode(P)
+            Q = lattice.q.subtracted(Q, shear.h * H.velocity(p))
+            v = transpose_drift(p, w, v, H, shear.h, sums)
+    return Q, P, w, v
+
+
 @torch.no_grad()
 def round_trip(q: Tensor, p: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
     """Return the start on its lattice and what the reversal of the flow brings back.
@@ -87,14 +112,8 @@ class _AdjointExact(torch.autograd.Function):
         Q, P = lattice.q.with_low_bits(q1, rest_q), lattice.p.with_low_bits(p1, rest_p)
         sums = [torch.zeros_like(x) for x in weights]
         with float32_products(ctx.products):  # the forward pass', or F would have other bits
-            for shear in reversed(ctx.problem.schedule.shears):
-                if shear.kind == "kick":
-                    F, w = transpose_kick(lattice.q.decode(Q), w, v, H, shear.h, sums)
-                    P = lattice.p.subtracted(P, shear.h * F)
-                else:
-                    p = lattice.p.decode(P)
-                    Q = lattice.q.subtracted(Q, shear.h * H.velocity(p))
-                    v = transpose_drift(p, w, v, H, shear.h, sums)
+            shears = ctx.problem.schedule.shears
+            Q, P, w, v = retreat(Q, P, w, v, lattice, H, shears, sums)
         missed = (checksum(Q, P) != start).float()
         check_facts(torch.stack((torch.zeros_like(missed), missed)), LIMITS[Q.dtype])
         return None, w, v, *sums

@@ -136,6 +136,11 @@ class Lattice:
         speed = speed.clamp(min=KICKED)
         return cls(Grid.reaching(at + reach * speed), Grid.reaching(OF_P * speed))
 
+    @classmethod
+    def of_range(cls, q: Float[Tensor, "*tokens D"], reach: float) -> Lattice:
+        """Make one for all tokens, of states in the precision of q that stay near `reach`."""
+        return cls(*(Grid.reaching(q.new_full((1,), reach)) for _ in range(2)))
+
     def encode(
         self, q: Float[Tensor, "..."], p: Float[Tensor, "..."]
     ) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:
@@ -197,6 +202,15 @@ class Watch:
         if self._facts is None or self._facts.device != device:
             self._facts = torch.zeros(2, device=device)
         return self._facts
+
+    def note(self, largest: Tensor, missed: Tensor, integer: torch.dtype) -> None:
+        """Take note of a lattice's facts; on a GPU they are told by `check`, elsewhere now."""
+        facts = torch.stack((largest.float(), missed.float()))
+        if facts.device.type == "cuda":
+            known = self.facts(facts.device)
+            known.copy_(torch.maximum(known, facts))
+        else:
+            check_facts(facts, LIMITS[integer])
 
     def check(self) -> None:
         """Raise what the facts since the last check come to. Waits for the device."""

@@ -9,12 +9,17 @@ from phasebench.models.gpt import GptLanguageModel
 from phasebench.models.huggingface import HuggingFaceModel, opened, require_transformers
 from phasebench.models.language_model import ComplexLanguageModel, LanguageModel
 from phasebench.models.momentum import MomentumLanguageModel
+from phasebench.models.reversible import ReversibleLanguageModel
 from phasebench.models.stage1 import Stage1Block
 from phasebench.models.stage2 import Stage2Block, build_flow
 
 MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
     "stage1": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage1Block),
-    "stage2": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage2Block),
+    "stage2": lambda config, vocab_size: (
+        ReversibleLanguageModel(config, vocab_size)
+        if config.stream == "reversible"
+        else ComplexLanguageModel(config, vocab_size, Stage2Block)
+    ),
     "gpt": GptLanguageModel,
     "momentum": MomentumLanguageModel,
     "hf": HuggingFaceModel,
@@ -44,6 +49,7 @@ __all__ = [
     "HuggingFaceModel",
     "LanguageModel",
     "MomentumLanguageModel",
+    "ReversibleLanguageModel",
     "Stage1Block",
     "Stage2Block",
     "build_flow",

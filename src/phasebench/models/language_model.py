@@ -92,9 +92,15 @@ class LanguageModel(nn.Module, ABC):
             flow.check()
 
     def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
-        """Name the recipe's decay of a parameter: of matrices and of tables; others have none."""
+        """Name the recipe's decay of a parameter: of matrices and of tables; others have none.
+
+        Potentials have their own: the size of their matrix is the scale over which V bends, and the
+        decay of others would flatten V.
+        """
         if parameter.ndim < 2:
             return None
+        if ".ode.potential." in name:
+            return "potential_decay"
         return "embedding_decay" if name.startswith(self.TABLES) else "weight_decay"
 
     def parameter_counts(self) -> dict[str, int]:
@@ -122,14 +128,6 @@ class ComplexLanguageModel(LanguageModel):
         self.drop_out = ComplexDropout(config.dropout.output, locked=config.dropout.locked)
         self.recompute = frozenset(config.recompute)
         self.compiled: list[Callable[..., Tensor]] = []
-
-    def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
-        """Name the decay as every model does, but for matrices of potentials.
-
-        Their size is the scale over which V bends: the decay of others would flatten V.
-        """
-        decay = super().decay(name, parameter)
-        return "potential_decay" if decay and ".ode.potential." in name else decay
 
     def compile_training(self) -> None:
         """The blocks, all but their flows."""

@@ -14,9 +14,9 @@ from phasebench.models.layers import ComplexLinear
 
 def build_flow(config: ModelConfig) -> HamiltonianFlow:
     """The flow of one block, with fresh weights from torch's global generator."""
-    ode = config.ode
+    ode, dim = config.ode, config.flow_dim
     potential = PerceptronPotential.random(
-        config.dim,
+        dim,
         config.hidden,
         sigma=ode.potential,
         coupling=ode.coupling,
@@ -24,7 +24,7 @@ def build_flow(config: ModelConfig) -> HamiltonianFlow:
     )
     return HamiltonianFlow(
         potential,
-        dim=config.dim,
+        dim=dim,
         steps=ode.steps,
         dt=ode.dt,
         integrator=ode.integrator,

@@ -20,10 +20,10 @@ ROOMS = ("dynamics/", "data/", "models/", "training/")
 
 # keys of the other models, which a model has no use for
 _UNUSED = {
-    "stage1": {"ode", "coordinates", "free_motion", "positions"},
+    "stage1": {"ode", "coordinates", "stream", "free_motion", "positions"},
     "stage2": {"positions", "shear"},
-    "gpt": {"ode", "coordinates", "free_motion", "shear", "rope_base", "embedding_scale"},
-    "momentum": {"ode", "coordinates", "free_motion", "shear", "positions"},
+    "gpt": {"ode", "coordinates", "stream", "free_motion", "shear", "rope_base", "embedding_scale"},
+    "momentum": {"ode", "coordinates", "stream", "free_motion", "shear", "positions"},
     "hf": {field.name for field in dataclasses.fields(ModelConfig)} - {"name", "checkpoint"},
 }
 # keys that determine the shape and the meaning of the weights, of the models that use them
@@ -37,6 +37,7 @@ _SIZES = (
     "rope_base",
     "embedding_scale",
     "coordinates",
+    "stream",
 )
 
 

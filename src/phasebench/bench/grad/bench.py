@@ -94,7 +94,7 @@ class _Bench:
         self.device, self.flow = device, build_flow(model).to(device)
         # a row of its own, not another method under this one's name
         self.flow.on_overflow = "error"
-        draws = (torch.randn(1, tokens, model.dim, device=device) / 2**0.5 for _ in range(4))
+        draws = (torch.randn(1, tokens, model.flow_dim, device=device) / 2**0.5 for _ in range(4))
         self.q, self.p, *self.r = draws
         self._exact: dict[tuple[str, int, float], dict[str, Tensor]] = {}
 

@@ -76,7 +76,7 @@ def stack(model: ModelConfig, config: SpeedConfig, peers: bool, device: torch.de
     """
     torch.manual_seed(0)
     flows = [build_flow(model).to(device) for _ in range(model.blocks)]
-    start = torch.randn(2, config.batch, config.seq, model.dim, device=device) / 2**0.5
+    start = torch.randn(2, config.batch, config.seq, model.flow_dim, device=device) / 2**0.5
     return {
         Arm(STACK, name, precision): partial(_stack_step, flows, start, name, precision)
         for precision in config.precisions
@@ -200,7 +200,7 @@ def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:
 
 def _needed_flops(model: ModelConfig, config: SpeedConfig) -> float:
     kicks = force_evaluations(model.ode.integrator, model.ode.steps) * model.blocks
-    return kicks * 8 * 2 * config.batch * config.seq * model.dim * model.hidden
+    return kicks * 8 * 2 * config.batch * config.seq * model.flow_dim * model.hidden
 
 
 def _row(arm: Arm, found: Measured, config: SpeedConfig, ideal_s: dict[str, float]) -> Row:

@@ -66,7 +66,7 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
             tracker.memory.malloc(workspaces(request, gpu))  # nothing gives it back
             # what a flow keeps for all passes, an earlier pass has made
             with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
-                z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
+                z = [torch.zeros(request.batch, request.seq, request.model.flow_dim)] * 2
                 model.blocks[0].ode(*z)  # type: ignore[operator,union-attr]
             del z
         if optimizer:  # its state is of an earlier step
