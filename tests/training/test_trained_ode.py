@@ -151,6 +151,7 @@ CHANGED = {
     "ode.normalize": False,
     "ode.eps": 0.3,
     "recompute": ["head"],
+    "stream": "reversible",
     "checkpoint": "FILE",
 }
 
