@@ -1,8 +1,7 @@
 """A point's process that measures nothing and takes no time, unless FAULTS says otherwise; what it
 does is in LOG.
 
-FAULTS is JSON: the beginning of a point's name -> raise, oom, kill, hang. With REAL=1 the others
-are run for real.
+FAULTS is JSON: the beginning of a point's name -> raise, oom, kill, hang.
 """
 
 from __future__ import annotations
@@ -39,10 +38,7 @@ def execute(point: Point, folder: Path) -> None:
         raise MemoryError("no memory on purpose")
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if "REAL" in os.environ:
-        worker.run_job(point, folder)
-    else:
-        fake(point, folder, 60.0 if what else 0.05)
+    fake(point, folder, 60.0 if what else 0.05)
     log(f"done {point.name}")
 
 

@@ -14,30 +14,20 @@ from typing import Any
 
 from paths import ROOT
 
-# the smallest real job: no text, no training
-GRAD = (
-    "device=cpu scale=laptop bench=grad bench.grad.tokens=4 model.dim=4 "
-    "model.heads=1 model.blocks=1 model.hidden=4 "
-    "bench.grad.steps=[1,2] bench.grad.stiffness=[1] "
-    "bench.grad.integrators=[leapfrog] bench.grad.precisions=[fp32] "
-    "bench.grad.methods=[adjoint_exact]"
-).split()
 # two benchmarks for the fake job
 FAKE = "device=cpu scale=laptop data=synthetic bench=[grad,vram]".split()
 
 
 class Sweep:
-    """Commands in one folder, with one log of what their jobs did."""
+    """Commands in one folder, with one log of what their fake jobs did."""
 
-    def __init__(self, folder: Path, *, fake: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log.txt"
-        self.program = ROOT / ("tests/sweeping.py" if fake else "runner.py")
 
     def start(
         self,
         *words: str,
         faults: dict[str, str] | None = None,
-        real: bool = False,
         stderr: int = subprocess.STDOUT,
     ) -> subprocess.Popen[str]:
         paths = os.pathsep.join(str(ROOT / part) for part in ("src", "tests", "."))
@@ -46,11 +36,11 @@ class Sweep:
             "LOG": str(self.log),
             "FAULTS": json.dumps(faults or {}),
         }
-        line = [sys.executable, str(self.program), "-m", *(GRAD if real else FAKE), *words]
+        line = [sys.executable, str(ROOT / "tests" / "sweeping.py"), "-m", *FAKE, *words]
         return subprocess.Popen(
             line,
             cwd=self.folder,
-            env=env | ({"REAL": "1"} if real else {}),
+            env=env,
             text=True,
             start_new_session=True,
             stdout=subprocess.PIPE,
@@ -89,7 +79,8 @@ if __name__ == "__main__":
 
     import fake_point
     from phasebench.run import hydra_app as run
-    from phasebench.run.sweep import worker
+    from phasebench.run.sweep import grid, worker
 
     worker.run_saved = fake_point.run_saved
+    grid._report = lambda *_: "report: none of fake points"  # its libraries take a second to load
     sys.exit(run.command(runner.job))

@@ -18,7 +18,7 @@ from phasebench.results.file import schema
 from sweeping import Sweep
 
 STEPS = "model.ode.steps=1,2,3"
-KILLS = int(os.environ.get("PHASEBENCH_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("PHASEBENCH_TEST_KILLS", "4"))
 
 
 @pytest.fixture
@@ -31,68 +31,57 @@ def valid(sweep: Sweep) -> None:
         jsonschema.validate(results, schema())
 
 
-def test_a_job_that_raises_and_one_that_is_killed_leave_the_others_and_only_they_run_again(
+def test_jobs_that_fail_leave_the_others_and_what_is_run_again_is_for_the_user_to_say(
     sweep: Sweep,
 ) -> None:
-    faults = {"steps-1": "raise", "steps-2": "kill"}
-    code, out = sweep.run(STEPS, "sweep_name=a", faults=faults, real=True)
+    steps = "model.ode.steps=1,2,3,4,5"
+    faults = {"steps-1": "raise", "steps-2": "kill", "steps-3": "oom", "steps-4": "hang"}
+    code, out = sweep.run(steps, "sweep_name=a", "job_timeout_s=5", faults=faults)
     points = sweep.points("a")
-    assert [point["status"] for point in points.values()] == ["failed", "killed", "ok"]
+    assert [point["status"] for point in points.values()] == [
+        "failed",
+        "killed",
+        "oom",
+        "timeout",
+        "ok",
+    ]
     assert points["model.ode.steps=1"]["reason"] == "grad: RuntimeError: broken on purpose"
     assert "SIGKILL" in points["model.ode.steps=2"]["reason"]
-    assert [point["exit_code"] for point in points.values()] == [2, 2, 0]
+    assert [point["exit_code"] for point in points.values()] == [2, 2, 2, 2, 0]
     assert code == 2
-    assert "3 points: 1 failed, 1 killed, 1 ok" in out
+    assert "5 points: 1 failed, 1 killed, 1 oom, 1 timeout, 1 ok" in out
     valid(sweep)
-    code, out = sweep.run(STEPS, "sweep_name=a", "dry_run=true", real=True)
-    assert (
-        code,
-        out.count("would run: failed last time"),
-        out.count("would run: killed last time"),
-    ) == (0, 1, 1)
     sweep.log.unlink()
-    code, out = sweep.run(STEPS, "sweep_name=a", real=True)
-    assert [name[:7] for name in sweep.logged("start")] == ["steps-1", "steps-2"]
+    code, out = sweep.run(steps, "sweep_name=a", "dry_run=true")
+    assert code == 0
+    for status in ("failed", "killed", "oom", "timeout"):
+        assert out.count(f"would run: {status} last time") == 1
+    code, out = sweep.run(steps, "sweep_name=a", "retry_failed=false")
+    assert (code, sweep.logged("start")) == (2, []), out
+    code, out = sweep.run(steps, "sweep_name=a")
+    started = sweep.logged("start")
+    assert [name[:7] for name in started] == ["steps-1", "steps-2", "steps-3", "steps-4"]
     assert code == 0, out
     assert {point["status"] for point in sweep.points("a").values()} == {"ok"}
-    assert [results["all_pass"] for results in sweep.results().values()] == [True] * 3
+    assert [results["all_pass"] for results in sweep.results().values()] == [True] * 5
     valid(sweep)
-
-
-def test_what_is_run_again_is_for_the_user_to_say(sweep: Sweep) -> None:
-    faults = {"steps-1": "oom", "steps-2": "hang"}
-    code, _ = sweep.run(STEPS, "sweep_name=a", "job_timeout_s=8", faults=faults)
-    assert code == 2
-    assert [point["status"] for point in sweep.points("a").values()] == ["oom", "timeout", "ok"]
-    valid(sweep)
-    started = len(sweep.logged("start"))
-    code, out = sweep.run(STEPS, "sweep_name=a", "retry_failed=false")
-    assert (code, len(sweep.logged("start"))) == (2, started), out
-    code, _ = sweep.run(STEPS, "sweep_name=a")
-    assert (code, len(sweep.logged("start"))) == (0, started + 2)
-    code, out = sweep.run("model.ode.steps=2,4", "sweep_name=a", "rerun=true")
-    assert sweep.logged("start")[started + 2 :] == [
-        point["folder"] for point in sweep.points("a").values()
-    ]
-    assert "not of this grid, left as they are: 2" in out
+    code, out = sweep.run("model.ode.steps=2,6", "sweep_name=a", "rerun=true")
+    assert sweep.logged("start")[4:] == [point["folder"] for point in sweep.points("a").values()]
+    assert "not of this grid, left as they are: 4" in out
 
 
 def test_hydra_s_own_sweeper_isolates_its_jobs_too(sweep: Sweep) -> None:
-    code, out = sweep.run(
-        "model.ode.steps=1,2", "hydra/sweeper=basic", "hydra.sweep.dir=x", faults={"": "raise"}
-    )
+    words = ("hydra/sweeper=basic", "hydra.sweep.dir=x")
+    code, out = sweep.run("model.ode.steps=1,2", *words, faults={"": "raise"})
     assert code == 2, out
     assert {name: results["status"] for name, results in sweep.results().items()} == {
         "0": "failed",
         "1": "failed",
     }
     valid(sweep)
-    code, out = sweep.run("model.ode.steps=3,4", "hydra/sweeper=basic", "hydra.sweep.dir=x")
+    code, out = sweep.run("model.ode.steps=3", *words)
     assert code == 0, out
-    assert [results["config"]["model"]["ode"]["steps"] for results in sweep.results().values()] == [
-        3,
-        4,
-    ]
+    assert sweep.results()["0"]["config"]["model"]["ode"]["steps"] == 3
 
 
 def end(process: subprocess.Popen[str], number: int) -> None:
@@ -114,12 +103,12 @@ def test_killed_at_random_moments_it_loses_and_repeats_nothing(
     chance, kills, grids = random.Random(6), 0, 0
     while kills < wanted:
         grids += 1
-        words = ("model.ode.steps=range(1,6)", f"sweep_name=grid{grids}", f"bench={benches}")
+        words = ("model.ode.steps=1,2,3", f"sweep_name=grid{grids}", f"bench={benches}")
         finished: dict[str, str] = {}
-        while len(finished) < 5:
+        while len(finished) < 3:
             process = sweep.start(*words)
             try:
-                process.communicate(timeout=chance.uniform(0.3, 2.5) if kills < wanted else 240)
+                process.communicate(timeout=chance.uniform(0.8, 2.5) if kills < wanted else 240)
                 assert process.returncode == 0
             except subprocess.TimeoutExpired:
                 kills += 1
@@ -129,7 +118,7 @@ def test_killed_at_random_moments_it_loses_and_repeats_nothing(
     valid(sweep)
     assert {results["status"] for results in sweep.results().values()} == {"ok"}
     done = Counter(sweep.logged("done"))  # by the point's name, which is the same in every grid
-    assert (len(done), set(done.values())) == (5, {grids})
+    assert (len(done), set(done.values())) == (3, {grids})
 
 
 def unharmed(sweep: Sweep, before: dict[str, str], name: str) -> dict[str, str]:
@@ -194,8 +183,6 @@ def test_a_sweep_ends_when_nobody_reads_it_any_more(sweep: Sweep) -> None:
     assert "Traceback" not in errors
     assert "bug" not in errors
     assert len(sweep.logged("start")) < len(sweep.points("a"))
-    code, out = sweep.run(STEPS, "sweep_name=a")
-    assert code == 0, out
 
 
 def test_a_second_sweep_into_the_same_folder_is_refused(sweep: Sweep) -> None:
@@ -223,10 +210,10 @@ def test_a_full_disk_leaves_the_former_results_whole(sweep: Sweep, tmp_path: Pat
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no tmpfs may be mounted here")
     try:
-        words = ("model.ode.steps=1,2", f"hydra.sweep.dir={disk}/sweep")
+        words = ("model.ode.steps=1", f"hydra.sweep.dir={disk}/sweep")
         assert sweep.run(*words)[0] == 0
         before = {file: file.read_text() for file in disk.rglob("results.json")}
-        assert len(before) == 2
+        assert len(before) == 1
         fill(disk)
         code, out = sweep.run(*words, "rerun=true")
         assert code == 2

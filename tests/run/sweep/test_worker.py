@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 import torch
 
 import fake_point
-from commands import TINY
 from paths import ROOT
 from phasebench.bench import child
 from phasebench.config import Config
@@ -22,13 +22,13 @@ from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import state
 from sweeping import Sweep
 
-ENERGY = [
-    *TINY,
-    "bench=energy",
-    "bench.energy.batch=1",
-    "bench.energy.seq=16",
-    "bench.energy.steps=10",
-]
+ENERGY = {
+    "device": "cpu",
+    "data": {"name": "synthetic", "vocab_size": 300, "synthetic": {"rows": 80}},
+    "model": {"dim": 8, "blocks": 1, "heads": 2, "hidden": 16},
+    "train": {"steps": 4, "batch": 2, "seq": 32, "warmup": 1, "checkpoint_every": 2},
+    "bench": {"energy": {"batch": 1, "seq": 16, "steps": 10}},
+}
 
 
 def processes(sweep: Sweep) -> list[str]:
@@ -55,30 +55,34 @@ def test_only_points_that_measure_no_memory_and_end_well_share_a_process(tmp_pat
     assert (one, three, five) == (two, four, six)
     assert len({one, three, five}) == 3
     sweep.log.unlink()
-    assert sweep.run("model.ode.steps=1,2,3", "sweep_name=b", "bench=[ppl,vram]")[0] == 0
-    assert len(set(processes(sweep))) == 3
+    assert sweep.run("model.ode.steps=1,2", "sweep_name=b", "bench=[ppl,vram]")[0] == 0
+    assert len(set(processes(sweep))) == 2
 
 
-def test_a_shared_process_measures_what_one_of_its_own_does(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, fake=False)
-    _, out = sweep.run(*ENERGY, "bench.energy.integrator=leapfrog,rk4", "sweep_name=shared")
-    assert out.count("data: ") == 1, out  # read once
-    for name in ("leapfrog", "rk4"):
-        words = [f"bench.energy.integrator={name}", "sweep_name=alone"]
-        sweep.run(*ENERGY, *words, "cache_dir=outputs/cache")
-    shared, alone = (found(tmp_path / "outputs" / "sweeps" / name) for name in ("shared", "alone"))
-    assert len(alone) == 2
-    assert shared == alone
+def test_a_shared_process_measures_what_one_of_its_own_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two points follow each other in this process; the second is run in one of its own, too."""
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for seed, name in ((1, "first"), (0, "shared")):
+        worker.run_job(Point(ENERGY | {"seed": seed}, (), side_by_side=2), tmp_path / name)
+        found[name] = measured(tmp_path / name)
+    assert capfd.readouterr().out.count("data: ") == 1  # read once
+    point, alone = Point(ENERGY, ()), tmp_path / "alone"
+    shutil.rmtree("outputs")  # the trained weights, too
+    point.save(alone)
+    child.call(worker.run_saved, alone)
+    assert measured(alone) == found["shared"] != found["first"]
 
 
-def found(folder: Path) -> dict[str, Any]:
-    """What each point measured, less times, by its configuration."""
-    results = [json.loads(file.read_text()) for file in folder.glob("*/results.json")]
-    metrics = {r["config_hash"]: r["benches"]["energy"]["metrics"] for r in results}
-    return {
-        key: {name: m["value"] for name, m in of.items() if "seconds" not in name}
-        for key, of in metrics.items()
-    }
+def measured(folder: Path) -> dict[str, Any]:
+    """What a point measured, less times."""
+    energy = json.loads((folder / "results.json").read_text())["benches"]["energy"]
+    side_by_side = "2 jobs of the sweep" in json.dumps(energy["notices"])
+    assert side_by_side is (folder.name != "alone")
+    metrics = energy["metrics"].items()
+    return {name: metric["value"] for name, metric in metrics if "seconds" not in name}
 
 
 # in this process, with the fake job
