@@ -38,7 +38,7 @@ TINY_PPL = (
     "bench.ppl.baseline.dim=8 bench.ppl.baseline.blocks=1 bench.ppl.baseline.heads=2 "
     "bench.ppl.baseline.hidden=4"
 )
-TINY_ENERGY = "bench.energy.batch=1 bench.energy.seq=16 bench.energy.steps=10"
+TINY_ENERGY = "bench.energy.batch=8 bench.energy.seq=16 bench.energy.steps=10"
 TINY_GRAD = (
     "bench.grad.tokens=4 bench.grad.steps=[1,2] bench.grad.stiffness=[1] "
     "bench.grad.integrators=[leapfrog] bench.grad.precisions=[fp32]"

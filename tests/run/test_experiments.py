@@ -18,8 +18,8 @@ from phasebench.run import hydra_app as run
 sys.path.insert(0, str(ROOT))
 import runner
 
-PPL = "bench.ppl.seeds=[0,1] bench.ppl.seq=16 bench.ppl.stride=8"
-ENERGY = "bench.energy.seeds=[0,1] bench.energy.batch=1 bench.energy.seq=12 "
+PPL = "bench.ppl.seeds=[0,1] bench.ppl.batch=32 bench.ppl.seq=16 bench.ppl.stride=8"
+ENERGY = "bench.energy.seeds=[0,1] bench.energy.batch=8 bench.energy.seq=12 "
 COMPARISON = (
     "bench.energy.steps=40 bench.energy.integrators=[leapfrog,rk4] bench.energy.dts=[0.2,0.4] "
     "bench.energy.precisions=[fp64]"

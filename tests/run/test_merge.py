@@ -15,7 +15,7 @@ from phasebench.results.file import schema
 from phasebench.run.merge import main
 
 WORDS = SMALL.format(tokenizer="auto") + " scale=laptop train.steps=6 train.epochs=null"
-PPL = "bench=ppl bench.ppl.seq=16 bench.ppl.batch=4 bench.ppl.upper_target=9 bench.ppl.target=9"
+PPL = "bench=ppl bench.ppl.seq=16 bench.ppl.batch=32 bench.ppl.upper_target=9 bench.ppl.target=9"
 SAME = ("stage2_ppl", "stage1_ppl", "ppl_ratio", "ppl_diff_pct", "ppl_pass", "ppl_target")
 
 
@@ -59,7 +59,7 @@ def test_merged_runs_are_as_one_run_of_all(command: Command, tmp_path: Path) -> 
 
 BUDGET = (
     "bench=budget bench.budget.budgets=[1,2] train.schedule=wsd bench.budget.seq=16 "
-    "bench.budget.batch=4 " + WORDS.replace("train.steps=6 train.epochs=null", "")
+    "bench.budget.batch=32 " + WORDS.replace("train.steps=6 train.epochs=null", "")
 )
 PARTS = {
     "whole": "bench.budget.seeds=[0,1]",

@@ -41,8 +41,11 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         if torch.cuda.is_available():
             pytest.skip("the kernels run on the GPU of this machine")
         pytest.importorskip("triton", reason="Triton is not installed")
+        import interpreter  # needs Triton
+
+        interpreter.patch_once(monkeypatch)
         monkeypatch.setattr(gpu, "INTERPRETED", True)
-    monkeypatch.setattr(fused, "ROWS", 64 if request.param == "cuda" else 16)
+    monkeypatch.setattr(fused, "ROWS", 64 if request.param == "cuda" else 8)
     release()
     yield request.param
     release()
@@ -88,20 +91,23 @@ def close(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
 def test_states_and_gradients_are_those_of_the_eager_path(
     device: str, potential: str, integrator: str, eps: float | None
 ) -> None:
-    ode = flow(device, potential=potential, integrator=integrator, eps=eps, steps=2, coupling=1.0)
-    z = states(device, 2, 5)
+    steps = 1 if integrator == "blanes_moan4" else 2
+    ode = flow(
+        device, potential=potential, integrator=integrator, eps=eps, steps=steps, coupling=1.0
+    )
+    z = states(device, 2, 3)
     close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1.5e-6)
     ode.check()
 
 
 @pytest.mark.parametrize("size", [48, 80])
 def test_rows_that_are_no_power_of_two(device: str, size: int) -> None:
-    ode = perceptron_flow(size, 32, steps=2, dt=0.5).to(device)
-    z = torch.randn(2, 5, size).to(device).requires_grad_()
+    ode = perceptron_flow(size, 32, steps=2, dt=0.5, integrator="leapfrog").to(device)
+    z = torch.randn(2, 3, size).to(device).requires_grad_()
     close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1.5e-6)
 
 
-@pytest.mark.parametrize(("tokens", "stiffness"), [(1, 1.0), (5, 4.0), (8, 1.0), (19, 2.0)])
+@pytest.mark.parametrize(("tokens", "stiffness"), [(1, 1.0), (4, 4.0), (9, 2.0)])
 def test_what_is_reversed_is_the_start(device: str, tokens: int, stiffness: float) -> None:
     steps = 20 if device == "cuda" else 3
     ode, z = flow(device), states(device, tokens).detach()
@@ -115,7 +121,7 @@ def test_what_is_reversed_is_the_start(device: str, tokens: int, stiffness: floa
 
 
 def test_a_token_s_flow_does_not_depend_on_another_s(device: str) -> None:
-    ode, z = flow(device, gradient="adjoint_exact"), states(device, 10).detach()
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 6).detach()
     before = torch.stack(ode(*z))
     z[:, -1] *= 1000
     assert torch.equal(torch.stack(ode(*z))[:, :-1], before[:, :-1])
@@ -154,7 +160,7 @@ def test_half_precision_forces_are_as_good_as_the_eager_path_s(dtype: torch.dtyp
 
 
 def test_layers_of_the_same_sizes_do_not_disturb_each_other(device: str) -> None:
-    z, odes = states(device, 10), [flow(device, steps=2) for _ in range(3)]
+    z, odes = states(device, 6), [flow(device, steps=1) for _ in range(2)]
     for i, ode in enumerate(odes):
         ode.potential.W.data.mul_(i + 1)
     ends = []
@@ -169,7 +175,7 @@ def test_layers_of_the_same_sizes_do_not_disturb_each_other(device: str) -> None
 
 
 def test_a_graph_that_is_retained_gives_the_same_gradients_again(device: str) -> None:
-    ode, z = flow(device, gradient="adjoint_exact"), states(device, 10)
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 6)
     loss = ode(*z)[0].square().sum()
     first = torch.autograd.grad(loss, (z, ode.potential.W), retain_graph=True)
     assert all(
@@ -179,14 +185,14 @@ def test_a_graph_that_is_retained_gives_the_same_gradients_again(device: str) ->
 
 
 def test_views_and_inputs_without_gradient(device: str) -> None:
-    ode, z = flow(device, gradient="adjoint_exact"), states(device, 3, 3).detach()
+    ode, z = flow(device, gradient="adjoint_exact"), states(device, 3, 2).detach()
     q, p = torch.cat(tuple(z), -1).chunk(2, -1)
     (dW,) = torch.autograd.grad(ode(q, p)[0].sum(), ode.potential.W)
     (same,) = torch.autograd.grad(ode(*z)[0].sum(), ode.potential.W)
     assert torch.equal(dW, same)
 
 
-@pytest.mark.parametrize("batch", [(), (4,), (0, 3), (2, 3, 4)])
+@pytest.mark.parametrize("batch", [(), (0, 3), (3, 1, 3)])
 def test_any_shape_of_batch(device: str, batch: tuple[int, ...]) -> None:
     ode, z = flow(device), states(device, *batch)
     close(results(ode, z, "adjoint_exact"), results(ode, z, "adjoint_exact_eager"), 1e-6)

@@ -27,7 +27,7 @@ ENERGY = {
     "data": {"name": "synthetic", "vocab_size": 300, "synthetic": {"rows": 80}},
     "model": {"dim": 8, "blocks": 1, "heads": 2, "hidden": 16},
     "train": {"steps": 4, "batch": 2, "seq": 32, "warmup": 1, "checkpoint_every": 2},
-    "bench": {"energy": {"batch": 1, "seq": 16, "steps": 10}},
+    "bench": {"energy": {"batch": 8, "seq": 16, "steps": 10}},
 }
 
 

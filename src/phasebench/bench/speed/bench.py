@@ -63,7 +63,7 @@ Arms = dict[Arm, Callable[[], Step]]
 
 def ceiling(precision: str, device: torch.device) -> float:
     """FLOP/s of a square matrix product in a precision."""
-    n = 8192 if device.type == "cuda" else 1024
+    n = 8192 if device.type == "cuda" else 512
     a, b = torch.randn(2, n, n, device=device, dtype=evaluation.AUTOCAST_DTYPES.get(precision))
     with evaluation.matmul_precision(precision):
         timed = interleaved({"gemm": lambda: a @ b}, repeats=10, warmup=3, seed=0, device=device)
