@@ -136,8 +136,8 @@ class _Bench:
         return flow
 
     def _gradients(self, point: Point, dtype: torch.dtype) -> tuple[dict[str, Tensor], int, float]:
-        """Gradients of the loss by the state and each parameter, bytes held, and how far the flow moves the state, of
-        itself.
+        """Return the loss's gradients by the state and each parameter, bytes held, and how far the
+        flow moves the state, of itself.
         """
         flow = self._stiff(point, dtype)
         start = [x.to(dtype, copy=True).requires_grad_() for x in (self.q, self.p)]
