@@ -81,12 +81,13 @@ def _uri(path: Path) -> str:
 def keys() -> str:
     """Describe every key: its values at both scales, its meaning and range."""
     _register()
-    scales = []
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for scale in ("laptop", "spec"):
-            words = [f"scale={scale}", f"bench=[{','.join(BENCHES)}]"]
-            tree: Any = OmegaConf.to_container(compose("config", overrides=words), resolve=True)
-            scales.append(rows(tree))
+        tree = compose("config", overrides=[f"bench=[{','.join(BENCHES)}]"])
+    scales = []
+    for scale in ("laptop", "spec"):
+        tree.scale.name = scale
+        values: Any = OmegaConf.to_container(tree, resolve=True)
+        scales.append(rows(values))
     sections: dict[str, str] = {}
     for (key, laptop, about), (_, spec, _) in zip(*scales, strict=True):
         parts = key.split(".")
