@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import signal
 import subprocess
@@ -10,12 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import child_jobs
 import phasebench
 from paths import ROOT
 from phasebench.bench import child
 from phasebench.bench.child import Child, ChildFailed, call, each
+from phasebench.results.progress import Display
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +66,19 @@ def test_a_process_runs_several_jobs_also_after_one_that_raised() -> None:
 
 
 def test_jobs_share_processes_side_by_side() -> None:
-    assert each(divmod, [(7, 2), (9, 4), (8, 3)], 2) == [(3, 1), (2, 1), (2, 2)]
+    assert each(divmod, [(7, 2), (9, 4), (8, 3)], 2, "jobs") == [(3, 1), (2, 1), (2, 2)]
     with pytest.raises(ChildFailed, match="ZeroDivisionError"):
-        each(divmod, [(7, 2), (1, 0)], 2)
+        each(divmod, [(7, 2), (1, 0)], 2, "jobs")
+
+
+def test_a_job_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "usable_cores", lambda: 2)
+    out, clock = io.StringIO(), itertools.count(step=11.0)
+    with Display(Console(file=out, width=200), clock=lambda: next(clock)):
+        each(child_jobs.tells, [("x",), ("y",)], 2, "arms")
+    lines = out.getvalue().splitlines()
+    assert all(any(f"{name} 4,096?" in line for line in lines) for name in "xy")
+    assert any(line.startswith("arms 2/2 ") for line in lines)
 
 
 def test_a_timeout_kills_the_child_and_what_it_started(tmp_path: Path) -> None:

@@ -29,8 +29,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 import phasebench
 from phasebench.config.files import code_hash
+from phasebench.results.progress import Display, Work, track
 
 ROOT = Path(phasebench.__file__).parents[1]
 LOOK_S = 1.0  # between two looks at whether a silent process still lives
@@ -76,23 +79,31 @@ class Child:
         return self.process.poll() is None and self._began == _surroundings()
 
     def call(
-        self, function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        timeout_s: float | None = None,
+        tell: Callable[[str], object] = str,
     ) -> Any:
         """Return function(*arguments), run in the process; function is found by its name there.
 
-        Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
+        `tell` is told how far the function is. Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
         """
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        answered = False
+        answered, ended = False, None
         try:
             self._pipe.send((function, arguments))
-            while not self._pipe.poll(max(0.0, min(LOOK_S, end - time.monotonic()))):
-                if time.monotonic() >= end:
-                    raise ChildFailed("TimedOut", f"took more than {timeout_s:g} s and was stopped")
-                # a process that it has forked may hold the socket open
-                if self.process.poll() is not None and not self._pipe.poll():
-                    raise EOFError
-            ended, result = self._pipe.recv()
+            while ended is None:
+                while not self._pipe.poll(max(0.0, min(LOOK_S, end - time.monotonic()))):
+                    if time.monotonic() >= end:
+                        what = f"took more than {timeout_s:g} s and was stopped"
+                        raise ChildFailed("TimedOut", what)
+                    # a process that it has forked may hold the socket open
+                    if self.process.poll() is not None and not self._pipe.poll():
+                        raise EOFError
+                ended, result = self._pipe.recv()
+                if ended is None:
+                    tell(result)
             answered = True
         except (EOFError, ConnectionError):
             self.close()
@@ -132,7 +143,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], most: int) -> list[Any]:
+def each(
+    function: Callable[..., Any], jobs: Sequence[Sequence[Any]], most: int, label: str
+) -> list[Any]:
     """Return function(*job) of each job; at most so many processes, one a core, share the jobs.
 
     Where that is a single one, it is this process. Raises `ChildFailed` of the first job that
@@ -140,13 +153,14 @@ def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], most: int)
     """
     processes = min(most, len(jobs), usable_cores())
     if processes < 2:
-        return [function(*job) for job in jobs]
+        return [function(*job) for job in track(jobs, label, len(jobs))]
     free: queue.SimpleQueue[Child] = queue.SimpleQueue()
 
     def one(job: Sequence[Any]) -> Any:
         child = free.get()
         try:
-            return child.call(function, *job)
+            with Work("", None) as work:
+                return child.call(function, *job, tell=work.show)
         finally:
             free.put(child)
 
@@ -156,7 +170,7 @@ def each(function: Callable[..., Any], jobs: Sequence[Sequence[Any]], most: int)
                 child = Child()
                 children.callback(child.close, kill=True)
                 free.put(child)
-            return list(threads.map(one, jobs))
+            return list(track(threads.map(one, jobs), label, len(jobs)))
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             children.close()
@@ -220,10 +234,22 @@ def serve(descriptor: str, package: str) -> None:
             os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=listen, daemon=True).start()
-    while job := pickle.loads(jobs.get()):
-        function, arguments = job
-        try:
-            answer = True, function(*arguments)
-        except Exception as error:
-            answer = False, (type(error).__name__, str(error), traceback.format_exc())
-        pipe.send(answer)
+    with _Relay(pipe):
+        while job := pickle.loads(jobs.get()):
+            function, arguments = job
+            try:
+                answer = True, function(*arguments)
+            except Exception as error:
+                answer = False, (type(error).__name__, str(error), traceback.format_exc())
+            pipe.send(answer)
+
+
+class _Relay(Display):
+    """Sends what this process does to its parent, which shows it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(Console(quiet=True), live=False)
+        self.pipe, self.every_s, self.next_at = pipe, LOOK_S, 0.0
+
+    def write(self, text: str) -> None:
+        self.pipe.send((None, text))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from phasebench.results.progress import Work
+
 
 @dataclass(frozen=True)
 class Timed:
@@ -39,19 +41,22 @@ def interleaved(
     """
     order, seconds, peaks = list(things), {n: [] for n in things}, {n: [] for n in things}
     on_gpu = device.type == "cuda"
-    for name in order * warmup:
-        things[name]()
     shuffle = random.Random(seed).shuffle
-    for _ in range(repeats):
-        shuffle(order)
-        for name in order:
-            if on_gpu:
-                torch.cuda.synchronize(device)
-                torch.cuda.reset_peak_memory_stats(device)
-            start = time.perf_counter()
+    with Work("timed calls", (warmup + repeats) * len(order)) as work:
+        for name in order * warmup:
             things[name]()
-            if on_gpu:
-                torch.cuda.synchronize(device)
-                peaks[name].append(torch.cuda.max_memory_allocated(device))
-            seconds[name].append(time.perf_counter() - start)
+            work.tick()
+        for _ in range(repeats):
+            shuffle(order)
+            for name in order:
+                if on_gpu:
+                    torch.cuda.synchronize(device)
+                    torch.cuda.reset_peak_memory_stats(device)
+                start = time.perf_counter()
+                things[name]()
+                if on_gpu:
+                    torch.cuda.synchronize(device)
+                    peaks[name].append(torch.cuda.max_memory_allocated(device))
+                seconds[name].append(time.perf_counter() - start)
+                work.tick()
     return {name: Timed(seconds[name], peaks[name] if on_gpu else None) for name in things}

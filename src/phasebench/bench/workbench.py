@@ -18,6 +18,7 @@ from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
 from phasebench.models import LanguageModel, require
+from phasebench.results.progress import track
 from phasebench.training import ranks
 from phasebench.training.progress import (
     ConsoleObserver,
@@ -153,7 +154,7 @@ class Workbench:
             )
 
     def _observers(self, name: str) -> list[Observer]:
-        observers: list[Observer] = [ConsoleObserver(name, self.console)]
+        observers: list[Observer] = [ConsoleObserver(name)]
         if self.config.train.tensorboard:
             observers.append(TensorBoardObserver(self.out / "tensorboard" / name))
         return observers
@@ -181,9 +182,11 @@ def score_split(
     """Score a model on a split of the run's text, or of corpus: `scoring_batches` and `score`."""
     corpus = corpus or workbench.corpus
     tokens = corpus.splits[split].tokens
+    batches = scoring_batches(tokens, eos=corpus.eos, batch=batch, seq=seq, stride=stride or seq)
+    count = min(-(-len(tokens) // (batch * (stride or seq))), max_batches or len(tokens))
     return score(
         model,
-        scoring_batches(tokens, eos=corpus.eos, batch=batch, seq=seq, stride=stride or seq),
+        track(batches, f"scoring {split}, batches", count),
         device=workbench.device,
         precision=precision,
         loss_chunk=workbench.config.train.loss_chunk,

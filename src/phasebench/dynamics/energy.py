@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.dynamics import HamiltonianFlow
+from phasebench.results.progress import track
 
 Start = tuple[HamiltonianFlow, Tensor, Tensor]
 _BYTES = 2**27  # of W q + b in float64, of as many steps as are taken at once
@@ -107,6 +108,7 @@ def energies(
     at_once = max(1, _BYTES // (8 * q[..., 0].numel() * terms))
     start_E = start_T = exchange = torch.empty(0)
     rows: list[Tensor] = []
+    states = track(states, "steps of a flow", steps + 1)
     while part := list(itertools.islice(states, at_once)):
         q2, p2 = (torch.stack(coordinate).double() for coordinate in zip(*part, strict=True))
         T = H.kinetic(p2).flatten(1)

@@ -18,10 +18,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, to_config
 from phasebench.config import help as usage
 from phasebench.results.lock import locked
+from phasebench.results.progress import Display, Work
 from phasebench.run.errors import Unread, refuse, silence
 from phasebench.run.gpus import scale_for
 from phasebench.run.overrides import prepare
@@ -112,7 +114,8 @@ def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
             "is of a sweep, and this is a single run",
             "put -m (--multirun) before it: python runner.py -m +sweep=ode sweep_name=NAME",
         )
-    from phasebench.run.job import execute  # imports torch, which --help and --cfg must not
+    with Display(Console()), Work("loading torch", None):  # which --help and --cfg must not
+        from phasebench.run.job import execute
 
     busy = ConfigError(
         "hydra.run.dir", folder, "another run works there", "wait for its end, or choose another"

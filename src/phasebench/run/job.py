@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from phasebench.report import trackers as track
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile
+from phasebench.results.progress import Display, Work
 from phasebench.training import ranks
 
 
@@ -68,26 +70,40 @@ def _execute(workbench: Workbench, overrides: list[str], point: dict[str, Any] |
         copy_to=Path(config.output) if config.output else None,
         point=point,
     )
+    beside, benches = (point or {}).get("side_by_side", 1), len(config.bench)
     try:
-        _prepare(workbench, results)
-        for name in config.bench:
-            _measure(name, workbench, results, (point or {}).get("side_by_side", 1))
+        with Display(console, live=beside == 1), Work("reading and checking", benches) as work:
+            _prepare(workbench, results)
+            for number, name in enumerate(config.bench, 1):
+                work.label = f"bench {number} of {benches}: {name}"
+                work.show()
+                _measure(name, workbench, results, beside)
+                work.done = number
     finally:
         final = results.close()
     render(final, console, Path(os.path.relpath(results.path)), brief=point is not None)
     if "vram" in config.bench:  # only its picture needs matplotlib, which takes a second to load
-        from phasebench.report.plots.memory import draw
+        with Display(console), Work("drawing", None):
+            from phasebench.report.plots.memory import draw
 
-        if picture := draw(final, out):
+            picture = draw(final, out)
+        if picture:
             workbench.say(f"plot: {os.path.relpath(picture)}")
     tracked = [_track(name, final, results.path.parent, console) for name in config.track]
     return results.exit_code if all(tracked) else 2
 
 
+class _Notices(logging.Handler):
+    """Writes to what stderr is now: the display puts itself in its place while it is open."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def _show_notices() -> None:
     """Let the modules' log messages, such as that a training is resumed, reach the user."""
     log = logging.getLogger("phasebench")
-    log.handlers = [logging.StreamHandler()]  # on the standard error stream of now
+    log.handlers = [_Notices()]
     log.setLevel(logging.INFO)
 
 

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar or lines on the console, TensorBoard scalars.
+"""What a training shows while it runs: facts on the console, TensorBoard scalars.
 
 Also its clock.
 """
@@ -6,20 +6,15 @@ Also its clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
 from phasebench.config import ConfigError
-
-LINE_EVERY_S = 10.0  # of output that goes to no terminal
-WIDE = 100  # columns that a bar beside its text needs
+from phasebench.results.progress import Work
 
 
 @dataclass(frozen=True)
@@ -56,54 +51,30 @@ class Observer(Protocol):
 
 
 class ConsoleObserver:
-    """Shows loss, rate and time left: beside a bar on a terminal, else in lines.
+    """Shows loss, rate and time left while a training goes on, and leaves the last of it."""
 
-    A narrow terminal has the text without the bar. Lines, for logs, pipes and batch jobs, come
-    every ten seconds at most, and once at the end.
-    """
-
-    def __init__(
-        self, label: str, console: Console, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.label, self.console, self.clock = label, console, clock
-        self.next_at, self.pending = clock(), ""  # the first step is shown at once
+    def __init__(self, label: str) -> None:
+        self.work, self.facts = Work(label, None), [""]
         self.validation: list[str] = []
-        self.bar: Progress | None = None
-        if console.is_terminal:
-            text = TextColumn("{task.description} {task.fields[text]}", markup=False)
-            columns = (BarColumn(20), text) if console.width >= WIDE else (text,)
-            self.bar = Progress(*columns, console=console)
-            self.task = self.bar.add_task(label, total=None, text="starting")
-            self.bar.start()
 
     def on_step(self, report: StepReport) -> None:
-        facts = [
+        self.work.done, self.work.total = report.step, report.total
+        self.facts = [
             f"{report.step}/{report.total}",
             f"loss {report.loss:.3f}",
             f"{report.tokens_per_s:,.0f} tokens/s",
             f"{timedelta(seconds=round(report.seconds_left))} left",
             *self.validation,
         ]
-        if self.bar:
-            text, done, total = " ".join(facts), report.step, report.total
-            self.bar.update(self.task, completed=done, total=total, text=text, refresh=True)
-            return
-        self.pending = f"{self.label}: step {', '.join(facts)}"
-        if self.clock() >= self.next_at:
-            self._print()
+        self.work.show(*self.facts)
 
     def on_validation(self, step: int, perplexity: float) -> None:
         self.validation = [f"valid ppl {perplexity:.5g}"]
 
     def close(self) -> None:
-        if self.bar:
-            self.bar.stop()
-        self._print()
-
-    def _print(self) -> None:
-        if self.pending:
-            self.console.print(self.pending, markup=False, highlight=False, soft_wrap=True)
-        self.pending, self.next_at = "", self.clock() + LINE_EVERY_S
+        self.work.close()
+        if self.work.done:
+            self.work.display.say(" ".join([self.work.label, *self.facts]))
 
 
 def summary_writer() -> type:

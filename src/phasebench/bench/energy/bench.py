@@ -25,6 +25,7 @@ from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import CONTRAST, PerceptronPotential, force_evaluations
 from phasebench.dynamics.energy import Start, energies, flow_starts
 from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, table
+from phasebench.results.progress import track
 from phasebench.training import scoring as evaluation
 from phasebench.training.weights import Trained
 
@@ -133,7 +134,7 @@ def _flows(workbench: Workbench, config: EnergyConfig, seed: int, weights: Train
     model, settings = weights.model, workbench.config.model
     starts = cast(flow_starts(model, tokens), config.precision)
     layers = []
-    for i, (ode, q, p) in enumerate(starts):
+    for i, (ode, q, p) in enumerate(track(starts, f"layers of seed {seed}", len(starts))):
         trace = energies(
             ode,
             q,

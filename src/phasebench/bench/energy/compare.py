@@ -20,6 +20,7 @@ from phasebench.bench.energy.trend import trend
 from phasebench.config import ConfigError, EnergyConfig
 from phasebench.dynamics import CONTRAST, Schedule, force_evaluations, integrate
 from phasebench.dynamics.energy import Start, Trace, energies
+from phasebench.results.progress import track
 from phasebench.results.stats import NOISE, linear_regression
 
 _DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
@@ -68,7 +69,7 @@ def compare(
     rows = []
     for precision in config.precisions:
         own = cast(starts, precision)
-        for integrator, dt, steps in cells:
+        for integrator, dt, steps in track(cells, f"flows in {precision}", len(cells)):
             is_timed = (precision, dt) == (config.precisions[0], first)
             samples = timed[integrator] if is_timed else None
             rows.append(

@@ -27,6 +27,7 @@ from phasebench.dynamics import HamiltonianFlow
 from phasebench.dynamics.energy import flow_starts
 from phasebench.dynamics.gradients import GRADIENTS
 from phasebench.models import LanguageModel
+from phasebench.results.progress import track
 
 # tokens a coefficient of the affine map: half of them are fitted, so that it fits no noise
 TOKENS_PER_COEFFICIENT = 16
@@ -97,7 +98,7 @@ def interactions(
     starts = [flow_starts(model, part.to(workbench.device)) for part in batch.split(config.batch)]
     return [
         interaction(layer[0][0], *(torch.cat([start[i] for start in layer]) for i in (1, 2)))
-        for layer in zip(*starts, strict=True)
+        for layer in track(zip(*starts, strict=True), "forces of layers", len(starts[0]))
     ]
 
 

@@ -36,6 +36,7 @@ from phasebench.dynamics import (
 from phasebench.dynamics.adjoint_exact import lattice_of
 from phasebench.models import build_flow
 from phasebench.results.gate import BenchResult, Gate, Metric, Need
+from phasebench.results.progress import track
 from phasebench.training import scoring as evaluation
 
 EXACT = "adjoint_exact"
@@ -83,7 +84,8 @@ def run(workbench: Workbench, config: GradConfig) -> BenchResult:
     others = [dataclasses.replace(own, **{axis: x}) for axis, xs in axes.items() for x in xs]
     settings = dict.fromkeys([own, *others])
     points = [dataclasses.replace(p, method=name) for p in settings for name in config.methods]
-    return _judge([vars(point) | bench.measure(point) for point in points], config, ode)
+    rows = [vars(p) | bench.measure(p) for p in track(points, "grad rows", len(points))]
+    return _judge(rows, config, ode)
 
 
 class _Bench:

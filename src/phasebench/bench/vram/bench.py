@@ -23,6 +23,7 @@ from phasebench.bench.vram.verdict import Arm, judge
 from phasebench.bench.workbench import Workbench, require_ode
 from phasebench.config import ConfigError, VramConfig
 from phasebench.results.gate import BenchResult
+from phasebench.results.progress import track
 
 _NOTES = {
     "weights": "random: memory depends on sizes only",
@@ -63,7 +64,7 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
     requests = arm_requests(workbench, config)
     predicted = predictions(requests, config, gpu)
     arms = {}
-    for name, request in requests.items():
+    for name, request in track(requests.items(), "arms", len(requests)):
         prediction = predicted[name, "", 0]
         arms[name] = _arm(name, request, gpu, prediction, config.timeout_s if on_gpu else None)
         workbench.say(f"  {name}: {arms[name].text}")

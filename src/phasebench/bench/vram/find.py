@@ -28,6 +28,7 @@ from phasebench.bench.vram.meter import StepBytes
 from phasebench.bench.vram.verdict import Arm
 from phasebench.config import VramConfig
 from phasebench.results.gate import BenchResult, Metric
+from phasebench.results.progress import Work, track
 
 UNITS = {"seq": "tokens a sequence", "batch": "sequences", "steps": "integrator steps a layer"}
 # the values that are looked at; the search goes no further
@@ -88,7 +89,7 @@ def predictions(
     # long predictions first, so that no process is left with one at the end
     order = sorted(wanted, key=lambda place: -wanted[place].model.ode.steps)
     work = sum(request.model.blocks * request.model.ode.steps for request in wanted.values())
-    made = each(_timed, [(wanted[place], gpu) for place in order], work // WORK)
+    made = each(_timed, [(wanted[place], gpu) for place in order], work // WORK, "predictions")
     return dict(zip(order, made, strict=True))
 
 
@@ -140,8 +141,8 @@ def find(
     The search keeps a processor busy for seconds: so many arms are searched at one time.
     """
     jobs = [(arm.request, arm.record["prediction"], config, gpu) for arm in arms.values()]
-    fits = dict(zip(arms, each(search, jobs, len(jobs)), strict=True))
-    for name, fit in fits.items():
+    fits = dict(zip(arms, each(search, jobs, len(jobs), f"{config.find}, arms"), strict=True))
+    for name, fit in track(fits.items(), "confirmed", len(fits)):
         if not confirm:
             fit.reason = "needs a GPU"
         elif fit.predicted is None:
@@ -190,6 +191,7 @@ def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu:
     tried: list[list[Any]] = []
 
     def fits(k: int) -> bool:
+        work.show(f"{axis} {grid[k - 1]:,}?", *(f"{x:,} {told[fit]}" for x, fit in tried[-1:]))
         asked = dataclasses.replace(request.at(axis, grid[k - 1]), limit_bytes=limit)
         try:
             predict(asked, gpu)
@@ -198,8 +200,11 @@ def search(request: ArmRequest, own: Mapping[str, int], config: VramConfig, gpu:
             tried.append([grid[k - 1], False])
         return tried[-1][1]
 
-    guess = bisect.bisect(grid, _guess(request, own, axis, limit, gpu))
-    best = largest(fits, max(1, guess), len(grid))
+    told = {True: "fits", False: "does not fit"}
+    with Work(request.model.ode.gradient, None) as work:
+        work.show(f"{axis}: a first guess")
+        guess = bisect.bisect(grid, _guess(request, own, axis, limit, gpu))
+        best = largest(fits, max(1, guess), len(grid))
     return Fit(grid[best - 1] if best else None, best == len(grid), tried)
 
 
