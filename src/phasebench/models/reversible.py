@@ -78,27 +78,29 @@ def dropout_mask(
 
 
 class _Stream(torch.autograd.Function):
-    """(q, p) through all blocks on the lattice."""
+    """(q, p) through all blocks on the lattice, `rows` sequences after the others."""
 
     @staticmethod
     def forward(
-        ctx: Any, blocks: list[ReversibleBlock], q: Tensor, p: Tensor, *weights: Tensor
+        ctx: Any, blocks: list[ReversibleBlock], rows: int, q: Tensor, p: Tensor, *weights: Tensor
     ) -> State:
-        ctx.blocks, ctx.products = blocks, torch.get_float32_matmul_precision()
-        ctx.autocast = _autocast_dtype(q.device.type)
+        ctx.blocks, ctx.rows, ctx.sizes = blocks, rows, [x.shape for x in weights]
+        ctx.products, ctx.autocast = torch.get_float32_matmul_precision(), _autocast_dtype(q)
         seed = torch.randint(2**62, (), device=q.device)
         ctx.lattice = lattice = Lattice.of_range(q, REACH)
         Q, P = lattice.encode(q, p)
-        start = checksum(Q, P)
-        for i, block in enumerate(blocks):
-            q = lattice.q.decode(Q)
-            with (
-                torch.enable_grad()
-            ):  # the kernels of the backward pass: others may round otherwise
-                force = block.kick(q.requires_grad_(), block.mask(q, seed, i)).detach()
-            P = lattice.p.added(P, force.to(q.dtype))
-            with torch.autocast(q.device.type, enabled=False):
-                Q, P = advance(Q, P, lattice, _hamiltonian(block, ctx.autocast), _shears(block))
+        start, ends = checksum(Q, P), []
+        for part, (X, Y) in enumerate(zip(Q.split(rows), P.split(rows), strict=True)):
+            for i, block in enumerate(blocks):
+                x = lattice.q.decode(X).requires_grad_()
+                # the kernels of the backward pass: those without a graph may round otherwise
+                with torch.enable_grad():
+                    force = block.kick(x, block.mask(x, seed, i + len(blocks) * part)).detach()
+                Y = lattice.p.added(Y, force.to(x.dtype))
+                with torch.autocast(x.device.type, enabled=False):
+                    X, Y = advance(X, Y, lattice, _hamiltonian(block, ctx.autocast), _shears(block))
+            ends.append((X, Y))
+        Q, P = (torch.cat(parts) for parts in zip(*ends, strict=True))
         largest = torch.maximum(lattice.q.largest, lattice.p.largest)
         blocks[0].ode.watch.note(largest, torch.zeros_like(largest), Q.dtype)
         ctx.save_for_backward(Q, P, seed, start)
@@ -107,27 +109,50 @@ class _Stream(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, w: Tensor, v: Tensor) -> tuple[Any, ...]:  # pyright: ignore
-        (Q, P, seed, start), lattice, blocks = ctx.saved_tensors, ctx.lattice, ctx.blocks
-        gradients: list[Tensor] = []
-        device = Q.device.type
+        (Q, P, seed, start), blocks = ctx.saved_tensors, ctx.blocks
+        gradients = [torch.zeros(size, device=w.device, dtype=w.dtype) for size in ctx.sizes]
+        each, begins = len(gradients) // len(blocks), []
         with float32_products(ctx.products):
-            for i, block in reversed(list(enumerate(blocks))):
-                H = _hamiltonian(block, ctx.autocast)
-                sums = [torch.zeros_like(x) for x in block.ode.problem().H.weights]
-                Q, P, w, v = retreat(Q, P, w, v, lattice, H, _shears(block), sums)
-                q = lattice.q.decode(Q).requires_grad_()
-                own = [*block.attention.parameters()]
-                with torch.enable_grad(), torch.autocast(device, ctx.autocast, bool(ctx.autocast)):
-                    force = block.kick(q, block.mask(q, seed, i))
-                P = lattice.p.subtracted(P, force.detach().to(q.dtype))
-                dq, *dA = torch.autograd.grad(force, [q, *own], v.to(force.dtype))
-                w, gradients = w + dq, [*sums, *dA, *gradients]
+            parts = zip(*(x.split(ctx.rows) for x in (Q, P, w, v)), strict=True)
+            for part, (X, Y, x, y) in enumerate(parts):
+                for i, block in reversed(list(enumerate(blocks))):
+                    own = gradients[i * each : (i + 1) * each]
+                    stream = i + len(blocks) * part
+                    X, Y, x, y = _undo(block, X, Y, x, y, seed, stream, own, ctx)
+                begins.append((X, Y, x, y))
+        Q, P, w, v = (torch.cat(parts) for parts in zip(*begins, strict=True))
         missed = (checksum(Q, P) != start).float()
         blocks[0].ode.watch.note(torch.zeros_like(missed), missed, Q.dtype)
-        return None, w, v, *gradients
+        return None, None, w, v, *gradients
 
 
-def _autocast_dtype(device: str) -> torch.dtype | None:
+def _undo(
+    block: ReversibleBlock,
+    Q: Tensor,
+    P: Tensor,
+    w: Tensor,
+    v: Tensor,
+    seed: Tensor,
+    stream: int,
+    gradients: list[Tensor],
+    ctx: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return Q, P, w, v before the block; adds to the gradients of its weights."""
+    lattice, attention = ctx.lattice, list(block.attention.parameters())
+    H, of_flow = _hamiltonian(block, ctx.autocast), len(gradients) - len(attention)
+    Q, P, w, v = retreat(Q, P, w, v, lattice, H, _shears(block), gradients[:of_flow])
+    q = lattice.q.decode(Q).requires_grad_()
+    with torch.enable_grad(), torch.autocast(q.device.type, ctx.autocast, bool(ctx.autocast)):
+        force = block.kick(q, block.mask(q, seed, stream))
+    P = lattice.p.subtracted(P, force.detach().to(q.dtype))
+    dq, *dA = torch.autograd.grad(force, [q, *attention], v.to(force.dtype))
+    for total, gradient in zip(gradients[of_flow:], dA, strict=True):
+        total += gradient
+    return Q, P, w + dq, v
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
@@ -143,7 +168,8 @@ class ReversibleLanguageModel(LanguageModel):
     """Tokens -> logits: `model.stream=reversible` of Stage 2.
 
     Evaluation, and training by another gradient than `adjoint_exact`, run the same blocks in
-    floating point: the stream differs from the lattice's by rounding.
+    floating point: the stream differs from the lattice's by rounding. With "tail" in `recompute`
+    one half of the batch goes through the blocks after the other, in both directions.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
@@ -155,7 +181,7 @@ class ReversibleLanguageModel(LanguageModel):
         self.blocks = nn.ModuleList(ReversibleBlock(config) for _ in range(config.blocks))
         self.norm = ComplexNorm(config.dim, gain=True)
         self.drop_out = ComplexDropout(drop.output, locked=drop.locked)
-        self.recompute = frozenset(config.recompute) & {"head"}
+        self.recompute = frozenset(config.recompute)
 
     def compile_training(self) -> None:
         """Compile what attention does; the lattice has its own order of operations."""
@@ -169,7 +195,9 @@ class ReversibleLanguageModel(LanguageModel):
         blocks: list[ReversibleBlock] = list(self.blocks)  # type: ignore[arg-type]
         if sparing and blocks[0].ode.gradient.startswith("adjoint_exact"):
             weights = [(*b.ode.problem().H.weights, *b.attention.parameters()) for b in blocks]
-            q, _ = _Stream.apply(blocks, q, p, *(w for own in weights for w in own))
+            flat = [w for own in weights for w in own]
+            rows = -(-len(q) // 2) if "tail" in self.recompute else len(q)
+            q, _ = _Stream.apply(blocks, rows, q, p, *flat)
         else:
             seed = torch.randint(2**62, (), device=q.device)
             for i, block in enumerate(blocks):

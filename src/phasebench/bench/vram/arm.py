@@ -64,11 +64,12 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
         model, tokens, optimizer = _prepare(request, torch.device("cpu"))
         if gpu:
             tracker.memory.malloc(workspaces(request, gpu))  # nothing gives it back
-            # what a flow keeps for all passes, an earlier pass has made
-            with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
-                z = [torch.zeros(request.batch, request.seq, request.model.flow_dim)] * 2
-                model.blocks[0].ode(*z)  # type: ignore[operator,union-attr]
-            del z
+            if request.model.stream == "ordinary":
+                # what a flow keeps for all passes, an earlier pass has made
+                with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
+                    z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
+                    model.blocks[0].ode(*z)  # type: ignore[operator,union-attr]
+                del z
         if optimizer:  # its state is of an earlier step
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
@@ -82,7 +83,7 @@ def workspaces(request: ArmRequest, gpu: Gpu) -> int:
 
     The fused exact adjoint records its products on a stream of its own.
     """
-    if request.model.ode.gradient != "adjoint_exact":
+    if request.model.ode.gradient != "adjoint_exact" or request.model.stream == "reversible":
         return gpu.workspaces()
     with as_on_gpu(), torch.device("meta"):
         dtype = scoring.AUTOCAST_DTYPES.get(request.precision)
