@@ -185,7 +185,8 @@ class ReversibleLanguageModel(LanguageModel):
 
     def compile_training(self) -> None:
         """Compile what attention does; the lattice has its own order of operations."""
-        for block in self.blocks:
+        blocks: list[ReversibleBlock] = list(self.blocks)  # type: ignore[arg-type]
+        for block in blocks:
             block.attention.forward = torch.compile(block.attention.forward, dynamic=False)
 
     def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
