@@ -63,7 +63,7 @@ def hostile(tmp_path: Path) -> Collection:
         made.write(tmp_path / f"<b>{i}", found)
     (tmp_path / "<i>x").mkdir()
     (tmp_path / "<i>x" / "results.json").write_text("{", encoding="utf-8")
-    entry = {"folder": "9", "overrides": [f"a={HOSTILE}"], "status": HOSTILE, "reason": HOSTILE}
+    entry = {"folder": "9", "overrides": [f"a={HOSTILE}"], "status": "failed", "reason": HOSTILE}
     (tmp_path / "sweep.json").write_text(json.dumps({"points": [entry]}), encoding="utf-8")
     found = collect([tmp_path])
     found.notes.append(HOSTILE)

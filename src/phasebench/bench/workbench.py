@@ -105,12 +105,13 @@ class Workbench:
         """Fail early: load the text and open the given checkpoints before anything is measured or
         written.
         """
+        estimate.check(self.config, self.device)
         if not self.needs_text:
             return
-        estimate.check(self.config, self.device)
         if self.config.train.tensorboard:
             summary_writer()
         recipe, tokens = self.config.train, self.corpus.splits["train"].tokens
+        estimate.check(self.config, self.device, len(tokens))
         training_batch(tokens, 0, batch=1, seq=recipe.seq, seed=0)
         parts = recipe.accumulate * ranks.size()
         if recipe.batch % parts:
