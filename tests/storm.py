@@ -193,8 +193,8 @@ def same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
 class Storm:
     """Kills, and counts what they met."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.draw = folder, random.Random(seed)
+    def __init__(self, folder: Path, seed: int, names: list[str]) -> None:
+        self.folder, self.draw, self.names = folder, random.Random(seed), names
         self.counts: collections.Counter[str] = collections.Counter()
         self.whole: dict[str, tuple[float, dict[str, Any]]] = {}  # undisturbed: seconds, outcome
 
@@ -225,7 +225,7 @@ class Storm:
 
     def blow(self, most: int) -> None:
         """Run one command to its end through at most so many kills."""
-        name = self.draw.choices([*SCENARIOS], [share for share, _ in SCENARIOS.values()])[0]
+        (name,) = self.draw.choices(self.names, [SCENARIOS[name][0] for name in self.names])
         seconds, wanted = self.undisturbed(name)
         self.counts["commands"] += 1
         folder = self.folder / f"{self.counts['commands']:04d} {name}"
@@ -265,8 +265,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=[*SCENARIOS])
     options = parser.parse_args()
-    storm = Storm(Path(tempfile.mkdtemp(prefix="storm-")), options.seed)
+    storm = Storm(Path(tempfile.mkdtemp(prefix="storm-")), options.seed, options.only)
     begun = time.monotonic()
     try:
         while (done := storm.counts["kills"]) < options.kills:

@@ -103,7 +103,8 @@ class ResultsFile:
     ) -> None:
         """Record the error that ended a bench, and the text of its traceback."""
         self._copying |= not isinstance(error, ConfigError)
-        self._set(bench, failed(type(error).__name__, str(error), traceback, duration_s))
+        message = str(error) or "memory has run out" * isinstance(error, MemoryError)
+        self._set(bench, failed(type(error).__name__, message, traceback, duration_s))
 
     def close(self) -> dict[str, Any]:
         """End the run: ``ok`` if every bench ended well (whether or not its gates passed), else

@@ -50,7 +50,10 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
             fix = "name it in the list: bench=[ppl,vram]"
             return ConfigError(name, value, f"{key} is not part of this run", fix)
         return ConfigError(name, value, str(error.__cause__).partition("\n")[0])
-    if isinstance(error, HydraException | OmegaConfBaseException | MissingConfigException):
+    frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, HydraException | OmegaConfBaseException | MissingConfigException) or (
+        frames and frames[-1].startswith(("hydra.", "omegaconf."))  # some are bare ValueErrors
+    ):
         causes = (str(each).partition("\n")[0] for each in (error, error.__cause__) if each)
         return ConfigError("", "", f"the configuration cannot be composed: {': '.join(causes)}")
     return None
