@@ -33,6 +33,7 @@ from phasebench.run.sweep.state import state
 from phasebench.training.loop import partial_path
 from phasebench.training.weights import WeightSource
 
+pytestmark = pytest.mark.timeout(0)
 CASES = int(os.environ.get("PHASEBENCH_FUZZ", "4"))
 HOSTILE = [None, True, False, "", "x", "1", "=1+1", "\ud800", "\0", "a" * 5000, -1, 0, 1, 1e-300]
 HOSTILE += [1e300, 10**400, float("nan"), float("inf"), [], [[]], {}, {"a": 1}, "../../x", "pass"]

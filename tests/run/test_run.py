@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,7 +85,24 @@ def test_a_benchmark_that_raises_leaves_the_others(
     assert results["max_drift"] is not None
 
 
-def test_a_failed_gate_is_exit_code_1(command: Command) -> None:
+@pytest.fixture
+def no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail whatever asks for an address, or opens a socket that is not one of this machine's."""
+
+    def refuse(family: int = socket.AF_INET, *_: object, **__: object) -> None:
+        assert family == socket.AF_UNIX, "an internet socket was asked for"
+
+    class Local(socket.socket):
+        def __init__(self, family: int = socket.AF_INET, *how: int, **more: int) -> None:
+            refuse(family)
+            super().__init__(family, *how, **more)
+
+    monkeypatch.setattr(socket, "socket", Local)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_internet")
+def test_a_failed_gate_is_exit_code_1_and_a_run_opens_no_internet_socket(command: Command) -> None:
     outcome = command("bench=energy", *TINY, TINY_ENERGY, "bench.energy.target=1e-30")
     assert outcome.code == 1
     assert outcome.results[0]["energy_pass"] is False

@@ -1,4 +1,4 @@
-"""What NVML says of this process, or why it says nothing."""
+"""What a step's parts are counted as; what NVML says of this process, or why nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pynvml
 import pytest
 import torch
 
-from phasebench.bench.vram.meter import process_bytes
+from phasebench.bench.vram.gpus import GPUS
+from phasebench.bench.vram.meter import measure_step, process_bytes
+from phasebench.bench.vram.predict import predicting
 
 DEVICE = torch.device("cuda:0")
 
@@ -66,3 +68,11 @@ def test_missing_nvml_has_a_reason(nvml: SimpleNamespace, monkeypatch: pytest.Mo
     told = process_bytes(DEVICE)
     assert told[0] is None
     assert str(told[1]).startswith("NVML: ")
+
+
+def test_kind_14_gradients_are_counted_as_parameters_are() -> None:
+    """Sizes of tensors: blocks of a GPU's allocator are multiples of 512 bytes."""
+    with predicting(GPUS["h100"]) as tracker:
+        model = torch.nn.Linear(3, 5)
+        step = measure_step(model, lambda: model(torch.ones(2, 3)).sum(), tracker)
+    assert step.gradients == step.parameters == 4 * (3 * 5 + 5)
