@@ -19,9 +19,9 @@ BIG = {  # what cannot fit into 1 GB, or (vram, in processes of their own) into 
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Let this process take 300 MB more than it has."""
+    """Let this process take 1.2 GB more than it has."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    most = psutil.Process().memory_info().vms + 3 * 10**8
+    most = psutil.Process().memory_info().vms + 12 * 10**8
     resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
@@ -29,14 +29,14 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.usefixtures("little_memory")
 def test_a_training_that_the_host_cannot_hold_leaves_the_others(command: Command) -> None:
-    batch = ["train.batch=60000", "train.steps=1", "force=true"]
+    batch = ["train.batch=300000", "train.steps=1", "force=true"]
     outcome = command("bench=[energy,grad]", *TINY, TINY_ENERGY, TINY_GRAD, *batch)
     (results,) = outcome.results
     assert outcome.code == 2
     error = results["benches"]["energy"]["error"]
     assert error["type"] in ("RuntimeError", "MemoryError")
     assert "memory" in error["message"]
-    assert results["benches"]["grad"]["status"] == "ok"
+    assert results["benches"]["grad"]["error"] is None
     assert results["energy_pass"] is None
 
 

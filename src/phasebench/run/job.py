@@ -159,6 +159,8 @@ def _measure(name: str, workbench: Workbench, results: ResultsFile, side_by_side
                 "durations and tokens/s are not comparable"
             )
         results.finish(name, result, time.perf_counter() - start)
+        return
     except Exception as error:  # the other benchmarks go on, and results.json says what it was
         trace = None if isinstance(error, ConfigError) else traceback.format_exc()
         results.fail(name, error, time.perf_counter() - start, trace)
+    workbench.release()  # now that the error, and all that it holds, is gone
