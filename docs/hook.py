@@ -26,7 +26,7 @@ from phasebench.config import BENCHES
 from phasebench.config.help import rows
 from phasebench.results.file import schema
 from phasebench.results.gate import SPEC_KEYS
-from phasebench.run.hydra_app import _register
+from phasebench.run.hydra_app import register
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README": "index", "CHANGELOG": "changelog"}  # others keep their name, in lower case
@@ -80,7 +80,7 @@ def _uri(path: Path) -> str:
 
 def keys() -> str:
     """Describe every key: its values at both scales, its meaning and range."""
-    _register()
+    register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         tree = compose("config", overrides=[f"bench=[{','.join(BENCHES)}]"])
     scales = []

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasebench.dynamics import POTENTIALS, Hamiltonian, HamiltonianFlow, PerceptronPotential
+from phasebench.dynamics import (
+    POTENTIALS,
+    AutogradPotential,
+    Hamiltonian,
+    HamiltonianFlow,
+    PerceptronPotential,
+)
 from phasebench.dynamics.perceptron import Activation
 
 
@@ -113,3 +119,14 @@ def oscillator(omega: float = 1.0) -> HamiltonianFlow:
     W, a, b = (nn.Parameter(torch.tensor(x)) for x in ([[omega]], [1.0], [0.0]))
     V = PerceptronPotential(W, a, b, SQUARE, eps=None)
     return HamiltonianFlow(V, dim=1, steps=1, dt=0.1, integrator="leapfrog", gradient="adjoint")
+
+
+class Waves(AutogradPotential):
+    """V(q) = cos(k q): a potential as a user writes it."""
+
+    def __init__(self, dim: int, depth: float = 1.0) -> None:
+        super().__init__()
+        self.k = nn.Parameter(depth * torch.randn(dim, dim))
+
+    def value(self, q: Tensor) -> Tensor:
+        return torch.cos(q @ self.k).sum(-1)

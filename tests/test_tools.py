@@ -25,7 +25,7 @@ MODULES = [
     *(m.name for m in pkgutil.walk_packages(phasebench.__path__, "phasebench.")),
 ]
 ROOMS = {"config", "results", "dynamics", "data", "models", "training", "bench", "report", "run"}
-BESIDE_ROOMS = {"__init__.py", "__main__.py", "py.typed", "conf"}
+BESIDE_ROOMS = {"__init__.py", "__init__.pyi", "__main__.py", "py.typed", "conf"}
 UNPICKLERS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 RUNS_CODE = {"eval", "exec", "torch.load", "numpy.load", "np.load", "yaml.load", "runpy.run_path"}
 MACHINE_PATH = re.compile(rb"(?<![\w.])/(work|root|home|farm)/")

@@ -34,7 +34,7 @@ PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b")  # FILE, FOLDER: where the user puts 
 
 @pytest.fixture(autouse=True)
 def _hydra() -> Iterator[None]:
-    run._register()
+    run.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield

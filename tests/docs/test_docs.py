@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from paths import ROOT
 from phasebench.config.validation import keys_at, to_config
-from phasebench.run.hydra_app import _register
+from phasebench.run.hydra_app import register
+from phasebench.run.overrides import prepare
 from phasebench.run.sweep.state import Status
 
 PAGES = {
@@ -34,10 +35,10 @@ def commands(start: str) -> list[str]:
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    _register()
+    register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         tree: Any = OmegaConf.to_container(
-            compose("config", overrides=list(overrides)), resolve=True
+            compose("config", overrides=prepare(overrides)), resolve=True
         )
     return tree
 

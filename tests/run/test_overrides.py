@@ -169,3 +169,13 @@ def test_a_value_out_of_range_is_left_to_its_point(command: Command) -> None:
     assert outcome.code == 2
     assert "cannot run: seed=-1" in outcome.out
     assert "seed=1: would run" in outcome.out
+
+
+def test_keys_of_a_potential_of_one_s_own_take_the_place_of_its_name() -> None:
+    words = ["model.ode.potential._target_=mypkg.V", "model.ode.potential.depth=2"]
+    with pytest.raises(
+        ConfigError, match=r"mypkg.V: is code outside .*\n  fix: allow_targets=true"
+    ):
+        prepare(words)
+    found = prepare([*words, "allow_targets=true"])
+    assert found == [f"++{word}" for word in words] + ["allow_targets=true"]

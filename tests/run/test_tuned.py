@@ -41,7 +41,7 @@ def test_the_best_of_each_model_is_written(tmp_path: Path) -> None:
     assert found == {"stage2": {"trials": 2, "lr": 2e-3}, "stage1": {"trials": 2, "lr": 1e-3}}
     words = ["--config-dir", str(tmp_path), "+tuned@model=stage2", "bench=ppl"]
     words = prepare([*words, "+tuned@bench.ppl.baseline=stage1"])[2:]
-    hydra_app._register()
+    hydra_app.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         search = f"hydra.searchpath=[file://{tmp_path}]"
         config = to_config(hydra_app.chosen(compose("config", overrides=[*words, search]), words))

@@ -39,7 +39,7 @@ from phasebench.config.training import (
     SyntheticConfig,
     TrainConfig,
 )
-from phasebench.config.validation import keys_at, nearest, to_config
+from phasebench.config.validation import build, keys_at, nearest, to_config
 
 __all__ = [
     "ARMS",
@@ -72,6 +72,7 @@ __all__ = [
     "TrainConfig",
     "TrainedOdeConfig",
     "VramConfig",
+    "build",
     "keys_at",
     "nearest",
     "to_config",

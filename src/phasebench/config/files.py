@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,15 @@ def code_hash(only: tuple[str, ...] = ("",), *, but: tuple[str, ...] = ()) -> st
         if name.startswith(only) and not name.startswith(but):
             digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def code_file(target: str) -> str:
+    """Return the file of the module of a dotted class; the name itself where it has none."""
+    try:
+        spec = importlib.util.find_spec(target.rpartition(".")[0])
+    except (ImportError, ValueError):
+        return target
+    return (spec and spec.origin) or target
 
 
 def content_hash(path: Path) -> str | None:

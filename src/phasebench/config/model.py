@@ -53,14 +53,23 @@ class OdeConfig:
         "what adjoint_exact does where a state leaves its lattice",
         choices=("error", "checkpoint"),
     )
-    potential: str = spec(
-        "gelu_integral", "the sigma of V(q) = a . sigma(W n + b)", choices=POTENTIALS
+    potential: Any = spec(  # a name, or a group of keys: OmegaConf knows no union of the two
+        "gelu_integral",
+        "the sigma of V(q) = a . sigma(W n + b); or one's own V, as _target_=module.Class below it "
+        "(docs/library.md)",
+        choices=POTENTIALS,
     )
     coupling: float = positive(0.4, "about the rms force on a coordinate before training")
     normalize: bool = spec(
         True, "whether n is q / sqrt(mean q^2 + eps), so that V is bounded, or q itself"
     )
     eps: float = positive(0.25, "of that norm: softens the force where q is near 0")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.potential, dict) and not isinstance(self.potential.get("_target_"), str):
+            problem = "a potential of one's own names its class"
+            fix = "model.ode.potential._target_=module.Class, beside the class's own keys"
+            raise ConfigError("potential", self.potential, problem, fix)
 
 
 @dataclass

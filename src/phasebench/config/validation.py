@@ -56,19 +56,23 @@ def to_config(tree: Mapping[str, Any]) -> Config:
     Raises `ConfigError` with the dotted key of the first value that is unknown, of the wrong type
     or out of range.
     """
-    config = _build(Config, tree, "")
+    config = build(Config, tree, "")
     for name, values in config.bench.items():
         if name not in BENCH_SCHEMAS:
             problem = f"unknown benchmark; choices: {', '.join(BENCH_SCHEMAS)}"
             raise ConfigError(f"bench.{name}", "...", problem, nearest(name, BENCH_SCHEMAS))
-        config.bench[name] = _build(BENCH_SCHEMAS[name], values, f"bench.{name}")
+        config.bench[name] = build(BENCH_SCHEMAS[name], values, f"bench.{name}")
     if not config.bench:
         fix = f"bench=all, or one of {', '.join(BENCH_SCHEMAS)}"
         raise ConfigError("bench", "{}", "no benchmark to run", fix)
     return config
 
 
-def _build(cls: Any, values: Any, at: str) -> Any:
+def build(cls: Any, values: Any, at: str) -> Any:
+    """Build and check a dataclass of the configuration; `at` is the dotted key of its group.
+
+    Raises `ConfigError`.
+    """
     if not isinstance(values, Mapping):
         raise ConfigError(at, values, "expected a group of keys")
     types, prefix = field_types(cls), f"{at}." if at else ""
@@ -90,15 +94,16 @@ def _build(cls: Any, values: Any, at: str) -> Any:
 
 def _convert(value: Any, kind: Any, checks: Mapping[str, Any], key: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        return _build(kind, value, key)
+        return build(kind, value, key)
     if typing.get_origin(kind) is list:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ConfigError(key, value, "expected a list", f"{key}=[{value}]")
         if not value and not checks.get("empty"):
             raise ConfigError(key, value, "expected at least one entry")
         return [_scalar(entry, typing.get_args(kind)[0], checks, key) for entry in value]
-    if typing.get_origin(kind) is dict and isinstance(value, Mapping):
+    if (kind is Any or typing.get_origin(kind) is dict) and isinstance(value, Mapping):
         return dict(value)
+    kind = str if kind is Any else kind
     return _scalar(value, kind, checks, key)
 
 

@@ -39,7 +39,8 @@ class HamiltonianFlow(nn.Module):
 
     Args:
         potential: V(q): one's own `AutogradPotential`, or a `Potential` in closed form.
-        steps, dt: number of steps, and their size in the units of H's time.
+        steps: number of steps.
+        dt: their size, in the units of H's time.
         dim: channels D, whose masses are then learned (c = exp(log_c), at first 1); None: c = 1.
         integrator: how kicks and drifts compose a step, a key of `INTEGRATORS`.
         gradient: how the backward pass gets the states of the trajectory, a key of `GRADIENTS`.

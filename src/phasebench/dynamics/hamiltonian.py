@@ -93,7 +93,8 @@ class AutogradPotential(nn.Module, ABC):
     def force(self, q: Vector) -> Vector:
         """Return F(q); differentiable where gradients are enabled."""
         if not torch.is_grad_enabled():
-            return -self._slope(q.detach().requires_grad_()).detach()
+            with _NOTHING_KEPT:
+                return -self._slope(q.detach().requires_grad_()).detach()
         return -self._slope(q if q.requires_grad else q.detach().requires_grad_())
 
     def adjoint(self, q: Vector, v: Vector) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
@@ -167,6 +168,8 @@ def column_sums(x: Vector, dtype: torch.dtype) -> Tensor:
     return stages + rows[whole:].sum(0, dtype=dtype)
 
 
+# a caller's hooks are for tensors that it keeps, not for those of a graph that ends at once
+_NOTHING_KEPT = torch.autograd.graph.saved_tensors_hooks(torch.detach, lambda x: x)
 _probed: weakref.WeakSet[Potential] = weakref.WeakSet()
 
 
@@ -180,36 +183,38 @@ def probe(V: Potential, q: Vector) -> None:
     """
     if V in _probed or type(q) not in (Tensor, nn.Parameter) or q.device.type == "meta":
         return
-
-    def refuse(what: str, fix: str) -> None:
-        raise ConfigError("potential", type(V).__name__, what, fix)
-
-    if not isinstance(V, Potential):
-        fix = "a subclass of phasebench.AutogradPotential, whose value(self, q) is V(q)"
-        refuse("has not the methods of a phasebench.Potential", fix)
     D = q.shape[-1]
     x = torch.linspace(-1, 1, 6 * D, dtype=q.dtype, device=q.device).view(2, 3, D)
-    with_nan = x.clone()
+    with _NOTHING_KEPT:
+        fault = _fault(V, x)
+    if fault:
+        raise ConfigError("potential", type(V).__name__, *fault)
+    _probed.add(V)
+
+
+def _fault(V: Potential, x: Tensor) -> tuple[str, str] | None:
+    """Return what is wrong with V, tried on tokens x of shape (2, 3, D), and the fix."""
+    if not isinstance(V, Potential):
+        fix = "a subclass of phasebench.AutogradPotential, whose value(self, q) is V(q)"
+        return "has not the methods of a phasebench.Potential", fix
+    with torch.enable_grad():
+        y = V.value(x.clone().requires_grad_())
+    if isinstance(V, AutogradPotential) and not y.requires_grad:
+        return "value(q) is cut off from q", "compute it by torch's operations, undetached"
+    with_nan, V = x.clone(), V.of(*V.weights)
     with_nan[0, 0] = torch.nan
-    V_of = V.of(*V.weights)
-    if isinstance(V, AutogradPotential):
-        with torch.enable_grad():
-            y = V.value(x.clone().requires_grad_())
-        if not y.requires_grad:
-            refuse("value(q) is cut off from q", "compute it by torch's operations, undetached")
-    methods = {
-        "value(q)": (V_of.value, x.shape[:-1]),
-        "force(q)": (V_of.force, x.shape),
-        "adjoint(q, v)[1]": (lambda x: V_of.adjoint(x, x)[1], x.shape),
-    }
-    for name, (method, shape) in methods.items():
-        y = method(x)
-        if y.shape != shape:
+    for name, method in {
+        "value(q)": lambda x: V.value(x),
+        "force(q)": lambda x: V.force(x),
+        "adjoint(q, v)[1]": lambda x: V.adjoint(x, x)[1],
+    }.items():
+        y, wanted = method(x), x.shape[: 2 if name == "value(q)" else 3]
+        if y.shape != wanted:
             what = f"{name} has shape {tuple(y.shape)} for q of shape {tuple(x.shape)}"
-            refuse(what, f"return {tuple(shape)}; value is one number a token, such as by .sum(-1)")
+            return what, f"return {tuple(wanted)}; value is one number a token, as by .sum(-1)"
         if not torch.allclose(y, method(x), rtol=0.0, atol=0.0, equal_nan=True):
-            refuse(f"{name} differs from call to call", "no dropout, nor other random numbers")
+            return f"{name} differs from call to call", "no dropout, nor other random numbers"
         others = y.flatten(0, 1)[1:], method(with_nan).flatten(0, 1)[1:]
         if not torch.allclose(*others, equal_nan=True):
-            refuse(f"{name} of a token depends on another token", "work along the last axis only")
-    _probed.add(V)
+            return f"{name} of a token depends on another token", "work along the last axis only"
+    return None

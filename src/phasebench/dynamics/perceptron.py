@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -87,7 +86,9 @@ class PerceptronPotential(nn.Module):
     """V(q) = a . sigma(W n + b), a `Potential` with few operations and kernels of its own on a GPU.
 
     Args:
-        W, a, b: parameters, or tensors that depend on others.
+        W: parameter, or a tensor that depends on others, of shape (H, D).
+        a: the same of shape (H,).
+        b: the same of shape (H,).
         sigma: the activation and its derivatives.
         eps: of the norm; None: V of q itself, which may have no floor.
         g: a fixed factor on a.
@@ -101,9 +102,9 @@ class PerceptronPotential(nn.Module):
 
     def __init__(
         self,
-        W: Float[Tensor, "H D"],
-        a: Float[Tensor, " H"],
-        b: Float[Tensor, " H"],
+        W: Tensor,
+        a: Tensor,
+        b: Tensor,
         sigma: Activation,
         eps: float | None,
         g: float = 1.0,
@@ -144,14 +145,14 @@ class PerceptronPotential(nn.Module):
         W, a, b = (x if dtype is None else x.to(dtype) for x in weights)
         return PerceptronPotential(W, a, b, self.sigma, self.eps)
 
-    def normalised(self, q: Vector) -> tuple[Vector, Scalar | None]:
+    def normalised(self, q: Vector) -> tuple[Vector, Tensor | None]:
         """Return n, and r of shape (..., 1); without the norm q, and None."""
         if self.eps is None:
             return q, None
         r = (q.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return r * q, r
 
-    def z(self, n: Vector) -> Float[Tensor, "... H"]:
+    def z(self, n: Vector) -> Tensor:
         """Return W n + b."""
         return F.linear(n.to(self.W.dtype), self.W, self.b)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from phasebench.config import ModelConfig
+from phasebench.dynamics import probe
 from phasebench.models.gpt import GptLanguageModel
 from phasebench.models.huggingface import HuggingFaceModel, opened, require_transformers
 from phasebench.models.language_model import ComplexLanguageModel, LanguageModel
@@ -40,6 +43,8 @@ def require(config: ModelConfig, key: str) -> None:
         require_transformers(key, "gpt")
     if config.name == "hf":
         opened(config, key)
+    if config.name == "stage2" and isinstance(config.ode.potential, dict):
+        probe(build_flow(config).potential, torch.zeros(1, config.flow_dim))
 
 
 __all__ = [

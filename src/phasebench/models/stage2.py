@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from phasebench.config import ModelConfig
-from phasebench.dynamics import HamiltonianFlow, PerceptronPotential
+from phasebench.config import ConfigError, ModelConfig
+from phasebench.dynamics import HamiltonianFlow, PerceptronPotential, Potential
 from phasebench.models.block import Block
 from phasebench.models.layers import ComplexLinear
 
 
 def build_flow(config: ModelConfig) -> HamiltonianFlow:
-    """The flow of one block, with fresh weights from torch's global generator."""
-    ode, dim = config.ode, config.flow_dim
-    potential = PerceptronPotential.random(
-        dim,
-        config.hidden,
-        sigma=ode.potential,
-        coupling=ode.coupling,
-        eps=ode.eps if ode.normalize else None,
-    )
+    """The flow of one block, with fresh weights from torch's global generator.
+
+    Raises `ConfigError` for a potential of one's own that cannot be made.
+    """
+    ode = config.ode
     return HamiltonianFlow(
-        potential,
-        dim=dim,
+        _potential(config),
+        dim=config.flow_dim,
         steps=ode.steps,
         dt=ode.dt,
         integrator=ode.integrator,
         gradient=ode.gradient,
         on_overflow=ode.on_overflow,
     )
+
+
+def _potential(config: ModelConfig) -> Potential:
+    ode = config.ode
+    if not isinstance(ode.potential, dict):
+        eps = ode.eps if ode.normalize else None
+        sizes = config.flow_dim, config.hidden
+        return PerceptronPotential.random(
+            *sizes, sigma=ode.potential, coupling=ode.coupling, eps=eps
+        )
+    options = dict(ode.potential)
+    target = options.pop("_target_")
+    try:
+        return pkgutil.resolve_name(target)(config.flow_dim, **options)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        fix = (
+            f"module.Class, installed or on PYTHONPATH, that can be called as "
+            f"Class(dim{''.join(f', {name}=...' for name in options)})"
+        )
+        raise ConfigError("model.ode.potential._target_", target, str(error), fix) from error
 
 
 class Stage2Block(Block):

@@ -6,6 +6,7 @@ called from. Without a display, as where the package is used as a library, nothi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -41,7 +42,8 @@ class Display:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console, self.clock, self.live = console, clock, live and console.is_terminal
-        self.every_s = LINE_EVERY_S
+        # a notebook would keep every line
+        self.every_s = math.inf if console.is_jupyter else LINE_EVERY_S
         self.next_at = clock() + self.every_s
         text = TextColumn("{task.description}", markup=False)
         columns = (BarColumn(20), text) if console.width >= WIDE else (text,)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
 from phasebench.run import hydra_app as run
+from phasebench.run.generate import generate
 
 
 @hydra.main(
@@ -22,5 +24,8 @@ def main() -> int:
     """Run the command; returns its exit code.
 
     0: every gate passed. 1: a gate failed. 2: something was not measured.
+    ``generate RUN TEXT`` writes text by a trained model instead.
     """
+    if sys.argv[1:2] == ["generate"]:
+        return generate(sys.argv[2:])
     return run.command(job)

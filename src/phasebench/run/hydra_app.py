@@ -52,7 +52,7 @@ def command(entry: Callable[[], None]) -> int:
     # torch's threads wait for each other by spinning, which beside a busy neighbour starves the one
     # that they wait for
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    _register()
+    register()
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
         with ExitStack() as stack:
@@ -96,7 +96,7 @@ def job(tree: DictConfig) -> None:
         else:
             out, err = Unread(sys.stdout), Unread(sys.stderr)
             with redirect_stdout(out), redirect_stderr(err):  # type: ignore[type-var]
-                code = _single(tree, folder, overrides)
+                code = single(tree, folder, overrides)
     except BrokenPipeError:  # whoever read our output has gone, which ends a sweep
         raise
     except Exception as error:  # the other points of a sweep go on
@@ -104,7 +104,11 @@ def job(tree: DictConfig) -> None:
     ended(code)
 
 
-def _single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
+def single(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
+    """Run what a composed configuration asks for, in a folder of its own; returns the exit code.
+
+    Raises `ConfigError` for bad input, and for what only a sweep has.
+    """
     config = to_config(chosen(tree, overrides))
     preset = "sweep" in HydraConfig.get().runtime.choices
     if preset or config.sweep_name is not None or config.dry_run:
@@ -159,7 +163,8 @@ def ended(code: int) -> None:
     _exit_codes.append(code)
 
 
-def _register() -> None:
+def register() -> None:
+    """Tell Hydra the schemas and the resolvers of conf/."""
     store = ConfigStore.instance()
     store.store("config", Config, group="schema")
     for name, schema in BENCH_SCHEMAS.items():

@@ -56,6 +56,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 
 def _read(word: str, several: bool) -> Override:
     """Parse an override; the value of a key that holds text is quoted unless it is plain text."""
+    if re.match(r"[\w.@]*\.ode\.potential\.", word):
+        word = f"++{word}"  # keys of a class of one's own, where there was a name
     head, equals, text = word.partition("=")
     key = head.lstrip("+")
     group, _, name = key.rpartition(".")

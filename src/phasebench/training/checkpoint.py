@@ -56,13 +56,18 @@ class History:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds; `scaler` is that of an unfinished training, else None."""
+    """What a file holds; `scaler` is that of an unfinished training, else None.
+
+    `configuration` (JSON) and `tokenizer` are what `description` says of the weights.
+    """
 
     tensors: dict[str, Tensor]
     identity: dict[str, str]
     step: int = 0
     history: History = field(default_factory=History)
     scaler: dict[str, float] | None = None
+    configuration: str = ""
+    tokenizer: str = ""
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -139,7 +144,8 @@ def load(path: Path) -> Checkpoint:
         history = History(**json.loads(metadata["history"]))
         scaler = dict(json.loads(metadata["scaler"])) if "scaler" in metadata else None
         tensors = {_renamed(name): tensor for name, tensor in tensors.items()}
-        return Checkpoint(tensors, identity, int(metadata["step"]), history, scaler)
+        about = {key: metadata.get(key, "") for key in ("configuration", "tokenizer")}
+        return Checkpoint(tensors, identity, int(metadata["step"]), history, scaler, **about)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         problem = f"its metadata cannot be read ({type(error).__name__}: {error})"
         raise BadCheckpoint(problem) from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import torch
 
 from phasebench.config import ModelConfig, TrainConfig
-from phasebench.config.files import code_hash
+from phasebench.config.files import code_file, code_hash, content_hash
 from phasebench.data import Corpus
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others
@@ -80,12 +81,16 @@ def weights_hash(
     # its rate and decay act through the recipe
     unused = {"lr", "weight_decay", "trained_ode", "trials"} | _UNUSED[config.name]
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    own = config.ode.potential if config.name == "stage2" else None
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in unused},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
         "data": corpus.fingerprint,
         "seed": seed,
         "code": code_hash(ROOMS),
+        "potential": content_hash(Path(code_file(own["_target_"])))
+        if isinstance(own, dict)
+        else "",
         "device": gpu,
         "torch": torch.__version__,
     }

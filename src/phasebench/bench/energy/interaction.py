@@ -92,7 +92,7 @@ def interactions(
 ) -> list[Interaction]:
     """Measure every layer, from as many states of the split as the affine map needs."""
     tokens = workbench.corpus.splits[config.split].tokens
-    wanted = TOKENS_PER_COEFFICIENT * (2 * workbench.config.model.dim + 1)
+    wanted = TOKENS_PER_COEFFICIENT * (2 * workbench.config.model.flow_dim + 1)
     rows = max(1, min(-(-wanted // config.seq), len(tokens) // config.seq))
     batch = tokens[: rows * config.seq].view(rows, config.seq)
     starts = [flow_starts(model, part.to(workbench.device)) for part in batch.split(config.batch)]

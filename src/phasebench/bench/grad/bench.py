@@ -3,7 +3,7 @@ memory.
 
 The loss is a fixed random linear function of the flow's end, so its gradients are those of the
 discrete map itself. Weights and states are random, at the model's sizes; stiffness s multiplies W,
-and so the potential's curvature by s^2.
+and so the potential's curvature by s^2 (of a potential of one's own, all its matrices).
 
     error(x) = |x - x64| / |x64| over the gradients of the state, or of a weight; x64 is
     full backprop in float64
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from phasebench.bench.evidence import moved, worst
 from phasebench.bench.workbench import Workbench, require_ode
-from phasebench.config import ConfigError, GradConfig, ModelConfig, OdeConfig
+from phasebench.config import GradConfig, ModelConfig, OdeConfig
 from phasebench.dynamics import (
     ROUND_TRIPS,
     HamiltonianFlow,
@@ -55,13 +55,7 @@ class Point:
     stiffness: float
 
 
-def check(workbench: Workbench, config: GradConfig) -> None:
-    """Raise `ConfigError` for a model without an ODE, and a stiffness of a potential without W."""
-    require_ode(workbench, config)
-    ode = workbench.config.model.ode
-    if isinstance(ode.potential, dict) and set(config.stiffness) != {1.0}:
-        problem, fix = "multiplies the W of Stage 2's own potential", "bench.grad.stiffness=[1]"
-        raise ConfigError("bench.grad.stiffness", config.stiffness, problem, fix)
+check = require_ode
 
 
 def run(workbench: Workbench, config: GradConfig) -> BenchResult:
@@ -132,8 +126,8 @@ class _Bench:
 
     def _stiff(self, point: Point, dtype: torch.dtype) -> HamiltonianFlow:
         flow = copy.deepcopy(self.flow).to(dtype)
-        if point.stiffness != 1.0:
-            flow.get_parameter("potential.W").data.mul_(point.stiffness)
+        for matrix in (x for x in flow.potential.weights if x.ndim > 1):
+            matrix.data.mul_(point.stiffness)
         flow.steps, flow.integrator, flow.gradient = point.steps, point.integrator, point.method
         return flow
 

@@ -58,6 +58,7 @@ class Arm(NamedTuple):
     precision: str
 
 
+Ideal = dict[str, float | None]  # seconds by precision
 Arms = dict[Arm, Callable[[], Step]]
 
 
@@ -187,7 +188,7 @@ def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:
     measured = measure(arms, config, seed, device)
     measured |= measure(training(model, config, device), config, seed, device)
     needed = _needed_flops(model, config)
-    ideal = {precision: needed / rate for precision, rate in rates.items()}
+    ideal = {precision: needed and needed / rate for precision, rate in rates.items()}
     rows = [_row(arm, found, config, ideal) for arm, found in measured.items()]
     metrics = _metrics(rows, rates, config)
     flow = build_flow(model).to(device)
@@ -198,21 +199,23 @@ def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:
     return BenchResult(metrics, _gates(metrics, config), details, notices)
 
 
-def _needed_flops(model: ModelConfig, config: SpeedConfig) -> float:
+def _needed_flops(model: ModelConfig, config: SpeedConfig) -> float | None:
+    if isinstance(model.ode.potential, dict):  # of whose products nothing is known
+        return None
     kicks = force_evaluations(model.ode.integrator, model.ode.steps) * model.blocks
     return kicks * 8 * 2 * config.batch * config.seq * model.flow_dim * model.hidden
 
 
-def _row(arm: Arm, found: Measured, config: SpeedConfig, ideal_s: dict[str, float]) -> Row:
+def _row(arm: Arm, found: Measured, config: SpeedConfig, ideal_s: Ideal) -> Row:
     median = found.timed and found.timed.median_s
-    in_stack = arm.what == STACK
+    in_stack, ideal = arm.what == STACK, ideal_s[arm.precision]
     return {
         "what": arm.what,
         "arm": arm.name,
         "precision": arm.precision,
         "median_ms": median and 1e3 * median,
         "tokens_per_s": median and config.batch * config.seq / median,
-        "ceiling_fraction": ideal_s[arm.precision] / median if median and in_stack else None,
+        "ceiling_fraction": ideal / median if ideal and median and in_stack else None,
         "peak_gb": found.peak_bytes and found.peak_bytes / 1e9,
         "seconds": found.timed and found.timed.seconds,
         "reason": found.reason,
@@ -235,7 +238,9 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
             if row is None:
                 reasons.append(f"{arm} is not among the arms of bench.speed")
             elif row[key] is None:
-                reasons.append(f"{arm}: {row['reason'] or f'no {key} without a GPU'}")
+                own = key == "ceiling_fraction"
+                lacks = "of a potential of one's own" if own else "without a GPU"
+                reasons.append(f"{arm}: {row['reason'] or f'no {key} {lacks}'}")
             else:
                 values.append(row[key])
         value = None if reasons else values[0] / values[1] if len(arms) == 2 else values[0]

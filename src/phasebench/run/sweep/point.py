@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.config import Config, ConfigError, to_config
-from phasebench.config.files import code_hash, content_hash, user_path
+from phasebench.config.files import code_file, code_hash, content_hash, user_path
 from phasebench.results.file import config_hash
 from phasebench.results.jsonfile import dumps, write_atomic
 
@@ -116,6 +116,8 @@ def _files(tree: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
             yield from _files(value, f"{at}{key}.")
         elif key in _FILES and isinstance(value, str):
             yield f"{at}{key}", value
+        elif key == "_target_":
+            yield f"{at}{key}", code_file(value)
 
 
 def distinct(points: Sequence[Point], folder: Path) -> list[Point]:
