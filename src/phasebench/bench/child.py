@@ -90,7 +90,8 @@ class Child:
         `tell` is told how far the function is. Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
         """
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        answered, ended = False, None
+        answered = False
+        ended, result = None, ()
         try:
             self._pipe.send((function, arguments))
             while ended is None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from phasebench.bench import estimate
 from phasebench.bench.environment import environment
 from phasebench.bench.workbench import Workbench
 from phasebench.config import Config, ConfigError
@@ -122,6 +123,8 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
         workbench.prepare()
         for name, values in config.bench.items():
             bench_module(name).check(workbench, values)
+        if told := estimate.slow(config, lambda: workbench.weights, workbench.device):
+            workbench.say(told, "bold yellow")
     except ConfigError as error:
         for name in config.bench:
             results.fail(name, error, 0.0)

@@ -105,6 +105,15 @@ class WeightSource:
             self._loaded[own] = _labelled(trained, config)
         return self._loaded[own]
 
+    def is_there(self, config: ModelConfig, seed: int, epochs: float | None = None) -> bool:
+        """Tell whether trained weights are given or cached."""
+        recipe = self.recipe_of(config, epochs)
+        name = weights_hash(config, recipe, self.corpus, seed, self.device)
+        return config.checkpoint is not None or self._path(config, name).exists()
+
+    def _path(self, config: ModelConfig, name: str) -> Path:
+        return self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
+
     def release(self) -> None:
         """Forget the models; they are loaded again if asked for again."""
         self._loaded.clear()
@@ -139,7 +148,7 @@ class WeightSource:
         return Trained(model.eval(), origin, notices)
 
     def _cached(self, config: ModelConfig, recipe: TrainConfig, name: str, seed: int) -> Trained:
-        path = self.cache / "weights" / f"{config.name}-{name[:16]}.safetensors"
+        path = self._path(config, name)
         identity = {"weights": name, **architecture(config, self.corpus)}
         stored = self._stored(config, path, identity)  # without the lock: reading needs no write
         if isinstance(stored, Trained):
