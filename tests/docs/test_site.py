@@ -8,6 +8,7 @@ from pathlib import Path
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
+import phasebench
 from paths import ROOT
 from phasebench.config import BENCH_SCHEMAS
 from phasebench.config.validation import field_types
@@ -32,4 +33,9 @@ def test_the_site(tmp_path: Path) -> None:
     assert {"seed", "track", "model.ode.dt", "data.path", "train.lr"} <= described
     assert "monotone_layers" in text("benches")
     assert "experiment=speed_training" in text("presets")
+    names = re.findall(r'id="phasebench[\w.]*\.(\w+)"', text("api"))
+    assert {"HamiltonianFlow", "load", "forward"} <= set(names)
+    constants = {"GRADIENTS", "INTEGRATORS", "report", "run"}  # docs/library.md has these
+    assert set(phasebench.__all__) - constants <= set(names)
+    assert all(name in text("library") for name in phasebench.__all__)
     assert "@software{phasebench" in re.sub("<[^>]+>", "", text("citing"))
