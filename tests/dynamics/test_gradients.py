@@ -17,9 +17,11 @@ from problems import perceptron
 D, H = 4, 9
 
 
-def leaves(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+def leaves(
+    dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = (2, 3), D: int = D, H: int = H
+) -> list[Tensor]:
     torch.manual_seed(1)
-    shapes = [(2, 3, D), (2, 3, D), (H, D), (H,), (H,), (D,)]
+    shapes = [(*batch, D), (*batch, D), (H, D), (H,), (H,), (D,)]
     drawn = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
     drawn[3] *= 0.3
     drawn[5] = drawn[5].div(2).exp()  # masses are positive
@@ -63,7 +65,7 @@ def test_the_configuration_offers_exactly_the_table() -> None:
 @pytest.mark.parametrize("method", GRADIENTS)
 def test_gradcheck(method: str, name: str, eps: float | None) -> None:
     assert torch.autograd.gradcheck(
-        lambda *x: flow(method, *x, name=name, eps=eps, steps=2), leaves()
+        lambda *x: flow(method, *x, name=name, eps=eps, steps=2), leaves(batch=(2,), D=3, H=4)
     )
 
 

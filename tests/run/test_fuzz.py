@@ -25,7 +25,7 @@ NUMBERS = [*"nan inf -inf -1 0 1 1e300 1e-300 0x10 1_0 2e9".split(), "9" * 400, 
 TEXTS = [*"'' null true a ~nosuchuser/x ../../x /dev/null/x é %s =1".split(), "a b"]
 SYNTAX = "[] [1,null] {} {a:1} [[1]] ${x} ${oc.env:HOME} \\ ' [ a, ???".split()
 VALUES = st.one_of(st.sampled_from(NUMBERS + TEXTS + SYNTAX), st.text(max_size=8), st.integers())
-CASES = int(os.environ.get("PHASEBENCH_FUZZ", "8"))
+CASES = int(os.environ.get("PHASEBENCH_FUZZ", "5"))
 
 
 @settings(

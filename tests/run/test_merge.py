@@ -59,7 +59,8 @@ def test_merged_runs_are_as_one_run_of_all(command: Command, tmp_path: Path) -> 
 
 BUDGET = (
     "bench=budget bench.budget.budgets=[1,2] train.schedule=wsd bench.budget.seq=16 "
-    "bench.budget.batch=32 " + WORDS.replace("train.steps=6 train.epochs=null", "")
+    "bench.budget.batch=32 train.batch=16 "
+    + WORDS.replace("train.steps=6 train.epochs=null", "").replace("train.batch=4 ", "")
 )
 PARTS = {
     "whole": "bench.budget.seeds=[0,1]",

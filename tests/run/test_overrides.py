@@ -115,6 +115,8 @@ def test_kind_10_a_run_that_nobody_reads_has_its_own_exit_code(tmp_path: Path) -
     line = [sys.executable, str(ROOT / "runner.py"), "bench=grad", "device=cpu", "scale=laptop"]
     line += ["model.dim=4", "model.heads=1", "model.blocks=1", "model.hidden=4"]
     line += ["bench.grad.tokens=4", "bench.grad.steps=[1,2]", "bench.grad.integrators=[leapfrog]"]
+    line += ["bench.grad.stiffness=[1]", "bench.grad.precisions=[fp32]"]
+    line += ["bench.grad.methods=[adjoint_exact]"]
     env = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     run = subprocess.Popen(
         line, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -114,10 +114,6 @@ def test_a_failed_gate_is_exit_code_1_and_a_run_opens_no_internet_socket(command
     [
         ("bench=vram bench.vram.seq=0", ["bench.vram.seq=0", "at least 2"]),
         (
-            "bench=vram bench.vram.sqe=1024",
-            ["bench.vram.sqe=1024", "unknown key", "did you mean 'seq'"],
-        ),
-        (
             "bench=ppl bench.vram.seq=8",
             ["bench.vram.seq=8", "not part of this run", "bench=[ppl,vram]"],
         ),

@@ -5,10 +5,7 @@ each method.
 from __future__ import annotations
 
 import dataclasses
-import json
 import resource
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -95,7 +92,7 @@ def counted_peak(
 
 
 @pytest.mark.parametrize(
-    "ode", [{"steps": 4}, {"steps": 2, "normalize": False, "potential": "gelu"}]
+    "ode", [{"steps": 3}, {"steps": 2, "normalize": False, "potential": "gelu"}]
 )
 @pytest.mark.parametrize("gradient", ARMS)
 def test_prediction_is_within_three_percent_of_the_bytes_that_a_real_step_allocates(
@@ -119,23 +116,23 @@ def test_prediction_holds_where_head_and_loss_dominate(chunk: int) -> None:
 def test_prediction_holds_under_autocast_with_its_cache_of_cast_weights(gradient: str) -> None:
     # so many logits that one copy which the CPU's kernels make and the GPU's do not, in sums of
     # bf16, is no peak
-    model = config(gradient, steps=4)
+    model = config(gradient, steps=2)
     assert predicted(model, "bf16", vocab=4000).peak == pytest.approx(
         counted_peak(model, "bf16", vocab=4000), rel=0.03
     )
 
 
 def test_adjoint_needs_the_same_for_any_number_of_steps() -> None:
-    one, thirty = (predicted(config("adjoint", blocks=1, steps=n)) for n in (1, 30))
-    assert one == thirty
+    one, ten = (predicted(config("adjoint", blocks=1, steps=n)) for n in (1, 10))
+    assert one == ten
 
 
 def test_backprop_grows_linearly_in_the_steps() -> None:
     first, second, third = (
-        predicted(config("backprop", blocks=1, steps=n)).held for n in (10, 20, 30)
+        predicted(config("backprop", blocks=1, steps=n)).held for n in (4, 8, 12)
     )
     assert (
-        second - first == third - second > 10 * 512 * 128 * 4
+        second - first == third - second > 4 * 512 * 128 * 4
     )  # at least sigma' of 512 tokens a step
 
 
@@ -174,14 +171,6 @@ def test_peak_contains_parameters_and_every_gradient() -> None:
     assert found.gradients == found.parameters
     assert found.peak >= found.parameters + found.gradients
     assert found.peak == found.before + found.held + found.transient
-
-
-def test_seed_scale_takes_no_memory() -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model = ModelConfig(ode=OdeConfig(steps=10, gradient="backprop", integrator="leapfrog"))
-    found = predicted(model, "fp16", vocab=50257, seq=2048, chunk=1024)
-    assert found.peak > 2e9
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300e3  # KiB
 
 
 def test_tracker_rounds_counts_views_once_and_forgets_the_dead() -> None:
@@ -294,7 +283,7 @@ def asked(gradient: str, optimizer: str = "none", **changes: Any) -> ArmRequest:
     )
 
 
-@pytest.mark.parametrize("gradient", ARMS)
+@pytest.mark.parametrize("gradient", ["backprop", "adjoint_exact"])
 def test_an_optimizer_s_state_and_step_are_predicted(gradient: str) -> None:
     request = asked(gradient, "adamw")
     (found, _), (without, _) = vram_arm.predict(request), vram_arm.predict(asked(gradient))
@@ -311,7 +300,7 @@ def test_an_optimizer_s_state_and_step_are_predicted(gradient: str) -> None:
 def test_every_adjoint_is_flat_in_the_steps_on_a_gpu_too(gradient: str) -> None:
     request = asked(gradient)
     peaks = set()
-    for steps in (1, 10, 40):
+    for steps in (1, 5, 12):
         ode = dataclasses.replace(request.model.ode, steps=steps)
         model = dataclasses.replace(request.model, ode=ode)
         peaks.add(vram_arm.predict(dataclasses.replace(request, model=model), GPUS["h100"])[0].peak)
@@ -350,23 +339,10 @@ def test_what_a_plan_does_takes_no_memory_so_that_a_prediction_may_leave_it_out(
     assert vram_arm.predict(request, GPUS["h100"]) == found
 
 
-LARGE = """
-import json, resource
-from phasebench.bench.vram.arm import ArmRequest, predict
-from phasebench.config import ModelConfig, OdeConfig
-from phasebench.bench.vram.gpus import GPUS
-model = ModelConfig(ode=OdeConfig(steps=1, integrator="leapfrog"))
-request = ArmRequest(model, 64, 8192, 50257, "tf32", 1024, "none", 1, "cpu")
-found, _ = predict(request, GPUS["h100"])
-rss = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"rss": rss, "peak": found.peak}))
-"""
-
-
 def test_a_prediction_of_64_x_8192_tokens_takes_little_memory() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True, timeout=300
-    )
-    found = json.loads(done.stdout)
-    assert found["rss"] < 2e9
-    assert found["peak"] > 40e9  # 64 x 8192 states of 4 KB are 2.1 GB, and some 20 are held
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = ModelConfig(ode=OdeConfig(steps=1, integrator="leapfrog"))
+    request = ArmRequest(model, 64, 8192, 50257, "tf32", 1024, "none", 1, "cpu")
+    found, _ = vram_arm.predict(request, GPUS["h100"])
+    assert found.peak > 40e9  # 64 x 8192 states of 4 KB are 2.1 GB, and some 20 are held
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300e3  # KiB
