@@ -106,12 +106,13 @@ class StorageTracker(TorchDispatchMode):
         # a zero without memory, which the meta device does not know
         if func is _aten._efficientzerotensor.default:
             return out
-        # autograd's engine adds two gradients, not Python code that it has called
-        node = torch._C._current_autograd_node()
-        by_engine = node is not None and not isinstance(node, BackwardCFunction)
-        sums = func is _aten.add.Tensor and by_engine and not torch.is_grad_enabled()
-        sums = sums and not args[0]._is_view()
-        for tensor in tree_leaves(out):
+        sums = False
+        if func is _aten.add.Tensor and not torch.is_grad_enabled():
+            # autograd's engine adds two gradients, not Python code that it has called
+            node = torch._C._current_autograd_node()
+            by_engine = node is not None and not isinstance(node, BackwardCFunction)
+            sums = by_engine and not args[0]._is_view()
+        for tensor in [out] if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._track(sized.storage(tensor), later=sums)
         if sums:
