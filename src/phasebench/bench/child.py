@@ -87,7 +87,8 @@ class Child:
     ) -> Any:
         """Return function(*arguments), run in the process; function is found by its name there.
 
-        `tell` is told how far the function is. Raises `ChildFailed`; the process lives on if the function raised, and else is gone.
+        `tell` is told how far the function is. Raises `ChildFailed`; the process lives on if the
+        function raised, and else is gone.
         """
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         answered = False
