@@ -55,7 +55,7 @@ class HamiltonianFlow(nn.Module):
     Attributes:
         run_as: "flow", or a stand-in that tells whether a model uses it: "first_order" or "free".
 
-    Example:
+    Examples:
         >>> ode = HamiltonianFlow(PerceptronPotential.random(4, 8), steps=10, dt=0.1)
         >>> q, p = ode(torch.zeros(2, 3, 4), torch.ones(2, 3, 4))
         >>> ode.h_func(q, p).shape
@@ -220,7 +220,7 @@ def exact_adjoint(
     The backward pass gets the states of the forward pass bit for bit from its end, so memory does
     not grow with `steps`. Arguments and errors are those of `HamiltonianFlow`.
 
-    Example:
+    Examples:
         >>> q, p = torch.zeros(2, 4), torch.ones(2, 4)
         >>> q1, p1 = exact_adjoint(PerceptronPotential.random(4, 8), q, p, steps=10, dt=0.1)
     """

@@ -61,7 +61,7 @@ class AutogradPotential(nn.Module, ABC):
     Its weights are its parameters. Under autocast it is computed in float32 all the same, unless
     `value` says otherwise.
 
-    Example:
+    Examples:
         >>> class Pendulums(AutogradPotential):
         ...     def value(self, q):
         ...         return (1 - q.cos()).sum(-1)

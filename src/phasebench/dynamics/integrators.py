@@ -113,7 +113,7 @@ INTEGRATORS: dict[str, tuple[Shear, ...]] = {
 class Schedule:
     """`steps` steps of size dt of an integrator.
 
-    Example:
+    Examples:
         >>> [f"{s.kind} {s.h}" for s in Schedule("leapfrog", 0.5, 2).shears]
         ['kick 0.25', 'drift 0.5', 'kick 0.5', 'drift 0.5', 'kick 0.25']
     """

@@ -44,7 +44,7 @@ class LatticeCorrupted(RuntimeError):
 class Grid:
     """Multiples of s, a power of two for each token, and the largest number of them seen anywhere.
 
-    Example:
+    Examples:
         >>> grid = Grid.reaching(torch.tensor([1.0]))
         >>> grid.decode(grid.encode(torch.tensor([1.0, -0.5])))
         tensor([ 1.0000, -0.5000])
@@ -88,7 +88,7 @@ class Grid:
     def low_bits(self, X: Int[Tensor, "..."], x: Float[Tensor, "..."]) -> Int[Tensor, "..."]:
         """Return what x = X s, which rounds X to a float's bits, does not tell of X: a byte.
 
-        Example:
+        Examples:
             >>> grid = Grid.reaching(torch.tensor([1.0]))
             >>> X = torch.tensor([2**29 + 3], dtype=torch.int32)
             >>> x = grid.decode(X)
@@ -109,7 +109,7 @@ class Grid:
 class Lattice:
     """A grid for q and one for p, whose scales differ: a long flow makes |q| grow, but |p| hardly.
 
-    Example:
+    Examples:
         >>> lattice = Lattice.around(torch.tensor([3.0]), torch.tensor([2.0]), reach=100.0)
         >>> float(lattice.q.s / lattice.p.s)
         32.0

@@ -93,7 +93,7 @@ class PerceptronPotential(nn.Module):
         eps: of the norm; None: V of q itself, which may have no floor.
         g: a fixed factor on a.
 
-    Example:
+    Examples:
         >>> W, one = torch.eye(2), torch.ones(2)
         >>> V = PerceptronPotential(W, one, 0 * one, POTENTIALS["logcosh"], eps=0.5)
         >>> V.force(torch.tensor([[1.0, -1.0]])).abs() < 0.3  # along q it is only eps's share

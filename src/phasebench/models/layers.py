@@ -23,7 +23,7 @@ class ComplexLinear(nn.Module):
     The entries are drawn so that E|A + i B|^2 = gain^2 / D_in, which keeps the mean of |z|^2 for
     gain 1 (Trabelsi et al. 2018, "Deep Complex Networks", section 3.6).
 
-    Example:
+    Examples:
         >>> layer = ComplexLinear(3, 5)
         >>> layer(torch.zeros(2, 6)).shape
         torch.Size([2, 10])

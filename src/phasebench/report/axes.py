@@ -57,7 +57,7 @@ def studies(points: Sequence[Point]) -> list[Study]:
 def concerns(key: str, bench: str) -> bool:
     """Tell whether a bench's numbers can depend on a dotted key.
 
-    Example:
+    Examples:
         >>> concerns("bench.energy.dt", "ppl"), concerns("model.dim", "vram")
         (False, True)
     """
@@ -123,7 +123,7 @@ def settings(point: Point) -> dict[str, Any]:
 def flatten(tree: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """List leaves by dotted key; a list becomes its JSON text, and so does a null.
 
-    Example:
+    Examples:
         >>> flatten({"a": {"b": 1, "c": [2, 3]}, "d": None})
         {'a.b': 1, 'a.c': '[2, 3]', 'd': 'null'}
     """
@@ -140,7 +140,7 @@ def flatten(tree: Mapping[str, Any], at: str = "") -> dict[str, Any]:
 def short(keys: Iterable[str]) -> dict[str, str]:
     """Name each dotted key by as few of its last parts as tell it from the others.
 
-    Example:
+    Examples:
         >>> short(["model.ode.dt", "bench.energy.dt", "seed"])
         {'model.ode.dt': 'ode.dt', 'bench.energy.dt': 'energy.dt', 'seed': 'seed'}
     """
@@ -158,7 +158,7 @@ def short(keys: Iterable[str]) -> dict[str, str]:
 def said(key: str, value: Any) -> str:
     """Write a setting for people: a name says by itself what it is a name of, a number does not.
 
-    Example:
+    Examples:
         >>> said("ode.dt", 0.1), said("ode.integrator", "leapfrog"), said("energy.dts", "null")
         ('dt 0.1', 'leapfrog', 'dts null')
     """

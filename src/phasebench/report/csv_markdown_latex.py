@@ -96,7 +96,7 @@ def markdown_text(tables: Mapping[str, Sequence[Column]]) -> str:
 def markdown(text: str) -> str:
     """Escape text so that Markdown shows it as it is.
 
-    Example:
+    Examples:
         >>> print(markdown("a_b | <i>"))
         a\\_b \\| &lt;i&gt;
     """
@@ -146,7 +146,7 @@ def latex_text(tables: Mapping[str, Sequence[Column]]) -> str:
 def latex(text: str) -> str:
     """Escape text for LaTeX; what is not ASCII becomes its code point, since most fonts lack it.
 
-    Example:
+    Examples:
         >>> print(latex("50% of a_b"), latex("\\u4e2d"))
         50\\% of a\\_b {[}U+4E2D]
     """

@@ -198,7 +198,7 @@ def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[s
 def judged(gate: Gate) -> bool | None:
     """Judge a gate's value anew; None without a value, a limit or the evidence it needs.
 
-    Example:
+    Examples:
         >>> judged(Gate("ppl_ratio", True, 1.5, "<= 1.02"))
         False
     """

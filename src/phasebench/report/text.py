@@ -24,7 +24,7 @@ def number(value: Any) -> str:
 def clean(text: str) -> str:
     """Remove escape codes from text of a user or an error, and replace other control characters.
 
-    Example:
+    Examples:
         >>> clean("\\x1b[31mred\\x1b[0m\\a")
         'red\ufffd'
     """

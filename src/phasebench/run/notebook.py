@@ -28,7 +28,7 @@ def run(overrides: Sequence[str] = ()) -> dict[str, Any]:
     hydra.run.dir, and shows its tables and notices. Raises `ConfigError` for bad input; a benchmark
     that fails is recorded in the results.
 
-    Example:
+    Examples:
         results = phasebench.run(["bench=ppl", "scale=laptop", "data=synthetic"])
         results["benches"]["ppl"]["metrics"]["ppl_ratio"]["value"]
     """

@@ -80,7 +80,7 @@ def load(
 
     Raises `ConfigError` saying what the file is and what to do, where it is not such a one.
 
-    Example:
+    Examples:
         model, tokenizer, config = phasebench.load("outputs/2026-11-28/00-09-00.176065")
     """
     place, settings = Path(path).expanduser(), None

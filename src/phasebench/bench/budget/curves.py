@@ -43,7 +43,7 @@ class Point:
 class Curve:
     """One model of one seed, trained at several budgets, in increasing order.
 
-    Example:
+    Examples:
         >>> short = Point(1e6, 1e12, 10.0, valid=5.0, test=5.0)
         >>> long = Point(4e6, 4e12, 40.0, valid=4.0, test=4.0)
         >>> Curve((short, long)).at("tokens", 2e6)

@@ -63,7 +63,7 @@ def trend(series: Sequence[float]) -> Trend:
     Single values, one a block, would show an oscillation of about a block's length as a trend.
     Raises ValueError for a value that is not finite.
 
-    Example:
+    Examples:
         >>> rising, swinging = [1e-3 * t for t in range(20)], [(-1.0) ** t for t in range(20)]
         >>> trend(rising).monotonic, trend(swinging).monotonic
         (True, False)
@@ -120,7 +120,7 @@ def slope(series: Sequence[float], dt: float) -> Slope:
     The first tenth is left out, in which a trajectory leaves the surface that it started on.
     Raises ValueError for a value that is not finite.
 
-    Example:
+    Examples:
         >>> found = slope([3e-4 * t for t in range(1000)], 1.0)
         >>> round(found.slope, 9), round(found.change, 6)
         (0.0003, 0.2997)

@@ -65,7 +65,7 @@ class ExactAllocator:
 class CachingAllocator:
     """The caching allocator, of whose device `limit` bytes may be reserved (None: any number).
 
-    Example:
+    Examples:
         >>> memory = CachingAllocator()
         >>> block = memory.malloc(11 * 2**20)
         >>> memory.allocated // 2**20, memory.reserved // 2**20

@@ -237,7 +237,7 @@ def _guess(request: ArmRequest, own: Mapping[str, int], axis: str, limit: int, g
 def largest(fits: Callable[[int], bool], guess: int, cap: int) -> int:
     """Find the largest k from 1 to cap for which fits(k), a monotone test; 0 if 1 does not fit.
 
-    Example:
+    Examples:
         >>> largest(lambda k: k * k <= 2000, guess=40, cap=1000)
         44
     """

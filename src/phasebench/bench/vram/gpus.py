@@ -78,7 +78,7 @@ def attention_backward_bytes(q: Tensor) -> int:
 def reduction_bytes(x: Tensor, dims: Sequence[int], gpu: Gpu) -> int:
     """Return the bytes that a sum (or mean, or maximum) of x over those axes takes for itself.
 
-    Example:
+    Examples:
         >>> reduction_bytes(torch.empty(4096, 2048, device="meta"), [0], GPUS["h100"])
         67108864
         >>> reduction_bytes(torch.empty(4096, 2048, device="meta"), [1], GPUS["h100"])

@@ -62,7 +62,7 @@ class StorageTracker(TorchDispatchMode):
 
     Works on sized and on real tensors.  Views share their storage and count once.
 
-    Example:
+    Examples:
         >>> with predicting() as tracker:
         ...     x = torch.zeros(1000, 1000)
         ...     y = (x + 1).sum()

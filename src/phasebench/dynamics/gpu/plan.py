@@ -45,7 +45,7 @@ def pairs(shears: Sequence[Shear]) -> list[tuple[float | None, float]]:
 
     The first pair has no kick (None), and no drift either where the shears begin with a kick.
 
-    Example:
+    Examples:
         >>> pairs(Schedule("leapfrog", 1.0, 1).shears)
         [(None, 0.0), (0.5, 1.0), (0.5, 0.0)]
     """

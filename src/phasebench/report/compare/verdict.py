@@ -43,7 +43,7 @@ class Limit:
     def parse(cls, text: str) -> Limit:
         """Read a limit from the command line. Raises `ConfigError` for what is none.
 
-        Example:
+        Examples:
             >>> Limit.parse("ppl_ratio:+2%")
             Limit(text='ppl_ratio:+2%', metric='ppl_ratio', sign=1, size=2.0, percent=True)
         """
@@ -58,7 +58,7 @@ class Limit:
     def exceeded(self, base: float, new: float) -> bool | None:
         """Tell whether NEW lies too far from BASE; None for a percentage of a BASE of 0.
 
-        Example:
+        Examples:
             >>> Limit.parse("x:+2%").exceeded(1.0, 1.02), Limit.parse("x:-5%").exceeded(100.0, 94.0)
             (False, True)
         """

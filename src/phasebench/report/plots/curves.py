@@ -51,7 +51,7 @@ def lines(values: Sequence[Sequence[Any]]) -> list[Line]:
 
     values: rows of `COLUMNS`.
 
-    Example:
+    Examples:
         >>> values = [("baseline", f"steps {n}", False, 0.1, 3.0, False) for n in (2, 5)]
         >>> [line.label for line in lines(values)]
         ['baseline']
@@ -81,7 +81,7 @@ def fit(dots: pd.DataFrame, above: float) -> tuple[str, pd.Series] | None:
     Returns the order with its error, which two dots have none of, for a legend; and the fitted y
     by x.
 
-    Example:
+    Examples:
         >>> dots = pd.DataFrame({"y": [0.03, 0.12, 0.48], "bound": False}, index=[0.1, 0.2, 0.4])
         >>> fit(dots, above=0)[0]
         'order 2.00 ± 0.00 (3 points)'

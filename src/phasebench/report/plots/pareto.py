@@ -69,7 +69,7 @@ def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> pd.DataFrame
 def front(costs: np.ndarray) -> np.ndarray:
     """Tell for each row of costs whether no other is at least as small in all and smaller in one.
 
-    Example:
+    Examples:
         >>> front(np.array([(1, 3), (2, 2), (3, 3), (1, 3)])).tolist()
         [True, True, False, True]
     """

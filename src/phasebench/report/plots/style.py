@@ -89,7 +89,7 @@ def look(index: int) -> dict[str, Any]:
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """Choose that many items, or all if they are fewer: the first, the last and between them.
 
-    Example:
+    Examples:
         >>> evenly("abcdefghi", 3)
         ['a', 'e', 'i']
     """
