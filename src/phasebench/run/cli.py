@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from phasebench.run import hydra_app as run
+from phasebench.run.export import export
 from phasebench.run.generate import generate
 
 
@@ -24,8 +25,7 @@ def main() -> int:
     """Run the command; returns its exit code.
 
     0: every gate passed. 1: a gate failed. 2: something was not measured.
-    ``generate RUN TEXT`` writes text by a trained model instead.
+    ``generate RUN TEXT`` writes text by a trained model instead, ``export RUN FOLDER`` its files.
     """
-    if sys.argv[1:2] == ["generate"]:
-        return generate(sys.argv[2:])
-    return run.command(job)
+    other = {"generate": generate, "export": export}.get("".join(sys.argv[1:2]))
+    return other(sys.argv[2:]) if other else run.command(job)

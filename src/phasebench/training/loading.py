@@ -74,7 +74,7 @@ def load(
 
     Args:
         path: a file of weights, which holds its configuration and tokenizer; or the folder of a
-            run, whose flow is then integrated as in that run.
+            run, whose flow is then integrated as in that run; or what ``phasebench export`` wrote.
         role: of a run's folder, which model: candidate, baseline or reference.
         allow_targets: make a potential of one's own, though that runs the code that the file names.
 
@@ -85,7 +85,7 @@ def load(
     """
     place, settings = Path(path).expanduser(), None
     if place.is_dir():
-        place, settings = _of_run(place, role)
+        place, settings = of_run(place, role)
     try:
         with os_errors("path", place, "a file that you may read"):
             file = checkpoint.load(place)
@@ -119,8 +119,15 @@ def _config(recorded: str, settings: dict[str, Any] | None) -> ModelConfig:
         raise BadCheckpoint(problem) from error
 
 
-def _of_run(folder: Path, role: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of the weights of a run's model, and the settings of that model."""
+def of_run(folder: Path, role: str) -> tuple[Path, dict[str, Any]]:
+    """Return the file of the weights of a run's model, and the settings of that model.
+
+    Of a folder that ``phasebench export`` wrote, those in it. Raises `ConfigError` for another one.
+    """
+    if (weights := folder / "model.safetensors").is_file():
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if settings.get("model_type") == "phasebench":
+            return weights, settings["model"]
     if not (folder / "results.json").is_file():
         known = (what for name, what in _FOLDERS.items() if (folder / name).is_file())
         raise ConfigError("path", folder, next(known, "holds no results.json"), _FIX)
