@@ -22,6 +22,7 @@ from phasebench.models import build_model
 from phasebench.results.conditions import CONDITIONS, check
 from phasebench.run import gpus
 from phasebench.run import hydra_app as run
+from variants import MADE
 
 CONF = ROOT / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -126,7 +127,7 @@ def test_a_benchmark_takes_its_sizes_from_the_scale(name: str, scale: str) -> No
     assert {key: getattr(config.bench[name], key) for key in sizes} == sizes
 
 
-@pytest.mark.parametrize("name", [name for group, name in OPTIONS if group == "model"])
+@pytest.mark.parametrize("name", MADE)
 def test_every_model_runs_at_laptop_size(name: str) -> None:
     config = typed("scale=laptop", f"model={name}")
     model = build_model(config.model, config.data.vocab_size).eval()

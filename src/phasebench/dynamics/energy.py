@@ -81,28 +81,14 @@ def flow_starts(model: Reader, tokens: Tensor) -> list[Start]:
 
 
 def energies(
-    ode: HamiltonianFlow,
-    q: Tensor,
-    p: Tensor,
-    *,
-    steps: int,
-    dt: float,
-    integrator: str | None = None,
-    compensated: bool = False,
+    ode: HamiltonianFlow, q: Tensor, p: Tensor, *, steps: int, dt: float, **options: Any
 ) -> Trace:
-    """Take the energies along `HamiltonianFlow.trajectory` from (q, p).
-
+    """Take the energies along `HamiltonianFlow.trajectory` from (q, p), with its options;
     integrator None: the flow's own.
     """
-    H = ode.hamiltonian(torch.float64).cast()
-    states = ode.trajectory(
-        q,
-        p,
-        steps=steps,
-        dt=dt,
-        integrator=integrator or ode.integrator,
-        compensated=compensated,
-    )
+    H, name = ode.hamiltonian(torch.float64).cast(), options.pop("integrator", None)
+    integrator = name or ode.integrator
+    states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator, **options)
     # one by one, they would take longer on a GPU than the flow itself
     terms = max([q.shape[-1], *(len(w) for w in H.potential.weights if w.ndim)])
     at_once = max(1, _BYTES // (8 * q[..., 0].numel() * terms))
@@ -117,11 +103,11 @@ def energies(
             start_E, start_T, exchange = E[0], T[0], torch.zeros_like(T[0])
         change = (E - start_E).abs()
         exchange = torch.maximum(exchange, (T - start_T).abs().amax(0))
-        norms = (x.square().sum(-1).flatten(1).amax(1).sqrt() for x in (q2, p2))
-        rows.append(torch.stack((E.mean(1), change.amax(1), change.mean(1), *norms)))
+        sizes = (x.square().sum(-1).flatten(1).amax(1).sqrt() for x in (q2, p2))
+        rows.append(torch.stack((E.mean(1), change.amax(1), change.mean(1), *sizes)))
     reference = (start_T + (start_E - start_T).abs()).mean().item()
-    mean, largest, average, max_q, max_p = torch.cat(rows, 1).cpu()
-    free = q.double() + steps * dt * H.velocity(p.double())
+    mean, largest, average, *norms = torch.cat(rows, 1).cpu()
+    free_q = (q.double() + steps * dt * H.velocity(p.double())).square().sum(-1).amax().sqrt()
     return Trace(
         reference=reference,
         mean_energy=mean.mean().item(),
@@ -129,7 +115,7 @@ def energies(
         max_drift=largest[1:] / reference,
         mean_drift=average[1:] / reference,
         exchange=exchange.cpu() / reference,
-        max_q=max_q,
-        max_p=max_p,
-        free_q=free.square().sum(-1).amax().sqrt().item(),
+        max_q=norms[0],
+        max_p=norms[1],
+        free_q=free_q.item(),
     )

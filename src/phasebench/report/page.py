@@ -24,13 +24,8 @@ def html_text(
     drawn: Sequence[Picture],
 ) -> str:
     """Render verdict, a sortable table a study, pictures, environments and configurations."""
-    engine = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    engine = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, **layout)
     engine.filters |= {
         "clean": lambda text: clean(str(text)),
         "base64": lambda content: base64.b64encode(content).decode(),

@@ -7,7 +7,8 @@ other ranks wait for the trainings that it announces.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +54,21 @@ def receive() -> Any:
     box: list[Any] = [None]
     distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
+
+
+@contextmanager
+def ending_together(but: type[Exception]) -> Iterator[None]:
+    """End this process by an error that other ranks do not see: they would wait for it for ever.
+
+    `but`: an error that all ranks see.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, but) or size() == 1:
+            raise
+        problem = f"rank {rank()} of {size()}: {type(error).__name__}: {error}"
+        raise SystemExit(f"{problem}\n  the others cannot go on without it") from error
 
 
 def from_first(value: float) -> float:

@@ -234,15 +234,8 @@ class WeightSource:
                 probe=(lambda: self._drift(model)) if tracked else None,
                 trunk=self._trunk(config, recipe, seed),
             )
-            try:
+            with ranks.ending_together(but=TrainingDiverged):
                 training.run()
-            except TrainingDiverged:
-                raise
-            except Exception as error:
-                if ranks.size() == 1:
-                    raise
-                problem = f"rank {ranks.rank()} of {ranks.size()}: {type(error).__name__}: {error}"
-                raise SystemExit(f"{problem}\n  the others cannot go on without it") from error
 
     def follow(self) -> None:
         """Take part in the trainings that rank 0 announces, until it has none left."""

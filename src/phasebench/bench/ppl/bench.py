@@ -198,8 +198,9 @@ def _ratios(
     }
     compared = [ours]
     if "baseline" in scores:
-        compared.append(scores["baseline"])
-        ratios |= ratio_metrics("ppl_ratio", unit, *compared, split.words)
+        theirs = scores["baseline"]
+        compared.append(theirs)
+        ratios |= ratio_metrics("ppl_ratio", unit, ours, theirs, split.words)
         if (ratio := ratios["ppl_ratio"].value) is not None:
             ratios["ppl_diff_pct"] = Metric(100 * (float(ratio) - 1), "%")
     needs = _needs(*compared)
