@@ -100,4 +100,5 @@ def test_what_takes_hours_says_so_and_what_is_faster(
 def test_what_takes_little_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "interleaved", None)
     tree = {"bench": {"grad": {"steps": [1, 10]}}}
-    assert slow(to_config(tree), lambda: Source(tree, there=True), CPU) is None  # type: ignore[arg-type]
+    source: Any = Source(tree, there=True)
+    assert slow(to_config(tree), lambda: source, CPU) is None

@@ -26,7 +26,7 @@ MAX_SKIPPED = 50  # steps in a row without an update, after which a training cou
 class TrainStep:
     """Updates a model, which is on `device`, with one batch after the other.
 
-    With recipe.graph, on a GPU, a step is recorded as a CUDA graph and replayed: small steps are
+    With recipe.graph, on one GPU, a step is recorded as a CUDA graph and replayed: small steps are
     otherwise bound by the host, which launches some thousand kernels in each. The generator is then
     seeded once a step, not for each part.
     """
@@ -40,7 +40,8 @@ class TrainStep:
         on_gpu = device.type == "cuda"
         if recipe.compile and on_gpu:
             model.compile_training()
-        self.recorded = recipe.graph and on_gpu
+        # a recorded sum over ranks did not come to its end on two H200 (torch 2.11)
+        self.recorded = recipe.graph and on_gpu and ranks.size() == 1
         self.optimizer = make_optimizer(model, recipe, recorded=self.recorded)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step, from 1
