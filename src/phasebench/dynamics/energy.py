@@ -83,12 +83,9 @@ def flow_starts(model: Reader, tokens: Tensor) -> list[Start]:
 def energies(
     ode: HamiltonianFlow, q: Tensor, p: Tensor, *, steps: int, dt: float, **options: Any
 ) -> Trace:
-    """Take the energies along `HamiltonianFlow.trajectory` from (q, p), with its options;
-    integrator None: the flow's own.
-    """
-    H, name = ode.hamiltonian(torch.float64).cast(), options.pop("integrator", None)
-    integrator = name or ode.integrator
-    states = ode.trajectory(q, p, steps=steps, dt=dt, integrator=integrator, **options)
+    """Take the energies along `HamiltonianFlow.trajectory` from (q, p), whose options these are."""
+    H = ode.hamiltonian(torch.float64).cast()
+    states = ode.trajectory(q, p, steps=steps, dt=dt, **options)
     # one by one, they would take longer on a GPU than the flow itself
     terms = max([q.shape[-1], *(len(w) for w in H.potential.weights if w.ndim)])
     at_once = max(1, _BYTES // (8 * q[..., 0].numel() * terms))

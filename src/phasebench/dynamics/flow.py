@@ -30,6 +30,7 @@ from phasebench.dynamics.integrators import (
 )
 from phasebench.dynamics.lattice import LatticeOverflow, Watch
 from phasebench.dynamics.perceptron import PerceptronPotential
+from phasebench.dynamics.precision import autocast_dtype
 
 RECORDED = 1000  # steps from which a trajectory's step is recorded: launches take most of its time
 
@@ -122,9 +123,8 @@ class HamiltonianFlow(nn.Module):
 
     def forward(self, q: Vector, p: Vector) -> Point:
         """Return the state after the flow; under autocast only forces are in its precision."""
-        device = q.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        with torch.autocast(device, enabled=False):
+        dtype = autocast_dtype(q.device)
+        with torch.autocast(q.device.type, enabled=False):
             if not isinstance(self.potential, PerceptronPotential):
                 probe(self.potential, q)
             if self.run_as != "flow":
@@ -171,24 +171,24 @@ class HamiltonianFlow(nn.Module):
         *,
         steps: int,
         dt: float,
-        integrator: str,
+        integrator: str | None = None,
         compensated: bool = False,
     ) -> Iterator[Point]:
-        """Yield the initial state and the state after each step.
+        """Yield the initial state and the state after each step; integrator None: the flow's own.
 
         Kicks are not merged, so that q and p are at one time. Besides the tables, `euler` and `rk4`
         are understood, without compensated sums (`integrate_compensated`).
         """
-        H = self.hamiltonian(q.dtype).cast()
+        H, name = self.hamiltonian(q.dtype).cast(), integrator or self.integrator
         # a step may begin where one ended: the last force is not computed again
         force = functools.lru_cache(maxsize=1)(H.force)
         field: Any = SimpleNamespace(force=force, velocity=H.velocity)
         state: tuple[Tensor, ...] = (q, p)
         step: Any
-        if integrator in CONTRAST:
-            step = functools.partial(CONTRAST[integrator], field=field, h=dt)
+        if name in CONTRAST:
+            step = functools.partial(CONTRAST[name], field=field, h=dt)
         else:
-            shears = Schedule(integrator, dt, 1).shears
+            shears = Schedule(name, dt, 1).shears
             step = functools.partial(
                 integrate_compensated if compensated else integrate, field=field, shears=shears
             )

@@ -1,4 +1,4 @@
-"""The precision of products of float32 numbers, which is a global setting of torch."""
+"""The precision of products: under autocast, and of float32 numbers, a global setting of torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the precision of products on such a device under autocast; None without it."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from phasebench.data.batches import IGNORED
 from phasebench.dynamics.gpu.launch import launch, no_kernels, pretending
-from phasebench.dynamics.precision import float32_products
+from phasebench.dynamics.precision import autocast_dtype, float32_products
 from phasebench.models.tied_table import Deferred
 
 BLOCK = 4096  # logits at a time
@@ -41,8 +41,7 @@ def linear_cross_entropy(
     around a chunk holds three dL/dW.) Products are in the precision of autocast, L and dL/dy in
     float32 or better.
     """
-    kind = z.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
+    dtype = autocast_dtype(z.device) or z.dtype
     return _LinearCrossEntropy.apply(z, W, targets, chunk, dtype, deferred)
 
 

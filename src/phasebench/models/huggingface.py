@@ -26,23 +26,25 @@ class HuggingFaceModel(LanguageModel):
     model; `positions`, the most tokens of a sequence, or None.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, body: nn.Module | None = None) -> None:
         super().__init__()
-        library, settings, _ = opened(config, "model")
-        self.body = library.AutoModelForCausalLM.from_config(settings)
-        self.positions = getattr(settings, "max_position_embeddings", None)
+        if body is None:
+            library, settings, _ = opened(config, "model")
+            body = library.AutoModelForCausalLM.from_config(settings)
+        self.body: Any = body
+        self.positions = getattr(self.body.config, "max_position_embeddings", None)
 
     @classmethod
     def pretrained(cls, config: ModelConfig, key: str) -> HuggingFaceModel:
         """Return the model with the folder's weights in float32; raises what `opened` raises."""
-        model, (library, _, folder) = cls(config, 0), opened(config, key)
+        library, _, folder = opened(config, key)
         try:
-            model.body = library.AutoModelForCausalLM.from_pretrained(
+            body = library.AutoModelForCausalLM.from_pretrained(
                 folder, dtype="float32", use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise _unusable(config, key, f"its weights cannot be read: {error}") from error
-        return model
+        return cls(config, 0, body)
 
     @property
     def head(self) -> nn.Parameter:

@@ -25,10 +25,9 @@ from torch.autograd.function import once_differentiable
 
 from phasebench.config import ModelConfig
 from phasebench.dynamics.adjoint_exact import advance, retreat
-from phasebench.dynamics.hamiltonian import Hamiltonian
 from phasebench.dynamics.integrators import State
 from phasebench.dynamics.lattice import Lattice, checksum
-from phasebench.dynamics.precision import float32_products
+from phasebench.dynamics.precision import autocast_dtype, float32_products
 from phasebench.models.attention import CausalAttention
 from phasebench.models.language_model import LanguageModel
 from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm
@@ -85,7 +84,7 @@ class _Stream(torch.autograd.Function):
         ctx: Any, blocks: list[ReversibleBlock], rows: int, q: Tensor, p: Tensor, *weights: Tensor
     ) -> State:
         ctx.blocks, ctx.rows, ctx.sizes = blocks, rows, [x.shape for x in weights]
-        ctx.products, ctx.autocast = torch.get_float32_matmul_precision(), _autocast_dtype(q)
+        ctx.products, ctx.autocast = torch.get_float32_matmul_precision(), autocast_dtype(q.device)
         seed = torch.randint(2**62, (), device=q.device)
         ctx.lattice = lattice = Lattice.of_range(q, REACH)
         Q, P = lattice.encode(q, p)
@@ -97,8 +96,9 @@ class _Stream(torch.autograd.Function):
                 with torch.enable_grad():
                     force = block.kick(x, block.mask(x, seed, i + len(blocks) * part)).detach()
                 Y = lattice.p.added(Y, force.to(x.dtype))
+                flow = block.ode.problem(ctx.autocast)
                 with torch.autocast(x.device.type, enabled=False):
-                    X, Y = advance(X, Y, lattice, _hamiltonian(block, ctx.autocast), _shears(block))
+                    X, Y = advance(X, Y, lattice, flow.H.cast(), flow.schedule.shears)
             ends.append((X, Y))
         Q, P = (torch.cat(parts) for parts in zip(*ends, strict=True))
         largest = torch.maximum(lattice.q.largest, lattice.p.largest)
@@ -139,8 +139,9 @@ def _undo(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return Q, P, w, v before the block; adds to the gradients of its weights."""
     lattice, attention = ctx.lattice, list(block.attention.parameters())
-    H, of_flow = _hamiltonian(block, ctx.autocast), len(gradients) - len(attention)
-    Q, P, w, v = retreat(Q, P, w, v, lattice, H, _shears(block), gradients[:of_flow])
+    flow, of_flow = block.ode.problem(ctx.autocast), len(gradients) - len(attention)
+    shears, sums = flow.schedule.shears, gradients[:of_flow]
+    Q, P, w, v = retreat(Q, P, w, v, lattice, flow.H.cast(), shears, sums)
     q = lattice.q.decode(Q).requires_grad_()
     with torch.enable_grad(), torch.autocast(q.device.type, ctx.autocast, bool(ctx.autocast)):
         force = block.kick(q, block.mask(q, seed, stream))
@@ -149,19 +150,6 @@ def _undo(
     for total, gradient in zip(gradients[of_flow:], dA, strict=True):
         total += gradient
     return Q, P, w + dq, v
-
-
-def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-
-
-def _hamiltonian(block: ReversibleBlock, dtype: torch.dtype | None) -> Hamiltonian:
-    return block.ode.hamiltonian(dtype).cast()
-
-
-def _shears(block: ReversibleBlock) -> Any:
-    return block.ode.problem().schedule.shears
 
 
 class ReversibleLanguageModel(LanguageModel):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phasebench.config import ConfigError
+from phasebench.report.text import VERDICTS
 from phasebench.results.file import load as load_results
 from phasebench.results.jsonfile import write_atomic
 from phasebench.run.errors import refuse
@@ -79,16 +80,15 @@ def write(run: Path, folder: Path, role: str = "candidate") -> None:
 def card(results: dict[str, Any], name: str) -> str:
     """Return a model card: how the model was trained, every gate, the conditions."""
     rows = ["| bench | gate | value | limit | result |", "|---|---|---|---|---|"]
-    verdicts = {True: "passed", False: "FAILED", None: "not measured"}
     for bench, entry in results["benches"].items():
         for gate in entry["gates"]:
             value = "-" if gate["value"] is None else f"{gate['value']:.4g}"
-            title, limit, result = gate["name"], gate["target"], verdicts[gate["passed"]]
+            title, limit, result = gate["name"], gate["target"], VERDICTS[gate["passed"]]
             rows.append(f"| {bench} | {title} | {value} | {limit} | {result} |")
-    met = [c["name"] for c in results["conditions"] if not c["met"]]
+    unmet = [c["name"] for c in results["conditions"] if not c["met"]]
     conditions = "All conditions of the specification were met."
-    if met:
-        conditions = f"Conditions of the specification that were not met: {', '.join(met)}."
+    if unmet:
+        conditions = f"Conditions of the specification that were not met: {', '.join(unmet)}."
     environment, data = results["environment"], results["data"] or {}
     return CARD.format(
         name=name,

@@ -137,7 +137,7 @@ class Training:
                     self._validate(self.validate)
                 if self.done % recipe.checkpoint_every == 0 and self.done < recipe.steps:
                     self._save(self.partial, self.identity)
-                if self.trunk and self.done == decay_start(recipe):
+                if self.trunk and not ranks.rank() and self.done == decay_start(recipe):
                     self._save(self.trunk.path(self.done), self.trunk.identity)
                     self.trunk.forget_before(self.done)
             return self._finish()

@@ -71,7 +71,7 @@ def _exchange(flow: HamiltonianFlow, q: Tensor, p: Tensor) -> float:
     before = H.value(q)
     reference = (H.kinetic(p) + before.abs()).mean()
     largest = torch.zeros_like(before)
-    steps = flow.trajectory(q, p, steps=flow.steps, dt=flow.dt, integrator=flow.integrator)
+    steps = flow.trajectory(q, p, steps=flow.steps, dt=flow.dt)
     for position, _ in steps:
         largest = torch.maximum(largest, (H.value(position) - before).abs())
     return (largest.mean() / reference).item()
