@@ -144,6 +144,16 @@ def test_masks_depend_on_seed_layer_and_place_alone() -> None:
         assert abs((dropped & (other == 0)).float().mean() - 0.25**2) < 0.005
 
 
+def test_a_locked_mask_is_the_same_at_all_positions() -> None:
+    config = ModelConfig(
+        dim=8, heads=2, stream="reversible", dropout=DropoutConfig(block=0.5, locked=True)
+    )
+    block, q = reversible.ReversibleBlock(config), torch.randn(2, 6, 16)
+    dropped = block.kick(q, block.mask(q, torch.tensor(1), 0)) == 0
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert 0 < dropped.float().mean() < 1
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [

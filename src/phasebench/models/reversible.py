@@ -42,6 +42,7 @@ class ReversibleBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm, self.rate = ComplexNorm(config.dim), config.dropout.block
+        self.locked = config.dropout.locked
         gain = (2 * config.blocks) ** -0.5
         self.attention = CausalAttention(
             config.dim, config.heads, rope_base=config.rope_base, out_gain=gain
@@ -54,11 +55,15 @@ class ReversibleBlock(nn.Module):
         return force if mask is None else force * mask.repeat(1, 1, 2)
 
     def mask(self, q: Tensor, seed: Int[Tensor, ""], layer: int) -> Tensor | None:
-        """Return the mask of that layer (B, T, D), for both parts of a complex channel."""
+        """Return the mask of that layer, for both parts of a complex channel: (B, T, D), or
+        (B, 1, D) where it is the same at all positions.
+        """
         if not self.training or not self.rate:
             return None
         B, T, width = q.shape
-        return dropout_mask((B, T, width // 2), seed, layer, self.rate).to(q.dtype)
+        return dropout_mask((B, 1 if self.locked else T, width // 2), seed, layer, self.rate).to(
+            q.dtype
+        )
 
 
 def dropout_mask(
