@@ -20,6 +20,7 @@ ORDERS = {
     "yoshida4": 4,
     "yoshida6": 6,
     "suzuki4": 4,
+    "omelyan4": 4,
     "blanes_moan4": 4,
     "blanes_moan6": 6,
 }

@@ -17,6 +17,7 @@ INTEGRATORS = (
     "yoshida4",
     "yoshida6",
     "suzuki4",
+    "omelyan4",
     "blanes_moan4",
     "blanes_moan6",
 )

@@ -77,6 +77,12 @@ INTEGRATORS: dict[str, tuple[Shear, ...]] = {
     "yoshida6": _leapfrogs(*_YOSHIDA6, 1 - 2 * sum(_YOSHIDA6), *reversed(_YOSHIDA6)),
     # Suzuki, Phys. Lett. A 146 (1990) 319: five leapfrogs, order 4
     "suzuki4": _leapfrogs(_SUZUKI, _SUZUKI, 1 - 4 * _SUZUKI, _SUZUKI, _SUZUKI),
+    # Omelyan, Mryglod & Folk, Comput. Phys. Commun. 146 (2002) 188, PEFRL: order 4 with four force
+    # evaluations a step, none shared with the next
+    "omelyan4": _alternate(
+        _mirror((0.7123418310626054,), 4),
+        _mirror((0.1786178958448091, -0.06626458266981849), 5),
+    ),
     # Blanes & Moan, J. Comput. Appl. Math. 142 (2002) 313, SRKN_6^b, order 4: for H = |p|^2 / 2 +
     # V(q)
     "blanes_moan4": _alternate(
