@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from phasebench.config import Decay, TrainConfig
+from phasebench.models.objective import PLAIN, Objective
 from phasebench.training.checkpoint import History
 from phasebench.training.loop import Training
 
@@ -38,7 +39,9 @@ class TinyModel(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.drop(torch.tanh(self.hidden(self.embedding(tokens)))))
 
-    def loss(self, tokens: Tensor, targets: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, tokens: Tensor, targets: Tensor, chunk: int, objective: Objective = PLAIN
+    ) -> tuple[Tensor, Tensor]:
         logits = self(tokens).flatten(0, 1)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return F.cross_entropy(logits, targets.flatten(), reduction="sum"), (targets != -100).sum()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from phasebench.config import ConfigError
+from phasebench.models.objective import PLAIN, Objective
 from phasebench.training.checkpoint import (
     History,
     copy_weights,
@@ -416,7 +417,9 @@ class Poisoned(TinyModel):
         super().__init__()
         self.at, self.how, self.calls = at, how, 0
 
-    def loss(self, tokens: Tensor, targets: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, tokens: Tensor, targets: Tensor, chunk: int, objective: Objective = PLAIN
+    ) -> tuple[Tensor, Tensor]:
         nats, count = super().loss(tokens, targets, chunk)
         if self.training:
             self.calls += 1

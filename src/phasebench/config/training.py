@@ -51,6 +51,47 @@ class DataConfig:
 
 
 @dataclass
+class DialecticConfig:
+    """The strongest objection to the target's claim that a training has to stand."""
+
+    margin: float = spec(
+        0.0,
+        "how far the target's row of the head is moved against it, as a fraction of the row's "
+        "length (docs/stage3.md); not in evaluation",
+        low=0.0,
+    )
+
+
+@dataclass
+class EntropicConfig:
+    """Which tokens of a batch a training scores; all are read."""
+
+    score: str = spec(
+        "off",
+        "tokens with the largest of these are scored: surprisal, the entropy of the prediction, "
+        "or excess, their difference; random: a control; off: all tokens",
+        choices=("off", "excess", "surprisal", "entropy", "random"),
+    )
+    keep: float = spec(0.6, "fraction of the tokens down to which they count", above=0.0, high=1.0)
+    noise: float = spec(
+        0.0, "fraction of the tokens, the very largest, that do not count", low=0.0, high=1.0
+    )
+    warmup: float = spec(0.1, "first fraction of the steps, which score all", low=0.0, high=1.0)
+    release: float = spec(0.3, "last fraction of the steps, which score all", low=0.0, high=1.0)
+
+    def __post_init__(self) -> None:
+        if self.noise >= self.keep:
+            problem = f"nothing is left of keep={self.keep}"
+            raise ConfigError("noise", self.noise, problem, "noise below keep")
+        if self.score == "random" and self.noise:
+            problem = "score=random is a control, which has no largest tokens"
+            raise ConfigError("noise", self.noise, problem, "noise=0")
+        if self.score != "off" and self.warmup + self.release >= 1:
+            problem = f"no step selects between it and release={self.release}"
+            raise ConfigError("warmup", self.warmup, problem, "warmup + release below 1")
+
+
+@dataclass
 class TrainConfig:
     """The recipe and the budget with which a benchmark that has no checkpoint trains one."""
 
@@ -98,6 +139,8 @@ class TrainConfig:
     loss_chunk: int = count(4096, "tokens whose logits exist at one time")
     validate_every: int = count(250, "steps between two validations")
     validate_tokens: int = count(65536, "tokens of the validation split that are scored each time")
+    dialectic: DialecticConfig = spec(DialecticConfig)
+    entropic: EntropicConfig = spec(EntropicConfig)
     average: str = spec(
         "off",
         "average of the weights, which is then validated, stored and measured",

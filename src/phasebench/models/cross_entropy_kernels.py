@@ -15,17 +15,27 @@ import triton.language as tl
 
 
 @triton.jit
-def normalizers(y, targets, c, at_target, V, stride, BLOCK: tl.constexpr):
-    """c = ln sum_v e^{y_v} and y_target of a row (Milakov & Gimelshein 2018)."""
+def normalizers(
+    y, targets, c, at_target, mean, V, stride, BLOCK: tl.constexpr, AVERAGED: tl.constexpr
+):
+    """c = ln sum_v e^{y_v} and y_target of a row (Milakov & Gimelshein 2018).
+
+    If AVERAGED, also the mean sum_v e^{y_v - c} y_v.
+    """
     row = tl.program_id(0).to(tl.int64)
     y += row * stride
-    largest, total = float("-inf"), 0.0
+    largest, total, moment = float("-inf"), 0.0, 0.0
     for first in range(0, V, BLOCK):
         v = first + tl.arange(0, BLOCK)
         x = tl.load(y + v, mask=v < V, other=float("-inf")).to(tl.float32)
         top = tl.maximum(largest, tl.max(x, 0))
         total = total * tl.exp(largest - top) + tl.sum(tl.exp(x - top), 0)
+        if AVERAGED:
+            weighted = tl.exp(x - top) * tl.where(v < V, x, 0.0)
+            moment = moment * tl.exp(largest - top) + tl.sum(weighted, 0)
         largest = top
+    if AVERAGED:
+        tl.store(mean + row, moment / total)
     tl.store(c + row, tl.log(total) + largest)
     tl.store(at_target + row, tl.load(y + tl.load(targets + row)).to(tl.float32))
 

@@ -15,6 +15,7 @@ from phasebench.config import ConfigError, ModelConfig
 from phasebench.data import hub
 from phasebench.data.batches import IGNORED
 from phasebench.models.language_model import LanguageModel
+from phasebench.models.objective import PLAIN, Objective
 
 _FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors"]
 
@@ -69,9 +70,14 @@ class HuggingFaceModel(LanguageModel):
         return self.body(input_ids=tokens, use_cache=False).logits
 
     def loss(
-        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int | None
+        self,
+        tokens: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        chunk: int | None,
+        objective: Objective = PLAIN,
     ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-        """Summed cross-entropy in nats and the number of scored targets.
+        """Summed cross-entropy in nats and the number of scored targets, by the plain objective: it
+        is not trained here.
 
         The logits of whole sequences exist at one time, of as many as `chunk` tokens hold, or one.
         """

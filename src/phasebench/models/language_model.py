@@ -20,6 +20,7 @@ from phasebench.dynamics import HamiltonianFlow
 from phasebench.models.block import Block, recomputed
 from phasebench.models.cross_entropy import linear_cross_entropy
 from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm
+from phasebench.models.objective import PLAIN, Objective
 from phasebench.models.tied_table import Deferred
 
 
@@ -59,12 +60,17 @@ class LanguageModel(nn.Module, ABC):
         return F.linear(self.states(tokens), self.head)
 
     def loss(
-        self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], chunk: int | None
+        self,
+        tokens: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        chunk: int | None,
+        objective: Objective = PLAIN,
     ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
         """Summed cross-entropy in nats and the number of scored targets; targets of -100 are not
-        scored.
+        scored, nor those that the objective of a training leaves out.
 
-        The logits of `chunk` tokens exist at one time; with None, a plain head, those of all.
+        The logits of `chunk` tokens exist at one time; with None, a plain head, those of all, and
+        the objective is the plain one.
         """
         deferred = Deferred()
         z, W = self.embedding.tied(tokens, deferred)
@@ -76,10 +82,11 @@ class LanguageModel(nn.Module, ABC):
                 logits, targets.flatten(), ignore_index=IGNORED, reduction="sum"
             )
         elif "head" in self.recompute and torch.is_grad_enabled():
-            total = linear_cross_entropy(z, W.detach(), targets.flatten(), chunk, deferred)
+            W = W.detach()
+            total = linear_cross_entropy(z, W, targets.flatten(), chunk, deferred, objective)
         else:
-            total = linear_cross_entropy(z, W, targets.flatten(), chunk)
-        return total, (targets != IGNORED).sum()
+            total = linear_cross_entropy(z, W, targets.flatten(), chunk, None, objective)
+        return total, objective.scored(targets)
 
     @property
     def flows(self) -> list[HamiltonianFlow]:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from phasebench.config import TrainConfig
-from phasebench.data.batches import IGNORED
 from phasebench.models import LanguageModel
+from phasebench.models.objective import Objective
 from phasebench.training import ranks
 from phasebench.training.cuda_graph import CudaGraphStep
 from phasebench.training.optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -47,6 +47,7 @@ class TrainStep:
         self.number = torch.zeros((), dtype=torch.int64, device=device)  # of the step, from 1
         self.bad_step = torch.zeros_like(self.number)
         self.skipped = torch.zeros_like(self.number)  # steps in a row, by the fp16 scaler
+        self.objective = objective_at(0, recipe)
         self.run = CudaGraphStep(self._step) if self.recorded else self._step
 
     def __call__(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -62,6 +63,11 @@ class TrainStep:
         pin = self.device.type == "cuda"
         host = [x.pin_memory() if pin and x.device.type == "cpu" else x for x in batch]
         inputs, targets = (x.to(self.device, non_blocking=True) for x in host)
+        objective = objective_at(step, self.recipe)
+        if self.recorded and objective != self.objective:  # which has other shapes
+            torch.cuda.synchronize(self.device)  # the old recording may be under way
+            self.run = CudaGraphStep(self._step)
+        self.objective = objective
         return self.run(step, inputs, targets)
 
     def _step(self, step: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,25 +97,42 @@ class TrainStep:
         return step
 
     def _backward(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Sum the gradients of the parts, each divided by the tokens of the batch: the batch's.
+        """Sum the gradients of the parts, each divided by the scored tokens of the batch: the
+        batch's.
 
         Other ranks' parts are in the sum.
         """
-        parts, scored = self.recipe.accumulate, (targets != IGNORED).sum()
+        parts = self.recipe.accumulate
         loss = torch.zeros((), device=self.device)
         chunks = list(zip(inputs.chunk(parts), targets.chunk(parts), strict=True))
+        scored = torch.stack([self.objective.scored(y) for _, y in chunks]).sum()
         for part in self.own_parts:
             x, y = chunks[part]
             if part > self.own_parts.start and not self.recorded:
                 torch.manual_seed(step_seed(self.seed, step, part))
             with autocast(self.device, self.recipe.precision):
-                nats, _ = self.model.loss(x, y, self.recipe.loss_chunk)
+                nats, _ = self.model.loss(x, y, self.recipe.loss_chunk, self.objective)
             share = nats / scored
             self.scaler.scale(share).backward()
             loss = loss + share.detach()
         gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
         ranks.sum_over((loss, *gradients))
         return loss
+
+
+def objective_at(step: int, recipe: TrainConfig) -> Objective:
+    """Return what step `step`, from 0, minimises: no selection in its warm-up and its release.
+
+    >>> from phasebench.config import EntropicConfig
+    >>> recipe = TrainConfig(steps=10, entropic=EntropicConfig(score="excess"))
+    >>> [objective_at(step, recipe).keep for step in (0, 1, 6, 7)]
+    [1.0, 0.6, 0.6, 1.0]
+    """
+    own, margin = recipe.entropic, recipe.dialectic.margin
+    first, last = round(own.warmup * recipe.steps), round((1 - own.release) * recipe.steps)
+    if own.score == "off" or not first <= step < last:
+        return Objective(margin)
+    return Objective(margin, own.score, own.keep, own.noise)
 
 
 def step_seed(seed: int, step: int, part: int) -> int:

@@ -245,7 +245,8 @@ class WeightSource:
 
     def _trunk(self, config: ModelConfig, recipe: TrainConfig, seed: int) -> Trunk | None:
         """Return where trainings of this recipe with other budgets leave their state."""
-        if recipe.schedule != "wsd" or recipe.average_start:  # which is a fraction of the budget
+        fractions = recipe.average_start or recipe.entropic.score != "off"  # of the budget
+        if recipe.schedule != "wsd" or fractions:
             return None
         any_budget = dataclasses.replace(recipe, steps=1, decay=1.0, final_lr=1.0)
         name = weights_hash(config, any_budget, self.corpus, seed, self.device)
