@@ -122,7 +122,7 @@ def require_plugin(group: str, name: str) -> None:
 def test_a_benchmark_takes_its_sizes_from_the_scale(name: str, scale: str) -> None:
     config = typed(f"scale={scale}", f"bench={name}")
     assert list(config.bench) == [name]
-    sizes = config.scale["bench"]["ppl" if name == "budget" else name]  # both score a text
+    sizes = config.scale["bench"]["ppl" if name in ("budget", "parts") else name]
     assert sizes
     assert {key: getattr(config.bench[name], key) for key in sizes} == sizes
 

@@ -11,7 +11,14 @@ import psutil
 import torch
 
 from phasebench.bench.clock import interleaved
-from phasebench.config import BudgetConfig, Config, ConfigError, ModelConfig, ScoringConfig
+from phasebench.config import (
+    TRAINING,
+    BudgetConfig,
+    Config,
+    ConfigError,
+    ModelConfig,
+    ScoringConfig,
+)
 from phasebench.dynamics import force_evaluations
 from phasebench.training.weights import WeightSource
 
@@ -49,7 +56,7 @@ def _fits(key: str, value: int, size: float, held: int) -> None:
 
 
 def _trains(config: Config) -> bool:
-    return not config.bench.keys().isdisjoint(("ppl", "budget", "energy"))
+    return not config.bench.keys().isdisjoint(TRAINING)
 
 
 def _bytes(config: Config) -> Iterator[tuple[str, int, float]]:
@@ -64,7 +71,7 @@ def _bytes(config: Config) -> Iterator[tuple[str, int, float]]:
     if _trains(config):
         tokens = recipe.batch // recipe.accumulate * recipe.seq
         yield "train.batch", recipe.batch, tokens * state * model.blocks
-    for name in ("ppl", "budget", "energy", "speed"):
+    for name in (*TRAINING, "speed"):
         if bench := config.bench.get(name):
             yield f"bench.{name}.batch", bench.batch, bench.batch * bench.seq * state
     if grad := config.bench.get("grad"):
@@ -149,7 +156,7 @@ def _trainings(config: Config, weights: Callable[[], WeightSource]) -> Iterator[
     """
     trained: dict[tuple[str, int], tuple[ModelConfig, float | None]] = {}
     for name, bench in config.bench.items():
-        if name not in ("ppl", "budget", "energy"):
+        if name not in TRAINING:
             continue
         others = [bench.baseline, bench.reference] if isinstance(bench, ScoringConfig) else []
         epochs = max(bench.budgets) if isinstance(bench, BudgetConfig) else None

@@ -14,7 +14,14 @@ import torch
 from rich.console import Console
 
 from phasebench.bench import estimate
-from phasebench.config import Config, ConfigError, ModelConfig, ScoringConfig
+from phasebench.config import (
+    TRAINING,
+    Config,
+    ConfigError,
+    ModelConfig,
+    ScoringConfig,
+    SplitConfig,
+)
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
 from phasebench.models import LanguageModel, require
@@ -91,7 +98,7 @@ class Workbench:
     @property
     def needs_text(self) -> bool:
         """Whether any of the run's benchmarks reads text: memory depends on sizes only."""
-        return any(name in self.config.bench for name in ("ppl", "budget", "energy"))
+        return any(name in self.config.bench for name in TRAINING)
 
     def text_facts(self) -> dict[str, Any]:
         """What results.json says of the text."""
@@ -140,7 +147,7 @@ class Workbench:
     def _check_positions(self, model: ModelConfig, key: str) -> None:
         lengths = {} if model.checkpoint else {"train.seq": self.config.train.seq}
         for name, bench in self.config.bench.items():
-            if isinstance(bench, ScoringConfig):
+            if isinstance(bench, SplitConfig):
                 lengths[f"bench.{name}.seq"] = bench.seq
         longest = max(lengths, key=lambda name: lengths[name], default="")
         positions = model.positions if model.name == "gpt" else None

@@ -19,6 +19,7 @@ GPUS = ("h100", "a100", "rtx4090", "rtx3090", "rtx3070")  # for which memory can
 FINDABLE = ("seq", "batch", "steps")
 # of bench.vram by default: full backprops, checkpoints, adjoints
 ARMS = ("autograd", "backprop", "checkpoint", "checkpoint_sqrt", "adjoint", "adjoint_exact")
+PARTS = ("memory", "mera", "margin", "entropic")
 
 
 def _distinct(seeds: list[int] | None) -> None:
@@ -27,8 +28,8 @@ def _distinct(seeds: list[int] | None) -> None:
 
 
 @dataclass
-class ScoringConfig:
-    """How trained models are scored on a split, and which ones are compared."""
+class SplitConfig:
+    """How trained models are scored on a split."""
 
     batch: int = count(4, "windows scored at one time")
     seq: int = spec(1024, "tokens of context at most", low=2)
@@ -37,15 +38,8 @@ class ScoringConfig:
     )
     split: str = spec("test", "split of the text", choices=SPLITS)
     precision: str = spec("fp16", "precision of the matrix products", choices=PRECISIONS)
-    target: float = positive(1.02, "gate: model / baseline at most")
     seeds: list[int] | None = random_seeds(
         "random seeds, from each of which every model is trained; null: seed alone"
-    )
-    baseline: ModelConfig | None = spec(
-        None, "the model to beat, with the keys of model; null: none, and no ratio"
-    )
-    reference: ModelConfig | None = spec(
-        None, "a further model beside it, with the keys of model; null: none"
     )
 
     def __post_init__(self) -> None:
@@ -53,6 +47,19 @@ class ScoringConfig:
             problem = f"is above seq={self.seq}; tokens between two windows would not be scored"
             raise ConfigError("stride", self.stride, problem, "choose a stride of at most seq")
         _distinct(self.seeds)
+
+
+@dataclass
+class ScoringConfig(SplitConfig):
+    """How trained models are scored on a split, and which ones are compared."""
+
+    target: float = positive(1.02, "gate: model / baseline at most")
+    baseline: ModelConfig | None = spec(
+        None, "the model to beat, with the keys of model; null: none, and no ratio"
+    )
+    reference: ModelConfig | None = spec(
+        None, "a further model beside it, with the keys of model; null: none"
+    )
 
 
 @dataclass
@@ -90,6 +97,38 @@ class BudgetConfig(ScoringConfig):
                 "a curve needs at least two budgets, in increasing order",
                 "bench.budget.budgets=[5,10,20,40]",
             )
+
+
+@dataclass
+class PartsConfig(SplitConfig):
+    """A factorial over parts that the run has on: what each does to perplexity, time and memory."""
+
+    parts: list[str] = spec(
+        list(PARTS), "parts that are switched on and off, in all combinations", choices=PARTS
+    )
+    replicates: int = count(2, "trainings of each combination")
+    seeds: list[int] | None = random_seeds(
+        "random seeds to share out, balanced over parts; null: each training has its own, from "
+        "seed on"
+    )
+    cells: list[int] | None = spec(
+        None,
+        "numbers, from 0, of trainings that this run may do; others come from the cache, or are "
+        "missing; null: all",
+        low=0,
+    )
+    match: str = spec(
+        "hidden",
+        "how parts that bring parameters are paid for: hidden is lowered in steps of 16; off: not",
+        choices=("hidden", "off"),
+    )
+    target: float = positive(0.97, "gate: perplexity with all parts / with none at most")
+    time_target: float = positive(1.1, "gate: time of a step with all parts / with none at most")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.parts)) < len(self.parts):
+            raise ConfigError("parts", self.parts, "names a part twice", "name each once")
 
 
 @dataclass
@@ -288,9 +327,11 @@ class SpeedConfig:
 BENCH_SCHEMAS: dict[str, type] = {
     "ppl": PplConfig,
     "budget": BudgetConfig,
+    "parts": PartsConfig,
     "energy": EnergyConfig,
     "vram": VramConfig,
     "grad": GradConfig,
     "speed": SpeedConfig,
 }
 BENCHES = tuple(BENCH_SCHEMAS)
+TRAINING = ("ppl", "budget", "parts", "energy")  # which read text and train models on it

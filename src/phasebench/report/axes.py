@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from phasebench.config import TRAINING
 from phasebench.report.collect import Point
 from phasebench.report.text import is_number, number
 
 SEED = "seed"
 LONGEST = 44  # characters of a point's name in a picture
 NO_EFFECT = ("cache_dir", "output", "benchmark_name", "hydra")  # on any number
-READ_TEXT = ("ppl", "budget", "energy")  # with trained weights; the other benches take random ones
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def concerns(key: str, bench: str) -> bool:
     group, _, rest = key.partition(".")
     if group == "bench":
         return rest.partition(".")[0] == bench
-    return bench in READ_TEXT or group not in ("train", "data")
+    return bench in TRAINING or group not in ("train", "data")
 
 
 def swept(points: Sequence[Point]) -> list[Axis]:

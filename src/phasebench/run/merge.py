@@ -2,10 +2,11 @@
 
     python -m phasebench.run.merge RUN RUN ... --output FOLDER
 
-A RUN is a results.json or its folder, with bench=ppl, bench=budget or both. All must have the same
+A RUN is a results.json or its folder, with bench=ppl, budget or parts. All must have the same
 text, card and code, and the same configuration but for seeds and for where files are. A run of one
 model (bench.ppl.baseline=null) adds its model: the first run's is the candidate, the next other one
-the baseline, then the reference. All is computed and judged as by one run of all.
+the baseline, then the reference. Of bench=parts runs have some cells each (bench.parts.cells). All
+is computed and judged as by one run of all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 
 from phasebench.bench.budget import bench as budget
 from phasebench.bench.evidence import trained
+from phasebench.bench.parts import bench as parts
 from phasebench.bench.ppl.bench import judge
 from phasebench.bench.ppl.seeds import Scored, Weights
 from phasebench.bench.workbench import roles
@@ -42,6 +44,7 @@ ROLES = ("candidate", "baseline", "reference")
 _FREE = ("seed", "output", "cache_dir", "scale", "data.path", "model")
 _FREE += tuple(f"bench.{name}" for name in ("energy", "vram", "grad", "speed"))
 _FREE += tuple(f"bench.{name}.{key}" for name in ("ppl", "budget") for key in ("seeds", *ROLES[1:]))
+_FREE += ("bench.parts.cells",)
 _TAKEN = ("benchmark_name", "device", "seed", "overrides", "environment")  # from the first run
 
 Pool = dict[str, dict[int, list[Any]]]  # role -> seed -> what was measured, in the rows' order
@@ -81,12 +84,14 @@ def merge(runs: Mapping[str, dict[str, Any]], folder: Path) -> int:
     (place, first), *_ = runs.items()
     for path, run in runs.items():
         _require_same("", (place, _compared(first)), (path, _compared(run)))
-    benches = [name for name in MERGEABLE if name in first["benches"]]
+    benches = [name for name in (*MERGEABLE, "parts") if name in first["benches"]]
     if not benches:
-        raise ConfigError("", "", f"{place}: has no results of bench=ppl or bench=budget")
+        raise ConfigError("", "", f"{place}: has no results of bench=ppl, budget or parts")
     tree = copy.deepcopy(first["config"])
     tree["bench"] = {name: tree["bench"][name] for name in benches}
-    pools = {name: _pool(name, runs, tree) for name in benches}
+    pools = {name: _pool(name, runs, tree) for name in benches if name in MERGEABLE}
+    if "parts" in benches:
+        tree["bench"]["parts"]["cells"] = None
     config = to_config(tree)
     results = ResultsFile(
         folder / "results.json",
@@ -96,9 +101,12 @@ def merge(runs: Mapping[str, dict[str, Any]], folder: Path) -> int:
         **{key: first[key] for key in _TAKEN},
     )
     results.set_data(first["data"])
-    for name, pool in pools.items():
+    for name in benches:
         entries = [run["benches"][name] for run in runs.values()]
-        result = MERGEABLE[name].judge(config, pool, first)
+        if name == "parts":
+            result = parts.judge(config.bench[name], _cells(runs))
+        else:
+            result = MERGEABLE[name].judge(config, pools[name], first)
         result.notices.append(f"merged from {len(runs)} runs: {', '.join(runs)}")
         results.finish(name, result, sum(entry["duration_s"] for entry in entries))
     render(results.close(), path=results.path)
@@ -150,6 +158,22 @@ def _roles(
         if not to or names.setdefault(name, to) != to:
             raise ConfigError("", "", f"{path}: no role is left for its model {name}")
         yield role, to
+
+
+def _cells(runs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Collect the trainings of bench=parts of all runs, in the order of their numbers."""
+    (place, first), *_ = runs.items()
+    rows: dict[int, dict[str, Any]] = {}
+    for path, run in runs.items():
+        entry = run["benches"].get("parts", {})
+        if entry.get("status") != "ok":
+            raise ConfigError("", "", f"{path}: has no results of bench=parts")
+        _require_same("model", (place, first["config"]["model"]), (path, run["config"]["model"]))
+        for row in entry["details"]["cells"]:
+            if rows.setdefault(row["number"], row)["nats"] != row["nats"]:
+                problem = f"{path}: another perplexity than a run before it has"
+                raise ConfigError("bench.parts.cells", row["number"], problem, "leave one out")
+    return [rows[number] for number in sorted(rows)]
 
 
 def _value(tree: Mapping[str, Any], bench: str, role: str) -> Any:

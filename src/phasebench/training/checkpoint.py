@@ -41,6 +41,7 @@ class History:
         average: over which steps the weights were averaged; empty: not at all.
         best_step: of the best validation.
         seconds: over all sittings.
+        peak_bytes: most memory of the GPU that was allocated; None on a CPU.
         resumed_from: step.
     """
 
@@ -51,6 +52,7 @@ class History:
     average: str = ""
     best_step: int | None = None
     seconds: float = 0.0
+    peak_bytes: int | None = None
     resumed_from: int | None = None
 
 

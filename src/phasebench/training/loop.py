@@ -123,6 +123,8 @@ class Training:
             mode(self.model, training=True),
         ):
             self._resume()
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
             if not ranks.rank():
                 ranks.wait()
             while self.done < recipe.steps and not self._out_of_patience():
@@ -207,6 +209,9 @@ class Training:
                 for prefix, group in groups.items():
                     tensors |= {prefix + name: tensor for name, tensor in group.items()}
             self.history.seconds = self.seconds_before + self.clock.elapsed()
+            if self.device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated(self.device)
+                self.history.peak_bytes = max(self.history.peak_bytes or 0, peak)
             Checkpoint(tensors, identity, self.done, self.history, scaler).save(path, self.about)
 
     def _resume(self) -> None:

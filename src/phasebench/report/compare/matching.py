@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from phasebench.config import ConfigError
-from phasebench.report.axes import READ_TEXT, concerns, flatten, short
+from phasebench.config import TRAINING, ConfigError
+from phasebench.report.axes import concerns, flatten, short
 from phasebench.report.collect import Collection
 from phasebench.report.read import Run
 
@@ -83,7 +83,7 @@ def check_alike(shared: Sequence[Place], allowed: Sequence[str]) -> list[str]:
     """
 
     def data(place: Place, run: Run) -> str:
-        text = run.data if place.bench in READ_TEXT else None
+        text = run.data if place.bench in TRAINING else None
         return f"the text {text[:12]}" if text else "no text"
 
     notes = []

@@ -1,0 +1,304 @@
+"""What each part of Stage 3 does: all combinations of parts are trained, with equal parameters.
+
+A training has its own random seed. Effects on the logarithms of perplexity, of the time of a step
+and of the memory of training are fitted to all trainings at once (`design`), so that each rests on
+all of them. What a part brings in parameters is taken from `model.hidden`. Each training is cached:
+a killed run goes on, and `bench.parts.cells` lets several machines do some each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from phasebench.bench.evidence import scored, trained, weight_change, worst
+from phasebench.bench.parts import calibration
+from phasebench.bench.parts.design import ALL, Cell, Effect, assigned, cells, effects
+from phasebench.bench.ppl.leak import leak
+from phasebench.bench.workbench import Workbench, score_split
+from phasebench.config import Config, ConfigError, ModelConfig, PartsConfig, TrainConfig
+from phasebench.data import scoring_batches
+from phasebench.models import build_model
+from phasebench.models.language_model import flops_per_token
+from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, Need, table
+from phasebench.training.loop import TrainingDiverged
+from phasebench.training.scoring import NotFinite, autocast
+from phasebench.training.weights import Trained
+
+# a part -> what its metrics are called, the key that switches it, that key's value of off; a part
+# that needs another stands before it, as it is switched off first
+SWITCHES = {
+    "mera": ("mera", "model.mera.mode", "off"),
+    "memory": ("koopman_memory", "model.koopman.memory", "off"),
+    "margin": ("dialectic", "train.dialectic.margin", 0.0),
+    "entropic": ("entropic", "train.entropic.score", "off"),
+}
+UNITS = 16  # hidden units at a time, which the flow's kernels like
+QUANTITIES = {"perplexity": "nats", "seconds a step": "seconds", "peak memory": "peak_gb"}
+TRAININGS = 16  # the fewest that gates need
+NO_SPREAD = "no degree of freedom is left: more bench.parts.replicates"
+
+
+def check(workbench: Workbench, config: PartsConfig) -> None:
+    """Raise `ConfigError` for parts that are not on or not the model's, for given weights, for a
+    split without text, and for trainings that there are not.
+    """
+    own = workbench.config
+    for part in config.parts:
+        _, key, off = SWITCHES[part]
+        if key.startswith("model.") and own.model.name != "stage3":
+            rest = [p for p in config.parts if SWITCHES[p][1].startswith("train.")]
+            fix = f"model=stage3, or bench.parts.parts=[{','.join(rest)}]"
+            raise ConfigError("model", own.model.name, f"has no {part} to switch", fix)
+        if attrgetter(key)(own) == off:
+            problem = f"bench.parts switches {part} off and on, so the run must have it on"
+            raise ConfigError(key, off, problem, f"another {key}, or bench.parts.parts without it")
+    if own.model.checkpoint:
+        problem = "weights of one training; bench=parts trains many"
+        raise ConfigError("model.checkpoint", own.model.checkpoint, problem, "null")
+    for split in ("validation", config.split):
+        if not len(workbench.corpus.splits[split].tokens):
+            raise ConfigError("bench.parts.split", split, "has no tokens", "more text")
+    last = trainings(config) - 1
+    if config.cells and max(config.cells) > last:
+        raise ConfigError("bench.parts.cells", config.cells, f"the last one is {last}", "lower")
+
+
+def trainings(config: PartsConfig) -> int:
+    """Count the trainings."""
+    return len(cells(config.parts)) * config.replicates
+
+
+def run(workbench: Workbench, config: PartsConfig) -> BenchResult:
+    """Train all combinations, or take them from the cache, and fit what the parts do."""
+    return judge(config, list(_rows(workbench, config)))
+
+
+def switched(config: Config, off: Cell) -> Config:
+    """Return the run's configuration with some parts off."""
+
+    def put(group: Any, keys: Sequence[str], value: object) -> Any:
+        first, *rest = keys
+        new = put(getattr(group, first), rest, value) if rest else value
+        return dataclasses.replace(group, **{first: new})
+
+    for part, (_, key, value) in SWITCHES.items():
+        if part in off:
+            config = put(config, key.split("."), value)
+    return config
+
+
+def matched(model: ModelConfig, parameters: int) -> ModelConfig:
+    """Return the model with the hidden width at which its blocks have about so many parameters.
+
+    Raises `ConfigError` where none is left.
+    """
+    own, more = (
+        build_model(dataclasses.replace(model, hidden=hidden), 2).parameter_counts()["blocks"]
+        for hidden in (model.hidden, model.hidden + UNITS)
+    )
+    hidden = model.hidden - UNITS * round((own - parameters) / (more - own))
+    if hidden < 1:
+        problem = f"is too few to pay for parts of {own - parameters:,} parameters"
+        raise ConfigError("model.hidden", model.hidden, problem, "bench.parts.match=off, or more")
+    return dataclasses.replace(model, hidden=hidden)
+
+
+def _rows(workbench: Workbench, config: PartsConfig) -> Iterator[dict[str, Any]]:
+    """Yield what was measured of each training that may be done or is cached."""
+    every, own = cells(config.parts), workbench.config
+    by_cell = {cell: switched(own, frozenset(config.parts) - cell) for cell in every}
+    models = {cell: settings.model for cell, settings in by_cell.items()}
+    if config.match == "hidden":
+        base = build_model(models[every[0]], 2).parameter_counts()["blocks"]
+        models = {cell: matched(model, base) for cell, model in models.items()}
+    order = every * config.replicates
+    seeds = config.seeds or range(own.seed, own.seed + len(order))
+    for number, (cell, seed) in enumerate(
+        zip(order, assigned(order, seeds, config.parts), strict=True)
+    ):
+        model = models[cell]
+        source = dataclasses.replace(workbench.weights, recipe=by_cell[cell].train)
+        skipped = config.cells is not None and number not in config.cells
+        if skipped and not source.is_there(model, seed):
+            continue
+        named = " + ".join(part for part in config.parts if part in cell) or "no part"
+        workbench.say(f"training {number} (0 to {len(order) - 1}): {named}, seed {seed}")
+        row: dict[str, Any] = {"number": number, "parts": sorted(cell), "seed": seed}
+        row["hidden"] = model.hidden
+        try:
+            weights = source.trained(model, "model", seed)
+            recipe = source.recipe_of(model)
+            yield row | _measured(workbench, config, weights, model, recipe, seed)
+        except (TrainingDiverged, NotFinite) as error:
+            yield row | {"nats": None, "reason": str(error).splitlines()[0]}
+        source.release()
+        workbench.release()
+
+
+def _measured(
+    workbench: Workbench,
+    config: PartsConfig,
+    weights: Trained,
+    settings: ModelConfig,
+    recipe: TrainConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Measure one training: perplexity, sizes, time, memory, leak, calibration."""
+    model, corpus, device = weights.model, workbench.corpus, workbench.device
+    score = score_split(
+        workbench,
+        model,
+        config.split,
+        batch=config.batch,
+        seq=config.seq,
+        stride=config.stride,
+        precision=config.precision,
+    )
+    with autocast(device, "fp32"):
+        tokens = corpus.splits[config.split].tokens[: config.seq]
+        leaked = leak(model, tokens.to(device))
+    own = recipe.entropic
+    skipped = (1 - own.warmup - own.release) * (1 - own.keep + own.noise) * (own.score != "off")
+    # two products of the head's backward pass, for the tokens that are not scored
+    saved = 4 * model.head.numel() * skipped
+    # a mean, as phases of a selection differ; without the few steps that compile or record
+    from scipy.stats import trim_mean
+
+    times = [1 / step["tokens_per_s"] for step in weights.origin["steps"]]
+    peak = weights.origin["peak_bytes"]
+    return {
+        "nats": score.nats_per_token,
+        "tokens": score.tokens,
+        "parameters": model.parameter_counts()["blocks"],
+        "flops": 3 * flops_per_token(model, config.seq) - saved,
+        "seconds": recipe.batch * recipe.seq * float(trim_mean(times, 0.05)),
+        "peak_gb": peak and peak / 1e9,
+        "leak": leaked,
+        "change": weight_change(model, settings, corpus.vocab_size, seed),
+        **_calibration(workbench, config, weights),
+        "weights": weights.origin,
+        "reason": None,
+    }
+
+
+def _calibration(workbench: Workbench, config: PartsConfig, weights: Trained) -> dict[str, float]:
+    """Fit the temperature on validation tokens, and measure the error with it on the split."""
+    corpus, recipe = workbench.corpus, workbench.config.train
+
+    def logits(split: str, most: int | None) -> Iterator[Any]:
+        tokens = corpus.splits[split].tokens[:most]
+        sizes = {"batch": config.batch, "seq": config.seq, "stride": config.stride or config.seq}
+        batches = scoring_batches(tokens, eos=corpus.eos, **sizes)
+        how = workbench.device, config.precision, recipe.loss_chunk
+        return calibration.logits(weights.model, batches, *how)
+
+    passes = (logits("validation", recipe.validate_tokens) for _ in range(calibration.STEPS))
+    beta = calibration.fitted_beta(passes)
+    error = calibration.expected_calibration_error(logits(config.split, None), beta)
+    return {"temperature": 1 / beta, "ece": error}
+
+
+def judge(config: PartsConfig, rows: Sequence[Mapping[str, Any]]) -> BenchResult:
+    """Fit the effects to what was measured of all trainings; null with a reason until they are all
+    there.
+    """
+    failures = [f"training {row['number']}: {row['reason']}" for row in rows if row["reason"]]
+    done = [row for row in rows if not row["reason"]]
+    counted = f"{len(done)} of {trainings(config)} trainings are there"
+    missing = None if len(done) == trainings(config) else "; ".join([counted, *failures])
+    fits = {name: _fit(config, done, key, missing) for name, key in QUANTITIES.items()}
+    ppl, time, memory = fits.values()
+    metrics = _metrics("stage3_ratio", "perplexity, all parts / none", ppl, ALL, math.exp)
+    metrics |= _metrics("stage3_time_ratio", "time a step", time, ALL, math.exp)
+    metrics |= _metrics("stage3_vram_ratio", "peak memory", memory, ALL, math.exp)
+    for part in config.parts:
+        name = f"{SWITCHES[part][0]}_effect_pct"
+        metrics |= _metrics(name, "% of the perplexity", ppl, part, _percent)
+    if "entropic" in config.parts:
+        metrics |= _metrics("entropic_time_ratio", "time a step", time, "entropic", math.exp)
+    metrics |= _means(config, done, missing)
+    shown = [
+        {"part": e.part, "of": name, "effect_pct": _percent(e.log), "low": low, "high": high}
+        | {"df": e.df}
+        for name, fit in fits.items()
+        if not isinstance(fit, str)
+        for e in fit
+        for low, high in [e.ends(_percent)]
+    ]
+    keys = ("part", "of", "effect_pct", "low", "high", "df")
+    details = {"cells": rows, "effects": shown, "table": table(shown, keys)}
+    return BenchResult(metrics, _gates(config, metrics, done), details, failures)
+
+
+def _percent(log: float) -> float:
+    return 100 * math.expm1(log)
+
+
+def _fit(
+    config: PartsConfig, rows: Sequence[Mapping[str, Any]], key: str, missing: str | None
+) -> list[Effect] | str:
+    """Fit the effects on the logarithm of a quantity, or say why they cannot be."""
+    values = [row[key] for row in rows]
+    if missing or None in values:
+        return missing or f"{key} was not measured (on a CPU, or by an older version)"
+    y = values if key == "nats" else [math.log(value) for value in values]
+    return effects([frozenset(row["parts"]) for row in rows], y, config.parts)
+
+
+def _metrics(
+    name: str, unit: str, fit: list[Effect] | str, part: str, to: Callable[[float], float]
+) -> dict[str, Metric]:
+    """Return an effect and the ends of its interval, in the unit that `to` brings logarithms to."""
+    names = name, f"{name}_low", f"{name}_high"
+    if isinstance(fit, str):
+        return {each: Metric(None, unit, reason=fit) for each in names}
+    effect = next(effect for effect in fit if effect.part == part)
+    values = to(effect.log), *effect.ends(to)
+    ends = [Metric(v, f"{unit}, 95 %", reason=NO_SPREAD) for v in values[1:]]
+    return dict(zip(names, [Metric(values[0], unit), *ends], strict=True))
+
+
+def _means(
+    config: PartsConfig, rows: Sequence[Mapping[str, Any]], missing: str | None
+) -> dict[str, Metric]:
+    """Return the perplexity with all parts, the worst leak, and how well margins are calibrated."""
+    whole = [math.exp(row["nats"]) for row in rows if len(row["parts"]) == len(config.parts)]
+    means = {"stage3_ppl": ("perplexity per token", whole)}
+    if "margin" in config.parts:
+        on, off = (
+            [row for row in rows if ("margin" in row["parts"]) is so] for so in (True, False)
+        )
+        unit = "expected calibration error, after one temperature"
+        means["dialectic_ece"] = unit, [row["ece"] for row in on]
+        means["control_ece"] = unit, [row["ece"] for row in off]
+        means["dialectic_temperature"] = "fitted temperature", [row["temperature"] for row in on]
+    metrics = {
+        name: Metric(None if missing else statistics.fmean(values), unit, reason=missing)
+        for name, (unit, values) in means.items()
+    }
+    leaked = worst(row["leak"] for row in rows)
+    return metrics | {
+        "stage3_leak": Metric(None if missing else leaked, "of the largest logit", reason=missing)
+    }
+
+
+def _gates(
+    config: PartsConfig, metrics: Mapping[str, Metric], rows: Sequence[Mapping[str, Any]]
+) -> list[Gate]:
+    needs = [
+        Need("trainings", len(rows), TRAININGS),
+        scored(min((row["tokens"] for row in rows), default=0)),
+        trained(min((row["change"] for row in rows), default=0.0)),
+    ]
+    limits: dict[str, tuple[Comparison, float]] = {
+        "stage3_ratio": ("<=", config.target),
+        "stage3_ratio_high": ("<=", 1.0),
+        "stage3_time_ratio": ("<=", config.time_target),
+        "stage3_leak": ("==", 0.0),
+    }
+    return [Gate.check(name, metrics[name], *limit, needs) for name, limit in limits.items()]
