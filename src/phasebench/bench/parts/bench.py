@@ -38,7 +38,7 @@ SWITCHES = {
     "entropic": ("entropic", "train.entropic.score", "off"),
 }
 UNITS = 16  # hidden units at a time, which the flow's kernels like
-QUANTITIES = {"perplexity": "nats", "seconds a step": "seconds", "peak memory": "peak_gb"}
+QUANTITIES = {"perplexity": "nats", "time of a step": "seconds", "peak memory": "peak_gb"}
 TRAININGS = 16  # the fewest that gates need
 NO_SPREAD = "no degree of freedom is left: more bench.parts.replicates"
 
