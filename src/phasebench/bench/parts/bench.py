@@ -18,6 +18,7 @@ from typing import Any
 from phasebench.bench.evidence import scored, trained, weight_change, worst
 from phasebench.bench.parts import calibration
 from phasebench.bench.parts.design import ALL, Cell, Effect, assigned, cells, effects
+from phasebench.bench.parts.reach import NotReached, log_ratio
 from phasebench.bench.ppl.leak import leak
 from phasebench.bench.workbench import Workbench, score_split
 from phasebench.config import Config, ConfigError, ModelConfig, PartsConfig, TrainConfig
@@ -25,6 +26,7 @@ from phasebench.data import scoring_batches
 from phasebench.models import build_model
 from phasebench.models.language_model import flops_per_token
 from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, Need, table
+from phasebench.results.stats import ratio_interval
 from phasebench.training.loop import TrainingDiverged
 from phasebench.training.scoring import NotFinite, autocast
 from phasebench.training.weights import Trained
@@ -172,6 +174,7 @@ def _measured(
     times = [1 / step["tokens_per_s"] for step in weights.origin["steps"]]
     peak = weights.origin["peak_bytes"]
     return {
+        "selection": own.score,
         "nats": score.nats_per_token,
         "tokens": score.tokens,
         "parameters": model.parameter_counts()["blocks"],
@@ -221,6 +224,7 @@ def judge(config: PartsConfig, rows: Sequence[Mapping[str, Any]]) -> BenchResult
         metrics |= _metrics(name, "% of the perplexity", ppl, part, _percent)
     if "entropic" in config.parts:
         metrics |= _metrics("entropic_time_ratio", "time a step", time, "entropic", math.exp)
+        metrics |= _tokens_ratio(config, done, missing)
     metrics |= _means(config, done, missing)
     shown = [
         {"part": e.part, "of": name, "effect_pct": _percent(e.log), "low": low, "high": high}
@@ -263,6 +267,36 @@ def _metrics(
     return dict(zip(names, [Metric(values[0], unit), *ends], strict=True))
 
 
+def _tokens_ratio(
+    config: PartsConfig, rows: Sequence[Mapping[str, Any]], missing: str | None
+) -> dict[str, Metric]:
+    """Compare the tokens read until a perplexity, of trainings that differ in the selection alone.
+
+    The ratio of a run with random tokens is the control of one with a score, and named so.
+    """
+    random = any(row["selection"] == "random" for row in rows)
+    name = "entropic_tokens_ratio" + "_random" * random
+    unit = "tokens read until a perplexity, with selection / without"
+    every = len(cells(config.parts))
+    made = {(row["number"] // every, frozenset(row["parts"])): row["weights"] for row in rows}
+    pairs = [
+        (made[replicate, cell | {"entropic"}]["validations"], weights["validations"])
+        for (replicate, cell), weights in made.items()
+        if "entropic" not in cell and not missing
+    ]
+    try:
+        logs = [log_ratio(*pair) for pair in pairs]
+    except NotReached as problem:
+        missing, logs = str(problem), []
+    if missing:
+        return {name: Metric(None, unit, reason=missing)}
+    metrics = {name: Metric(math.exp(statistics.fmean(logs)), unit)}
+    if between := ratio_interval(logs):
+        ends = {"low": between.low, "high": between.high}
+        metrics |= {f"{name}_{end}": Metric(v, f"{unit}, 95 %") for end, v in ends.items()}
+    return metrics
+
+
 def _means(
     config: PartsConfig, rows: Sequence[Mapping[str, Any]], missing: str | None
 ) -> dict[str, Metric]:
@@ -301,4 +335,13 @@ def _gates(
         "stage3_time_ratio": ("<=", config.time_target),
         "stage3_leak": ("==", 0.0),
     }
+    # the claim of each part; a selection claims to need fewer tokens, not a better end
+    for part in config.parts:
+        if part != "entropic":
+            limits[f"{SWITCHES[part][0]}_effect_pct_high"] = ("<=", 0.0)
+        elif "entropic_tokens_ratio" in metrics:
+            limits["entropic_tokens_ratio"] = ("<=", config.tokens_target)
+    control = metrics.get("control_ece")
+    if control and control.value is not None:
+        limits["dialectic_ece"] = ("<=", float(control.value))
     return [Gate.check(name, metrics[name], *limit, needs) for name, limit in limits.items()]
