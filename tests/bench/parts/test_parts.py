@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from commands import TINY, Command
-from phasebench.bench.parts.bench import judge, matched, switched, trainings
+from phasebench.bench.parts.bench import matched, switched
 from phasebench.bench.parts.design import cells
+from phasebench.bench.parts.judge import judge, trainings
 from phasebench.config import ModelConfig, PartsConfig, to_config
 from phasebench.models import build_model
 from phasebench.results.jsonfile import plain
