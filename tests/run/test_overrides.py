@@ -30,7 +30,7 @@ from phasebench.run.overrides import prepare
         ("model=stage3", ["model=stage3", "gpt, hf, momentum, stage1, stage2", "did you mean"]),
         ("model@bench.ppl.reference=gtp", ["model=gtp", "did you mean 'gpt'"]),
         ("model@bench.ppl.reference=null", ["model=None", "fix: bench.ppl.reference=null"]),
-        ("bench=[vram,sped]", ["bench=sped", "energy, grad, ppl, speed, vram", "'speed'"]),
+        ("bench=[vram,sped]", ["bench=sped", "speed, vram", "'speed'"]),
         ("scale=seed", ["scale=seed", "auto, laptop, spec", "fix: scale=spec"]),
         ("experiment=seed", ["experiment=seed", "fix: experiment=spec"]),
         ("bench.vram.seq=[", ["bench.vram.seq=[", "cannot be composed", "quote"]),

@@ -24,6 +24,7 @@ from phasebench.config import (
 )
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
+from phasebench.dynamics.energy import Start, flow_starts
 from phasebench.models import LanguageModel, require
 from phasebench.results.progress import track
 from phasebench.training import ranks
@@ -200,6 +201,20 @@ def score_split(
         loss_chunk=workbench.config.train.loss_chunk,
         max_batches=max_batches,
     )
+
+
+def starts_of_text(
+    workbench: Workbench, model: LanguageModel, split: str, *, states: int, batch: int, seq: int
+) -> list[Start]:
+    """Return each layer's flow with q and p (rows, seq, D) of the split's first `states` tokens.
+
+    In whole sequences, read `batch` at a time; fewer where the split has fewer.
+    """
+    tokens = workbench.corpus.splits[split].tokens
+    rows = max(1, min(-(-states // seq), len(tokens) // seq))
+    parts = tokens[: rows * seq].view(rows, seq).to(workbench.device).split(batch)
+    layers = zip(*(flow_starts(model, part) for part in parts), strict=True)
+    return [(of[0][0], *(torch.cat([start[i] for start in of]) for i in (1, 2))) for of in layers]
 
 
 def require_ode(workbench: Workbench, config: object) -> None:

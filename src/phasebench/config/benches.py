@@ -20,6 +20,7 @@ FINDABLE = ("seq", "batch", "steps")
 # of bench.vram by default: full backprops, checkpoints, adjoints
 ARMS = ("autograd", "backprop", "checkpoint", "checkpoint_sqrt", "adjoint", "adjoint_exact")
 PARTS = ("memory", "mera", "margin", "entropic")
+OBSERVABLES = ("linear", "force", "force_rate")  # of bench.koopman
 
 
 def _distinct(seeds: list[int] | None) -> None:
@@ -124,9 +125,6 @@ class PartsConfig(SplitConfig):
     )
     target: float = positive(0.97, "gate: perplexity with all parts / with none at most")
     time_target: float = positive(1.1, "gate: time of a step with all parts / with none at most")
-    tokens_target: float = positive(
-        0.95, "gate: tokens read until a perplexity, with entropic / without, at most"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,6 +190,35 @@ class EnergyConfig:
 
     def __post_init__(self) -> None:
         _distinct(self.seeds)
+
+
+@dataclass
+class KoopmanConfig:
+    """A linear operator on observables, iterated over the time of every layer's flow."""
+
+    states: int = count(20480, "states of real text: four fifths to fit, the others to judge")
+    batch: int = count(4, "sequences of text read at one time")
+    seq: int = spec(512, "tokens a sequence", low=2)
+    split: str = spec("validation", "split of the text", choices=SPLITS)
+    dt: float = positive(0.1, "time of the operator's step; divides the flow's")
+    observables: list[str] = spec(
+        list(OBSERVABLES),
+        "functions of (q, p) that the operator acts on; it is fitted with the first, the first two "
+        "and so on, and the best is judged",
+        choices=OBSERVABLES,
+    )
+    target: float = positive(
+        1.0, "gate: iterated error / that of free motion, and of leapfrog of equal cost, below"
+    )
+    seeds: list[int] | None = random_seeds(
+        "random seeds whose weights are measured; null: seed alone"
+    )
+
+    def __post_init__(self) -> None:
+        _distinct(self.seeds)
+        if self.observables[0] != "linear":
+            problem, fix = "the state is read from linear", "bench.koopman.observables=[linear,...]"
+            raise ConfigError("observables", self.observables, problem, fix)
 
 
 @dataclass
@@ -332,9 +359,10 @@ BENCH_SCHEMAS: dict[str, type] = {
     "budget": BudgetConfig,
     "parts": PartsConfig,
     "energy": EnergyConfig,
+    "koopman": KoopmanConfig,
     "vram": VramConfig,
     "grad": GradConfig,
     "speed": SpeedConfig,
 }
 BENCHES = tuple(BENCH_SCHEMAS)
-TRAINING = ("ppl", "budget", "parts", "energy")  # which read text and train models on it
+TRAINING = ("ppl", "budget", "parts", "energy", "koopman")  # which read text and train models on it

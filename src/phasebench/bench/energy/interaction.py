@@ -21,10 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasebench.bench.workbench import Workbench, score_split
+from phasebench.bench.workbench import Workbench, score_split, starts_of_text
 from phasebench.config import EnergyConfig
 from phasebench.dynamics import HamiltonianFlow
-from phasebench.dynamics.energy import flow_starts
 from phasebench.dynamics.gradients import GRADIENTS
 from phasebench.models import LanguageModel
 from phasebench.results.progress import track
@@ -91,15 +90,10 @@ def interactions(
     workbench: Workbench, config: EnergyConfig, model: LanguageModel
 ) -> list[Interaction]:
     """Measure every layer, from as many states of the split as the affine map needs."""
-    tokens = workbench.corpus.splits[config.split].tokens
-    wanted = TOKENS_PER_COEFFICIENT * (2 * workbench.config.model.flow_dim + 1)
-    rows = max(1, min(-(-wanted // config.seq), len(tokens) // config.seq))
-    batch = tokens[: rows * config.seq].view(rows, config.seq)
-    starts = [flow_starts(model, part.to(workbench.device)) for part in batch.split(config.batch)]
-    return [
-        interaction(layer[0][0], *(torch.cat([start[i] for start in layer]) for i in (1, 2)))
-        for layer in track(zip(*starts, strict=True), "forces of layers", len(starts[0]))
-    ]
+    states = TOKENS_PER_COEFFICIENT * (2 * workbench.config.model.flow_dim + 1)
+    sizes = {"states": states, "batch": config.batch, "seq": config.seq}
+    starts = starts_of_text(workbench, model, config.split, **sizes)
+    return [interaction(*start) for start in track(starts, "forces of layers", len(starts))]
 
 
 def _flows(model: LanguageModel) -> list[HamiltonianFlow]:
