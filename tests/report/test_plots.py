@@ -13,7 +13,15 @@ import made
 from paths import ROOT
 from phasebench.report.axes import swept
 from phasebench.report.collect import Collection, Point, collect
-from phasebench.report.plots import budget, interaction, pictures, quantities, traces, training
+from phasebench.report.plots import (
+    budget,
+    interaction,
+    parts,
+    pictures,
+    quantities,
+    traces,
+    training,
+)
 from phasebench.report.plots.pareto import pareto
 from phasebench.report.plots.quantities import QUANTITIES, over_axes
 from phasebench.report.plots.style import (
@@ -47,7 +55,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         kept[name] = made
         return Picture(name, caption, {})
 
-    for module in (budget, interaction, quantities, traces, training):
+    for module in (budget, interaction, parts, quantities, traces, training):
         monkeypatch.setattr(module, "picture", keep)
     return kept
 
@@ -577,6 +585,30 @@ def test_budgets_are_drawn_in_tokens_flops_and_seconds(figures: Drawn) -> None:
     assert ours / theirs == pytest.approx(metrics["ratio_equal_tokens"]["value"])
     per_token = flops.lines[0].get_xdata() / tokens.lines[0].get_xdata()
     assert per_token == pytest.approx(metrics["candidate_training_flops_per_token"]["value"])
+
+
+def test_effects_of_parts_are_drawn_with_their_intervals(tmp_path: Path, figures: Drawn) -> None:
+    found = made.content()
+    effects = [
+        {"part": part, "of": of, "effect_pct": -2.0, "low": low, "high": high, "df": 4}
+        for of in ("perplexity", "time of a step")
+        for part, low, high in (("all", -3.0, -1.0), ("margin", None, None))
+    ]
+    own = {"metrics": {}, "gates": [], "notices": [], "error": None, "duration_s": 1.0}
+    details = {"cells": [], "effects": effects}
+    found["benches"]["parts"] = {"status": "ok", **own, "details": details}
+    made.write(tmp_path / "one", made.consistent(found))
+    list(parts.part_effects(collect([tmp_path]).points))
+    perplexity, seconds = figures["parts"].axes
+    assert [panel.get_xlabel() for panel in (perplexity, seconds)] == [
+        "% of the perplexity",
+        "% of the time of a step",
+    ]
+    assert [tick.get_text() for tick in perplexity.get_yticklabels()] == ["all", "margin"]
+    zero, interval, mean, alone = perplexity.lines
+    assert list(zero.get_xdata()) == [0.0, 0.0]
+    assert list(interval.get_xdata()) == [-3.0, -1.0]
+    assert (list(mean.get_ydata()), list(alone.get_ydata())) == ([0], [1])
 
 
 def test_drifts_are_drawn_over_what_the_force_does(figures: Drawn) -> None:

@@ -125,6 +125,9 @@ class PartsConfig(SplitConfig):
     )
     target: float = positive(0.97, "gate: perplexity with all parts / with none at most")
     time_target: float = positive(1.1, "gate: time of a step with all parts / with none at most")
+    tokens_target: float = positive(
+        0.95, "gate: tokens read until a perplexity, with entropic / without, at most"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,6 +18,7 @@ MAIN = {
     "vram": ("vram_symplectic_gb", "vram_full_backprop_gb", "vram_reduction_pct"),
     "grad": ("reconstruction", "gradient_error"),
     "budget": ("candidate_ppl_best", "baseline_ppl_best", "ratio_best"),
+    "parts": ("stage3_ratio", "stage3_time_ratio", "stage3_ppl"),
     "koopman": ("koopman_iterated_error_leapfrog", "koopman_spectral_radius"),
     "speed": ("ode_stack_median_ms", "ode_stack_ceiling_fraction", "steps_per_s_over_stage1"),
 }

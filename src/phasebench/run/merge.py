@@ -25,7 +25,7 @@ import torch
 
 from phasebench.bench.budget import bench as budget
 from phasebench.bench.evidence import trained
-from phasebench.bench.parts import bench as parts
+from phasebench.bench.parts import judge as parts
 from phasebench.bench.ppl.bench import judge
 from phasebench.bench.ppl.seeds import Scored, Weights
 from phasebench.bench.workbench import roles

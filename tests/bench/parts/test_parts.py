@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from commands import TINY, Command
-from phasebench.bench.parts.bench import judge, matched, switched, trainings
+from phasebench.bench.parts.bench import matched, switched
 from phasebench.bench.parts.design import cells
+from phasebench.bench.parts.judge import judge, trainings
 from phasebench.config import ModelConfig, PartsConfig, to_config
 from phasebench.models import build_model
 from phasebench.results.jsonfile import plain
@@ -28,6 +29,14 @@ def rows(config: PartsConfig, **changes: Any) -> list[dict[str, Any]]:
         on = {part: part in cell for part in TWO}
         rest = {"number": number, "parts": sorted(cell), "seed": number, "tokens": 1000}
         rest |= {"leak": 0.0, "change": 0.1, "reason": None, "peak_gb": None}
+        rest["selection"] = "excess" if on["entropic"] else "off"
+        speed = 1.25 if on["entropic"] else 1.0
+        rest["weights"] = {
+            "validations": [
+                {"step": step, "nats_per_token": 9 - math.log(speed * step)}
+                for step in range(10, 1001, 10)
+            ]
+        }
         made.append(
             {
                 "nats": 4 - 0.05 * on["margin"] - 0.01 * on["entropic"] + 1e-4 * (number % 3),
@@ -53,7 +62,15 @@ def test_effects_become_metrics_and_gates() -> None:
     assert (values["dialectic_ece"], values["control_ece"]) == pytest.approx((0.03, 0.01))
     assert values["stage3_vram_ratio"] is None
     assert "peak_gb was not measured" in str(result.metrics["stage3_vram_ratio"].reason)
-    assert [gate.passed for gate in result.gates] == [True] * 4
+    assert values["entropic_tokens_ratio"] == pytest.approx(0.8, rel=1e-4)
+    assert values["entropic_tokens_ratio_low"] == pytest.approx(0.8, rel=1e-3)
+    verdicts = {gate.name: gate.passed for gate in result.gates}
+    assert verdicts == dict.fromkeys(verdicts, True) | {"dialectic_ece": False}
+    assert list(verdicts)[4:] == [
+        "dialectic_effect_pct_high",
+        "entropic_tokens_ratio",
+        "dialectic_ece",
+    ]
     assert {"part": "margin", "of": "perplexity"}.items() <= result.details["effects"][1].items()
     lost: dict[str, str] = {}
     plain(result.details, "", lost)
@@ -71,7 +88,7 @@ def test_effects_become_metrics_and_gates() -> None:
 )
 def test_gates_fail_and_need_evidence(changes: dict[str, Any], verdicts: list[bool | None]) -> None:
     config = PartsConfig(parts=TWO, replicates=4)
-    assert [gate.passed for gate in judge(config, rows(config, **changes)).gates] == verdicts
+    assert [gate.passed for gate in judge(config, rows(config, **changes)).gates[:4]] == verdicts
 
 
 def test_too_few_missing_and_failed_trainings_are_not_judged() -> None:
@@ -91,6 +108,25 @@ def test_too_few_missing_and_failed_trainings_are_not_judged() -> None:
     assert metrics["stage3_ratio_high"].reason == (
         "no degree of freedom is left: more bench.parts.replicates"
     )
+
+
+def test_a_run_of_random_tokens_gives_the_control() -> None:
+    config = PartsConfig(parts=TWO)
+    made = [row | {"selection": "random"} for row in rows(config)]
+    result = judge(config, made)
+    assert result.metrics["entropic_tokens_ratio_random"].value == pytest.approx(0.8, rel=1e-4)
+    assert "entropic_tokens_ratio" not in result.metrics | {g.name: g for g in result.gates}
+
+
+def test_sparse_validations_and_levels_never_had_are_said() -> None:
+    config = PartsConfig(parts=["entropic"])
+    made = rows(config)
+    made[1]["weights"] = {"validations": [{"step": 1000, "nats_per_token": 1.0}]}
+    reason = judge(config, made).metrics["entropic_tokens_ratio"].reason
+    assert reason == "validations are too sparse: train.validate_every=20 at most"
+    worse = [{"step": step, "nats_per_token": 9.0} for step in range(10, 1001, 10)]
+    made[1]["weights"] = {"validations": worse}
+    assert "never has" in str(judge(config, made).metrics["entropic_tokens_ratio"].reason)
 
 
 def test_parts_are_switched_off_and_no_other_key_changes() -> None:

@@ -10,6 +10,7 @@ from phasebench.report.collect import Collection
 from phasebench.report.plots.budget import budget_curves
 from phasebench.report.plots.interaction import drift_over_interaction
 from phasebench.report.plots.pareto import compared_integrators, pareto
+from phasebench.report.plots.parts import part_effects
 from phasebench.report.plots.quantities import disturbed, over_axes
 from phasebench.report.plots.style import Picture, styled
 from phasebench.report.plots.traces import energy_traces
@@ -49,4 +50,5 @@ def _of_study(study: Study) -> Iterator[Picture]:
     yield from drift_over_interaction(points, axes)
     yield from energy_traces(points, axes)
     yield from budget_curves(points)
+    yield from part_effects(points)
     yield from training_curves(points, axes)
