@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,18 @@ def test_wandb(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
     assert (run / "files" / "results.json").read_bytes() == (
         tmp_path / "run" / "results.json"
     ).read_bytes()
+
+
+def test_trackio(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trackio", reason="trackio is not installed here")
+    for name in ("TRACKIO_DIR", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert logged("trackio", tmp_path) == str(tmp_path / "outputs" / "trackio")
+    (store,) = (tmp_path / "outputs" / "trackio").glob("phasebench.db")
+    with sqlite3.connect(store) as database:
+        (name, metrics), *others = database.execute("SELECT run_name, metrics FROM metrics")
+        (config,) = database.execute("SELECT config FROM configs").fetchone()
+    assert not others
+    assert name == "run"
+    assert json.loads(metrics) == METRICS | GATES
+    assert PARAMETERS.items() <= json.loads(config).items()

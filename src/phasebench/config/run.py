@@ -10,7 +10,7 @@ from phasebench.config.fields import positive, spec
 from phasebench.config.model import ModelConfig
 from phasebench.config.training import DataConfig, TrainConfig
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 @dataclass

@@ -4,8 +4,10 @@ names them.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +22,7 @@ NAME = "phasebench"  # of the experiment or project that a tracker shows
 # MLflow's store, unless MLFLOW_TRACKING_URI names a server, and where it keeps results.json
 MLFLOW = Path("outputs") / "mlflow.db"
 MLFLOW_FILES = Path("outputs") / "mlflow"
+TRACKIO = Path("outputs") / "trackio"  # Trackio's store, unless TRACKIO_DIR names another
 
 Scalar = int | float | str | bool
 
@@ -129,11 +132,33 @@ def to_wandb(facts: Facts, folder: Path) -> str:
     return f"{folder / 'wandb'} ({mode})"
 
 
+def to_trackio(facts: Facts, folder: Path) -> str:
+    """Log parameters, metrics and gates to the Trackio project `phasebench`, in a local folder
+    unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL names a place.
+    """
+    place = os.environ.setdefault("TRACKIO_DIR", str(TRACKIO.resolve()))
+    with contextlib.redirect_stdout(io.StringIO()):  # how to open its dashboard
+        trackio = importlib.import_module("trackio")
+        trackio.init(
+            project=NAME,
+            name=facts.name,
+            group=facts.group,
+            config=facts.parameters | facts.tags,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+            embed=False,
+        )
+        trackio.log(facts.metrics)
+        trackio.finish()
+    return os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL") or place
+
+
 # name -> what logs, and the packages that it needs
 TRACKERS: dict[str, tuple[Callable[[Facts, Path], str], tuple[str, ...]]] = {
     "tensorboard": (to_tensorboard, ("tensorboard",)),
     "mlflow": (to_mlflow, ("mlflow", "sqlalchemy")),
     "wandb": (to_wandb, ("wandb",)),
+    "trackio": (to_trackio, ("trackio",)),
 }
 
 

@@ -40,6 +40,26 @@ class Loaded(NamedTuple):
     tokenizer: Tokenizer
     config: ModelConfig
 
+    @property
+    def eos(self) -> int:
+        """The token that ends a row."""
+        vocabulary = self.tokenizer.get_vocab()
+        return vocabulary.get(EOS, vocabulary.get(GPT2_EOS, 0))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text, in which a line break ends a row, as in training.
+
+        Raises `ConfigError` for a word that a word-level vocabulary has not.
+        """
+        tokens: list[int] = []
+        try:
+            for row in text.split("\n"):
+                tokens += [*self.tokenizer.encode(row, add_special_tokens=False).ids, self.eos]
+        except Exception as error:  # tokenizers raises bare ones
+            fix = "words of the text that it was trained on"
+            raise ConfigError("text", text, f"cannot be encoded: {error}", fix) from error
+        return tokens[:-1]
+
     @torch.no_grad()
     def generate(
         self, text: str = "", *, tokens: int = 100, temperature: float = 0.8, seed: int = 0
@@ -47,23 +67,16 @@ class Loaded(NamedTuple):
         """Return the text with `tokens` more, each drawn from softmax(logits / temperature).
 
         0 takes the most probable token. The model sees the mark that begins a row, the text, and
-        what it added, as far as `CONTEXT` reaches. Raises `ConfigError` for a word that a
-        word-level vocabulary has not.
+        what it added, as far as `CONTEXT` reaches. Raises what `encode` raises.
         """
-        vocabulary = self.tokenizer.get_vocab()
-        eos = EOS if EOS in vocabulary else GPT2_EOS
-        try:
-            start = vocabulary.get(eos, 0)
-            ids = [start, *self.tokenizer.encode(text, add_special_tokens=False).ids]
-        except Exception as error:  # tokenizers raises bare ones
-            fix = "words of the text that it was trained on"
-            raise ConfigError("text", text, f"cannot be encoded: {error}", fix) from error
+        ids = [self.eos, *self.encode(text)]
         device, seen = self.model.head.device, min(CONTEXT, self.config.positions)
         generator = torch.Generator(device).manual_seed(seed)
         for _ in range(tokens):
             logits = self.model(torch.tensor([ids[-seen:]], device=device))[0, -1].double()
             shares = (logits / max(temperature, 1e-6)).softmax(-1)
             ids.append(int(shares.multinomial(1, generator=generator)))
+        eos = self.tokenizer.decode([self.eos], skip_special_tokens=False)
         return self.tokenizer.decode(ids[1:], skip_special_tokens=False).replace(eos, "\n")
 
 
