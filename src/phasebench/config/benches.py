@@ -196,7 +196,7 @@ class EnergyConfig:
 
 
 @dataclass
-class KoopmanConfig:
+class KoopmanBenchConfig:
     """A linear operator on observables, iterated over the time of every layer's flow."""
 
     states: int = count(20480, "states of real text: four fifths to fit, the others to judge")
@@ -362,7 +362,7 @@ BENCH_SCHEMAS: dict[str, type] = {
     "budget": BudgetConfig,
     "parts": PartsConfig,
     "energy": EnergyConfig,
-    "koopman": KoopmanConfig,
+    "koopman": KoopmanBenchConfig,
     "vram": VramConfig,
     "grad": GradConfig,
     "speed": SpeedConfig,

@@ -16,7 +16,7 @@ import torch
 from phasebench.bench.evidence import moved, trained, weight_change
 from phasebench.bench.koopman.operator import Operator, operators
 from phasebench.bench.workbench import Workbench, require_ode, starts_of_text
-from phasebench.config import ConfigError, KoopmanConfig
+from phasebench.config import ConfigError, KoopmanBenchConfig
 from phasebench.results.gate import BenchResult, Gate, Metric, Need, table
 from phasebench.results.progress import track
 from phasebench.training.scoring import NotFinite, autocast
@@ -36,7 +36,7 @@ _COLUMNS = (
 )
 
 
-def check(workbench: Workbench, config: KoopmanConfig) -> None:
+def check(workbench: Workbench, config: KoopmanBenchConfig) -> None:
     """Raise `ConfigError` for a model without a flow, and for a step that does not divide it."""
     require_ode(workbench, config)
     ode = workbench.config.model.ode
@@ -51,7 +51,7 @@ def check(workbench: Workbench, config: KoopmanConfig) -> None:
         raise ConfigError("bench.koopman.seq", config.seq, problem, "a lower bench.koopman.seq")
 
 
-def run(workbench: Workbench, config: KoopmanConfig) -> BenchResult:
+def run(workbench: Workbench, config: KoopmanBenchConfig) -> BenchResult:
     """Fit operators to the flow of every layer, and judge them over its time.
 
     Raises `NotFinite` where a trajectory leaves the finite numbers, and what `check` raises.
