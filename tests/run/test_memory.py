@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+import torch
 
 from commands import TINY, TINY_ENERGY, TINY_GRAD, Command
 
