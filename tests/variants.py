@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from phasebench.config import MODELS
+from phasebench.config import MODELS, KoopmanConfig, MeraConfig
 
 LEARNED = "stage2-learned"
-STAGES = ("stage1", "stage2", LEARNED)
+STAGES = ("stage1", "stage2", LEARNED, "stage3")
 VARIANTS = (*STAGES, "gpt", "momentum")
 
 
-def variant(name: str) -> dict[str, str]:
-    """The keys of `ModelConfig` that make it."""
+def variant(name: str) -> dict[str, object]:
+    """The keys of `ModelConfig` that make it; Stage 3 with a memory and a pyramid."""
+    if name == "stage3":
+        mera = MeraConfig(mode="beside", heads=2)
+        return {"name": name, "koopman": KoopmanConfig("damped", 16), "mera": mera}
     return {"name": "stage2", "coordinates": "learned"} if name == LEARNED else {"name": name}
 
 

@@ -45,7 +45,7 @@ def test_the_round_trip_keeps_everything() -> None:
         ),
         ({"bench": {"vrm": {}}}, ["bench.vrm", "energy, vram", "did you mean 'vram'"]),
         ({"bench": {}}, ["no benchmark to run", "bench=all"]),
-        ({"model": {"name": "stage3"}}, ["model.name=stage3", "stage1, stage2", "did you mean"]),
+        ({"model": {"name": "stage4"}}, ["model.name=stage4", "stage1, stage2", "did you mean"]),
         ({"model": {"dim": "x"}}, ["model.dim=x", "expected int", "got str"]),
         ({"model": {"dim": True}}, ["model.dim=True", "expected int"]),
         ({"model": {"heads": 7}}, ["model.heads=7", "does not divide dim=512"]),

@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from phasebench.config import ModelConfig
+from phasebench.config import KoopmanConfig, MeraConfig, ModelConfig
 from phasebench.models import build_model
 
 
@@ -20,7 +20,14 @@ def compare(name: str) -> None:
     torch.manual_seed(0)
     name, _, coordinates = name.partition("-")  # as in tests/variants.py
     config = ModelConfig(
-        name=name, coordinates=coordinates or "state", dim=16, blocks=2, heads=2, hidden=32
+        name=name,
+        coordinates=coordinates or "state",
+        dim=16,
+        blocks=2,
+        heads=2,
+        hidden=32,
+        koopman=KoopmanConfig("damped" if name == "stage3" else "off"),
+        mera=MeraConfig("beside" if name == "stage3" else "off"),
     )
     model = build_model(config, 50)
     tokens, targets = torch.randint(50, (2, 2, 12))

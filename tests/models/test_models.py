@@ -160,6 +160,16 @@ def test_loss_is_the_cross_entropy_of_the_logits(name: str) -> None:
     assert count == 14
 
 
+@pytest.mark.parametrize("name", [*VARIANTS, "reversible"])
+def test_steps_give_the_logits_of_the_whole_sequence(name: str) -> None:
+    reversible = name == "reversible"
+    model = small("stage2", stream="reversible") if reversible else small(name)
+    tokens, state = torch.randint(0, VOCAB, (2, 11)), {}
+    with torch.no_grad():
+        steps = [model.step(token, state) for token in tokens.T]
+        torch.testing.assert_close(torch.stack(steps, 1), model(tokens), rtol=1e-5, atol=1e-5)
+
+
 def test_the_stages_have_the_same_number_of_parameters() -> None:
     sizes = {"stage1": 64, "stage2": 256}
     configs = [

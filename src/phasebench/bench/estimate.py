@@ -130,7 +130,7 @@ def _kick_flops(model: ModelConfig, steps: int) -> float:
     """Count the FLOPs a token of kicks with their gradients, 8 products each (bench.speed)."""
     each = [force_evaluations(model.ode.integrator, n) for n in (1, 2)]  # the first one has more
     kicks = (each[1] - each[0]) * steps * model.blocks
-    return kicks * 16.0 * model.dim * model.hidden if model.name == "stage2" else 0.0
+    return kicks * 16.0 * model.dim * model.hidden if model.has_flow else 0.0
 
 
 def _kicks(config: Config) -> Iterator[tuple[float, str]]:

@@ -219,6 +219,6 @@ def starts_of_text(
 
 def require_ode(workbench: Workbench, config: object) -> None:
     """Raise `ConfigError` for a model without an ODE: the `check` of a bench that measures it."""
-    if (name := workbench.config.model.name) != "stage2":
+    if not (model := workbench.config.model).has_flow:
         problem = "has no ODE (Hamiltonian flow) to measure"
-        raise ConfigError("model", name, problem, "model=stage2")
+        raise ConfigError("model", model.name, problem, "model=stage2, or stage3")

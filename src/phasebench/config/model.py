@@ -9,7 +9,7 @@ from typing import Any
 from phasebench.config.fields import ConfigError, count, positive, probability, spec
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-MODELS = ("stage1", "stage2", "gpt", "momentum", "hf")
+MODELS = ("stage1", "stage2", "stage3", "gpt", "momentum", "hf")
 INTEGRATORS = (
     "leapfrog",
     "leapfrog_dkd",
@@ -99,13 +99,50 @@ class DropoutConfig:
 
 
 @dataclass
+class KoopmanConfig:
+    """Stage 3's memory: a diagonal linear operator over the tokens, before attention."""
+
+    memory: str = spec(
+        "off",
+        "its spectrum: damped (inside the unit circle), or unitary (on it), an ablation",
+        choices=("off", "damped", "unitary"),
+    )
+    span: int = count(256, "its longest time constant before training, in tokens")
+
+
+@dataclass
+class MeraConfig:
+    """Stage 3's pyramid over the tokens: nodes of 1, 2, 4 ... tokens, which attention reads."""
+
+    mode: str = spec(
+        "off",
+        "whether blocks have it, beside their attention or instead of it",
+        choices=("off", "beside", "instead"),
+    )
+    blocks: list[int] | None = spec(
+        None, "which blocks have it, counted from 0; null: the middle one", low=0
+    )
+    channels: int | None = count(None, "complex channels of a node; null: half of dim")
+    heads: int = count(8, "heads that read it; divides channels")
+    gate: str = spec(
+        "pool", "how two nodes become one; unitary: an ablation", choices=("pool", "unitary")
+    )
+    disentangle: str = spec(
+        "none",
+        "lagged: gates between neighbouring pairs first, an ablation",
+        choices=("none", "lagged"),
+    )
+
+
+@dataclass
 class ModelConfig:
     """A language model on complex states of shape (batch, time, dim)."""
 
     name: str = spec(
         "stage2",
-        "architecture: the channel mixer of its blocks; gpt: GPT-2's block; momentum: a "
-        "transformer whose tokens have a velocity; hf: what checkpoint holds",
+        "architecture: the mixers of its blocks; stage3: Stage 2's and the parts of koopman and "
+        "mera; gpt: GPT-2's; momentum: a transformer whose tokens have a velocity; hf: what "
+        "checkpoint holds",
         choices=MODELS,
     )
     dim: int = spec(512, "complex channels", low=2)
@@ -113,10 +150,14 @@ class ModelConfig:
     heads: int = count(8, "heads of the attention; divides dim")
     hidden: int = count(
         2048,
-        "complex units of Stage 1's mixer, terms of Stage 2's V, or units of the other models' "
-        "perceptrons",
+        "complex units of Stage 1's mixer, terms of V of Stages 2 and 3, or units of the other "
+        "models' perceptrons",
     )
-    rope_base: float = spec(10000.0, "base of the rotary frequencies; not of gpt", above=1.0)
+    rope_base: float | None = spec(
+        10000.0,
+        "base of the rotary frequencies; null: attention without positions; not of gpt",
+        above=1.0,
+    )
     embedding_scale: float = positive(
         1.0, "factor on embedded tokens (the head reads the table without it); not of gpt"
     )
@@ -149,7 +190,9 @@ class ModelConfig:
         None, "weight decay of its matrices; null: train.weight_decay", low=0.0
     )
     dropout: DropoutConfig = spec(DropoutConfig)
-    ode: OdeConfig = spec(OdeConfig, "used by Stage 2 only")
+    koopman: KoopmanConfig = spec(KoopmanConfig, "of Stage 3 only")
+    mera: MeraConfig = spec(MeraConfig, "of Stage 3 only")
+    ode: OdeConfig = spec(OdeConfig, "used by Stages 2 and 3 only")
     trained_ode: TrainedOdeConfig = spec(
         TrainedOdeConfig, "the weights are trained with these, and their flow is then run by `ode`"
     )
@@ -185,6 +228,45 @@ class ModelConfig:
             ):
                 if not fits:
                     raise ConfigError(key, value, "cannot be with stream=reversible", fix)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise `ConfigError` for parts of Stage 3 that this model cannot have."""
+        memory, mera = self.koopman.memory, self.mera
+        for key, value in (("koopman.memory", memory), ("mera.mode", mera.mode)):
+            if self.name != "stage3" and value != "off":
+                fix = f"model=stage3, or model.{key}=off"
+                raise ConfigError(key, value, f"is a part of stage3, not of {self.name}", fix)
+        if mera.mode == "off":
+            return
+        if memory == "off":
+            problem = "needs the memory: alone it cannot bind a token to the one before it"
+            fix = "model.koopman.memory=damped, or unitary"
+            raise ConfigError("mera.mode", mera.mode, problem, fix)
+        if missing := [index for index in mera.blocks or [] if index >= self.blocks]:
+            problem = f"no block {missing[0]} among {self.blocks}, counted from 0"
+            fix = f"indices from 0 to {self.blocks - 1}"
+            raise ConfigError("mera.blocks", mera.blocks, problem, fix)
+        if self.mera_channels % mera.heads:
+            channels = self.mera_channels
+            problem = f"does not divide mera.channels={channels}"
+            raise ConfigError("mera.heads", mera.heads, problem, f"choose a divisor of {channels}")
+
+    @property
+    def mera_blocks(self) -> list[int]:
+        """Return the indices of the blocks that have a pyramid."""
+        own = [self.blocks // 2] if self.mera.blocks is None else self.mera.blocks
+        return [] if self.mera.mode == "off" else own
+
+    @property
+    def mera_channels(self) -> int:
+        """Return the complex channels of a node of the pyramid."""
+        return self.mera.channels or max(1, self.dim // 2)
+
+    @property
+    def has_flow(self) -> bool:
+        """Return whether blocks have a Hamiltonian flow, which `ode` describes."""
+        return self.name in ("stage2", "stage3")
 
     @property
     def flow_dim(self) -> int:

@@ -15,6 +15,7 @@ from phasebench.models.momentum import MomentumLanguageModel
 from phasebench.models.reversible import ReversibleLanguageModel
 from phasebench.models.stage1 import Stage1Block
 from phasebench.models.stage2 import Stage2Block, build_flow
+from phasebench.models.stage3 import build_stage3
 
 MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
     "stage1": lambda config, vocab_size: ComplexLanguageModel(config, vocab_size, Stage1Block),
@@ -23,6 +24,7 @@ MODELS: dict[str, Callable[[ModelConfig, int], LanguageModel]] = {
         if config.stream == "reversible"
         else ComplexLanguageModel(config, vocab_size, Stage2Block)
     ),
+    "stage3": build_stage3,
     "gpt": GptLanguageModel,
     "momentum": MomentumLanguageModel,
     "hf": HuggingFaceModel,
@@ -43,7 +45,7 @@ def require(config: ModelConfig, key: str) -> None:
         require_transformers(key, "gpt")
     if config.name == "hf":
         opened(config, key)
-    if config.name == "stage2" and isinstance(config.ode.potential, dict):
+    if config.has_flow and isinstance(config.ode.potential, dict):
         probe(build_flow(config).potential, torch.zeros(1, config.flow_dim))
 
 

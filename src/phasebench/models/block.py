@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from phasebench.config import ModelConfig
 from phasebench.models.attention import CausalAttention
-from phasebench.models.layers import ComplexDropout, ComplexNorm
+from phasebench.models.layers import ComplexDropout, ComplexNorm, Past, within
 
 
-def recomputed(active: bool, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def recomputed(active: bool, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Call function; if active, keep its inputs only, and call it again in the backward pass.
 
     The second call sees the same random numbers and the same autocast, so that gradients have the
@@ -52,15 +53,28 @@ class Block(nn.Module, ABC):
         self.drop = ComplexDropout(config.dropout.block, locked=config.dropout.locked)
 
     def forward(
-        self, z: Float[Tensor, "B T dim2"], *, attention: bool = False, tail: bool = False
+        self,
+        z: Float[Tensor, "B T dim2"],
+        past: Past | None = None,
+        *,
+        attention: bool = False,
+        tail: bool = False,
     ) -> Float[Tensor, "B T dim2"]:
         """Do both; `attention`, `tail`: whether the backward pass computes these parts again."""
-        z = recomputed(attention, self.attend, z)
+        z = recomputed(attention, self.attend, z, past)
         return recomputed(tail, self.merge, z, *self.mix(z))
 
-    def attend(self, z: Float[Tensor, "B T dim2"]) -> Float[Tensor, "B T dim2"]:
-        """Return z + attention(norm(z))."""
-        return z + self.drop(self.attention(self.norm1(z)))
+    def attend(
+        self, z: Float[Tensor, "B T dim2"], past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
+        """Return z + attention(norm(z)); with a past, of the token that follows it."""
+        return z + self.drop(self.mix_tokens(self.norm1(z), past))
+
+    def mix_tokens(
+        self, n: Float[Tensor, "B T dim2"], past: Past | None
+    ) -> Float[Tensor, "B T dim2"]:
+        """Return attention(n)."""
+        return self.attention(n, within(past, "attention"))
 
     def compiled(self) -> Callable[..., Tensor]:
         """Compile `forward` for one shape of states: what is between products is fused."""

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from phasebench.config import ConfigError, ModelConfig
-from phasebench.models.huggingface import require_transformers
+from phasebench.models.huggingface import continued, require_transformers
 from phasebench.models.language_model import LanguageModel
-from phasebench.models.layers import ComplexEmbedding, LockedDropout
+from phasebench.models.layers import ComplexEmbedding, LockedDropout, Past
 
 
 class GptLanguageModel(LanguageModel):
@@ -52,7 +52,6 @@ class GptLanguageModel(LanguageModel):
                 resid_pdrop=drop.block,
                 attn_pdrop=drop.attention,
                 activation_function="gelu_pytorch_tanh",  # GPT-2's own function, in one kernel
-                use_cache=False,
                 bos_token_id=None,
                 eos_token_id=None,
             )
@@ -67,16 +66,19 @@ class GptLanguageModel(LanguageModel):
     def compile_training(self) -> None:
         """Nothing: the body is the library's, which fuses what it can."""
 
-    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+    def through(
+        self, z: Float[Tensor, "B T dim2"], *, sparing: bool, past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
         """Return the normalised states that the head reads; the body has nothing to spare."""
-        if z.shape[1] > self.positions:
+        seen = past["cache"].get_seq_length() if past else 0
+        if (length := seen + z.shape[1]) > self.positions:
             raise ConfigError(
                 "model.positions",
                 self.positions,
-                f"a sequence has {z.shape[1]} tokens",
-                f"model.positions={z.shape[1]}, or shorter sequences",
+                f"a sequence has {length} tokens",
+                f"model.positions={length}, or shorter sequences",
             )
-        return self.drop_out(self.body(inputs_embeds=z).last_hidden_state)
+        return self.drop_out(continued(self.body, past, inputs_embeds=z).last_hidden_state)
 
 
 def _lock(body: nn.Module) -> None:

@@ -15,6 +15,7 @@ from phasebench.config import ConfigError, ModelConfig
 from phasebench.data import hub
 from phasebench.data.batches import IGNORED
 from phasebench.models.language_model import LanguageModel
+from phasebench.models.layers import Past
 from phasebench.models.objective import PLAIN, Objective
 
 _FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors"]
@@ -59,15 +60,21 @@ class HuggingFaceModel(LanguageModel):
     def compile_training(self) -> None:
         """Nothing: the body is the library's."""
 
-    def through(self, z: Float[Tensor, "B T D"], *, sparing: bool) -> Float[Tensor, "B T D"]:
+    def through(
+        self, z: Float[Tensor, "B T D"], *, sparing: bool, past: Past | None = None
+    ) -> Float[Tensor, "B T D"]:
         """Return the last hidden states; the body has nothing to spare."""
-        return self.body.base_model(inputs_embeds=z, use_cache=False).last_hidden_state
+        return continued(self.body.base_model, past, inputs_embeds=z).last_hidden_state
 
-    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        return self.through(self.body.get_input_embeddings()(tokens), sparing=False)
+    def states(
+        self, tokens: Int[Tensor, "B T"], past: Past | None = None
+    ) -> Float[Tensor, "B T D"]:
+        return self.through(self.body.get_input_embeddings()(tokens), sparing=False, past=past)
 
-    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        return self.body(input_ids=tokens, use_cache=False).logits
+    def forward(
+        self, tokens: Int[Tensor, "B T"], past: Past | None = None
+    ) -> Float[Tensor, "B T V"]:
+        return continued(self.body, past, input_ids=tokens).logits
 
     def loss(
         self,
@@ -93,6 +100,15 @@ class HuggingFaceModel(LanguageModel):
             for part, wanted in parts
         ]
         return sum(losses[1:], losses[0]), (targets != IGNORED).sum()
+
+
+def continued(body: nn.Module, past: Past | None, **inputs: Tensor) -> Any:
+    """Call a model of the library; with a past, on the tokens that follow it."""
+    if past is None:
+        return body(**inputs, use_cache=False)
+    out = body(**inputs, use_cache=True, past_key_values=past.get("cache"))
+    past["cache"] = out.past_key_values
+    return out
 
 
 def opened(config: ModelConfig, key: str) -> tuple[ModuleType, Any, Path]:

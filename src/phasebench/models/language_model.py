@@ -19,7 +19,7 @@ from phasebench.data.batches import IGNORED
 from phasebench.dynamics import HamiltonianFlow
 from phasebench.models.block import Block, recomputed
 from phasebench.models.cross_entropy import linear_cross_entropy
-from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm
+from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm, Past, within
 from phasebench.models.objective import PLAIN, Objective
 from phasebench.models.tied_table import Deferred
 
@@ -40,12 +40,19 @@ class LanguageModel(nn.Module, ABC):
     TABLES: tuple[str, ...] = ("embedding.",)  # beginnings of the names of tables
 
     @abstractmethod
-    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
-        """Return the normalised states that the head reads; sparing memory as `recompute` says."""
+    def through(
+        self, z: Float[Tensor, "B T dim2"], *, sparing: bool, past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
+        """Return the normalised states that the head reads; sparing memory as `recompute` says.
 
-    def states(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T dim2"]:
+        With a past, of the one token that follows it, which it takes in (`step`).
+        """
+
+    def states(
+        self, tokens: Int[Tensor, "B T"], past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads."""
-        return self.through(self.embedding(tokens), sparing=False)
+        return self.through(self.embedding(tokens), sparing=False, past=past)
 
     @abstractmethod
     def compile_training(self) -> None:
@@ -56,8 +63,17 @@ class LanguageModel(nn.Module, ABC):
         """The table (V, 2 D) whose rows score the states; also the embedding's."""
         return self.get_parameter("embedding.weight")
 
-    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        return F.linear(self.states(tokens), self.head)
+    def forward(
+        self, tokens: Int[Tensor, "B T"], past: Past | None = None
+    ) -> Float[Tensor, "B T V"]:
+        return F.linear(self.states(tokens, past), self.head)
+
+    def step(self, token: Int[Tensor, " B"], state: Past) -> Float[Tensor, "B V"]:
+        """Return the logits after one more token, as those of the whole sequence but for rounding.
+
+        state: what layers keep of the tokens before, `{}` before the first; this token is added.
+        """
+        return self(token[:, None], state)[:, 0]
 
     def loss(
         self,
@@ -140,14 +156,17 @@ class ComplexLanguageModel(LanguageModel):
         """The blocks, all but their flows."""
         self.compiled = [block.compiled() for block in self.blocks]  # type: ignore[operator]
 
-    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+    def through(
+        self, z: Float[Tensor, "B T dim2"], *, sparing: bool, past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
         """The normalised states that the head reads, of embedded tokens."""
         attention, tail = (sparing and part in self.recompute for part in ("attention", "tail"))
         if attention and tail:
             return self._from_mixer_to_mixer(z)
         z = self._enter(z)
-        for block in self.compiled if self.training and self.compiled else self.blocks:
-            z = block(z, attention=attention, tail=tail)
+        blocks = self.compiled if self.training and self.compiled else self.blocks
+        for i, block in enumerate(blocks):
+            z = block(z, within(past, str(i)), attention=attention, tail=tail)
         return self._end(z)
 
     def _from_mixer_to_mixer(self, z: Tensor) -> Tensor:

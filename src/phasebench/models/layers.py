@@ -7,6 +7,8 @@ b bias of modReLU.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,7 +16,13 @@ from torch.nn import functional as F
 
 from phasebench.models.tied_table import Deferred, lookup
 
+Past = dict[str, Any]  # what layers keep of the tokens before, by names of their own
 BLANK = 0.02  # every coordinate of a dropped row: as large as those of a fresh table
+
+
+def within(past: Past | None, name: str) -> Past | None:
+    """Return a layer's own part of a past, which is empty at first; None of no past."""
+    return None if past is None else past.setdefault(name, {})
 
 
 class ComplexLinear(nn.Module):

@@ -19,28 +19,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from phasebench.config.model import ModelConfig
-from phasebench.models.attention import rotary_phases
+from phasebench.models.attention import remembered, rotary_phases
 from phasebench.models.language_model import LanguageModel
-from phasebench.models.layers import ComplexEmbedding, LockedDropout
+from phasebench.models.layers import ComplexEmbedding, LockedDropout, Past, within
 
 
 class Attention(nn.Module):
     """Causal softmax attention of h heads with rotary positions on real channels (B, T, E)."""
 
-    def __init__(self, width: int, heads: int, *, rope_base: float, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, *, rope_base: float | None, dropout: float) -> None:
         super().__init__()
         self.heads, self.rope_base, self.dropout = heads, rope_base, dropout
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Float[Tensor, "B T E"]) -> Float[Tensor, "B T E"]:
+    def forward(
+        self, x: Float[Tensor, "B T E"], past: Past | None = None
+    ) -> Float[Tensor, "B T E"]:
+        """Attend; with a past, of the one token that follows it, which it takes in."""
         B, T, E = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, E // self.heads).permute(2, 0, 3, 1, 4)
-        phases = rotary_phases(T, E // self.heads // 2, self.rope_base, x.device)
+        if self.rope_base is not None:
+            length = past["k"].shape[2] + T if past else T
+            phases = rotary_phases(length, E // self.heads // 2, self.rope_base, x.device)[:, -T:]
+            q, k = _rotate(q, phases), _rotate(k, phases)
+        k, v = remembered(past, k, v)
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            _rotate(q, phases), _rotate(k, phases), v, dropout_p=rate, is_causal=True
-        )
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=past is None)
         return self.out(mixed.transpose(1, 2).reshape(B, T, E))
 
 
@@ -59,10 +64,11 @@ class Kick(nn.Module):
         self.gamma = nn.Parameter(torch.tensor(1.0))
 
     def forward(
-        self, x: Float[Tensor, "B T E"], v: Float[Tensor, "B T E"]
+        self, x: Float[Tensor, "B T E"], v: Float[Tensor, "B T E"], past: Past | None = None
     ) -> tuple[Float[Tensor, "B T E"], Float[Tensor, "B T E"]]:
         ahead = x + torch.sigmoid(self.mu) * v
-        force = self.drop(self.sublayer(self.norm(ahead)))
+        own = (past,) if isinstance(self.sublayer, Attention) else ()
+        force = self.drop(self.sublayer(self.norm(ahead), *own))
         v = torch.sigmoid(self.beta) * v + self.gamma * force
         return x + v, v
 
@@ -95,10 +101,12 @@ class MomentumLanguageModel(LanguageModel):
         """Compile every sublayer for training."""
         self.run = [torch.compile(kick.forward, dynamic=False) for kick in self.kicks]
 
-    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+    def through(
+        self, z: Float[Tensor, "B T dim2"], *, sparing: bool, past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
         """Return the normalised states that the head reads, of embedded tokens."""
         x = self.drop_in(self.scale * z)
         v = torch.zeros_like(x)
-        for kick in self.run if self.training else self.kicks:
-            x, v = kick(x, v)
+        for i, kick in enumerate(self.run if self.training else self.kicks):
+            x, v = kick(x, v, within(past, str(i)))
         return self.drop_out(self.norm(x))

@@ -30,7 +30,7 @@ from phasebench.dynamics.lattice import Lattice, checksum
 from phasebench.dynamics.precision import autocast_dtype, float32_products
 from phasebench.models.attention import CausalAttention
 from phasebench.models.language_model import LanguageModel
-from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm
+from phasebench.models.layers import ComplexDropout, ComplexEmbedding, ComplexNorm, Past, within
 from phasebench.models.stage2 import build_flow
 
 REACH = 128.0  # of |q| and |p|, an eighth of where a state leaves the lattice
@@ -49,9 +49,11 @@ class ReversibleBlock(nn.Module):
         )
         self.ode = build_flow(config)
 
-    def kick(self, q: Float[Tensor, "B T dim2"], mask: Tensor | None) -> Float[Tensor, "B T dim2"]:
+    def kick(
+        self, q: Float[Tensor, "B T dim2"], mask: Tensor | None, past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
         """Return what attention adds to p."""
-        force = self.attention(self.norm(q))
+        force = self.attention(self.norm(q), past)
         return force if mask is None else force * mask.repeat(1, 1, 2)
 
     def mask(self, q: Tensor, seed: Int[Tensor, ""], layer: int) -> Tensor | None:
@@ -182,7 +184,9 @@ class ReversibleLanguageModel(LanguageModel):
         for block in blocks:
             block.attention.forward = torch.compile(block.attention.forward, dynamic=False)
 
-    def through(self, z: Float[Tensor, "B T dim2"], *, sparing: bool) -> Float[Tensor, "B T dim2"]:
+    def through(
+        self, z: Float[Tensor, "B T dim2"], *, sparing: bool, past: Past | None = None
+    ) -> Float[Tensor, "B T dim2"]:
         """Return the normalised states that the head reads, of embedded tokens."""
         q = self.drop_in(self.scale * z)
         p = torch.zeros_like(q)
@@ -195,5 +199,6 @@ class ReversibleLanguageModel(LanguageModel):
         else:
             seed = torch.randint(2**62, (), device=q.device)
             for i, block in enumerate(blocks):
-                q, p = block.ode(q, p + block.kick(q, block.mask(q, seed, i)))
+                kick = block.kick(q, block.mask(q, seed, i), within(past, str(i)))
+                q, p = block.ode(q, p + kick)
         return self.drop_out(self.norm(q))

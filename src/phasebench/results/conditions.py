@@ -68,7 +68,7 @@ def _used(config: Config, name: str, corpus_name: str | None, vocab_size: int | 
         automatic = "wordlevel" if is_synthetic else "bpe"
         tokenizer = automatic if data.tokenizer == "auto" else data.tokenizer
         return {"bpe": data.vocab_size, "gpt2": GPT2_VOCAB}.get(tokenizer)
-    if name.startswith("model.ode.") and config.model.name != "stage2":
+    if name.startswith("model.ode.") and not config.model.has_flow:
         return None
     return functools.reduce(
         lambda group, key: group[key] if isinstance(group, dict) else getattr(group, key),

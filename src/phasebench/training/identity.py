@@ -19,12 +19,15 @@ _NO_EFFECT = ("tensorboard", "checkpoint_every", "epochs")
 # values are hashed, and `results`, which writes files
 ROOMS = ("dynamics/", "data/", "models/", "training/")
 
+_OF_STAGE_2 = {"ode", "coordinates", "stream", "free_motion"}
+_OF_STAGE_3 = {"koopman", "mera"}
 # keys of the other models, which a model has no use for
 _UNUSED = {
-    "stage1": {"ode", "coordinates", "stream", "free_motion", "positions"},
-    "stage2": {"positions", "shear"},
-    "gpt": {"ode", "coordinates", "stream", "free_motion", "shear", "rope_base", "embedding_scale"},
-    "momentum": {"ode", "coordinates", "stream", "free_motion", "shear", "positions"},
+    "stage1": _OF_STAGE_2 | _OF_STAGE_3 | {"positions"},
+    "stage2": _OF_STAGE_3 | {"positions", "shear"},
+    "stage3": {"positions", "shear"},
+    "gpt": _OF_STAGE_2 | _OF_STAGE_3 | {"shear", "rope_base", "embedding_scale"},
+    "momentum": _OF_STAGE_2 | _OF_STAGE_3 | {"shear", "positions"},
     "hf": {field.name for field in dataclasses.fields(ModelConfig)} - {"name", "checkpoint"},
 }
 # keys that determine the shape and the meaning of the weights, of the models that use them
@@ -47,10 +50,10 @@ def architecture(config: ModelConfig, corpus: Corpus) -> dict[str, str]:
     config, unused = config.as_trained(), _UNUSED[config.name]
     keys = [key for key in _SIZES if key not in unused]
     entries = {f"model.{key}": str(getattr(config, key)) for key in keys}
-    if "ode" not in unused:
-        for key, value in dataclasses.asdict(config.ode).items():
+    for group in sorted({"ode", *_OF_STAGE_3} - unused):
+        for key, value in dataclasses.asdict(getattr(config, group)).items():
             if key not in ("gradient", "on_overflow"):
-                entries[f"model.ode.{key}"] = str(value)
+                entries[f"model.{group}.{key}"] = str(value)
     digest = hashlib.sha256(corpus.tokenizer_json.encode()).hexdigest()
     types = f"{corpus.tokenizer_name} of {corpus.vocab_size} types, {digest[:16]}"
     return entries | {"tokenizer": types}
@@ -81,7 +84,7 @@ def weights_hash(
     # its rate and decay act through the recipe
     unused = {"lr", "weight_decay", "trained_ode", "trials"} | _UNUSED[config.name]
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    own = config.ode.potential if config.name == "stage2" else None
+    own = config.ode.potential if config.has_flow else None
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in unused},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},

@@ -72,9 +72,15 @@ class Loaded(NamedTuple):
         ids = [self.eos, *self.encode(text)]
         device, seen = self.model.head.device, min(CONTEXT, self.config.positions)
         generator = torch.Generator(device).manual_seed(seed)
+        state, known = {}, 0
         for _ in range(tokens):
-            logits = self.model(torch.tensor([ids[-seen:]], device=device))[0, -1].double()
-            shares = (logits / max(temperature, 1e-6)).softmax(-1)
+            if len(ids) <= seen:
+                for token in torch.tensor(ids[known:], device=device)[:, None]:
+                    logits = self.model.step(token, state)
+                known = len(ids)
+            else:  # the window moves, and with it all positions
+                logits = self.model(torch.tensor([ids[-seen:]], device=device))[:, -1]
+            shares = (logits[0].double() / max(temperature, 1e-6)).softmax(-1)
             ids.append(int(shares.multinomial(1, generator=generator)))
         eos = self.tokenizer.decode([self.eos], skip_special_tokens=False)
         return self.tokenizer.decode(ids[1:], skip_special_tokens=False).replace(eos, "\n")

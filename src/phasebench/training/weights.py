@@ -126,7 +126,7 @@ class WeightSource:
         key = f"{key}.checkpoint"
         model, path = self._fresh(config, self.seed), user_path(str(config.checkpoint), key)
         fix = "give the weights of this model and data"
-        if config.name == "stage2":
+        if config.has_flow:
             ode = key.replace("checkpoint", "trained_ode")
             fix += f", {ode} (steps, dt, integrator) as they were trained"
         fix += f", or {key}=null to train them"
@@ -213,7 +213,7 @@ class WeightSource:
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
         self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))
-        tracked = recipe.track_energy and config.name == "stage2"
+        tracked = recipe.track_energy and config.has_flow
         with ExitStack() as stack:
             observers = [] if ranks.rank() else self.observers(config.name)
             for observer in observers:
@@ -283,7 +283,7 @@ class WeightSource:
 def _labelled(trained: Trained, config: ModelConfig) -> Trained:
     """Add a notice and an entry in the origin if the flow is not run as it was trained."""
     then, now = config.as_trained().ode, config.ode
-    if config.name != "stage2" or then == now:
+    if not config.has_flow or then == now:
         return trained
     trained_with, run_by = (
         f"{ode.steps} step{'s' if ode.steps > 1 else ''} of {ode.dt:g} ({ode.integrator})"

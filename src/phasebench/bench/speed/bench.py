@@ -26,7 +26,7 @@ from torch import Tensor
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.speed.peers import HALF, PEERS, missing, peer
 from phasebench.bench.workbench import Workbench, require_ode
-from phasebench.config import ModelConfig, SpeedConfig, TrainConfig
+from phasebench.config import KoopmanConfig, MeraConfig, ModelConfig, SpeedConfig, TrainConfig
 from phasebench.dynamics import HamiltonianFlow, force_evaluations, refused, release
 from phasebench.models import build_flow, build_model
 from phasebench.results.gate import BenchResult, Comparison, Gate, Metric, Need, table
@@ -110,7 +110,13 @@ def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> A
     """
     precision = config.precisions[0]
     configs = {name: model.with_ode(gradient=name) for name in config.methods}
-    configs["stage1"] = dataclasses.replace(model, name="stage1", hidden=max(1, model.hidden // 4))
+    configs["stage1"] = dataclasses.replace(
+        model,
+        name="stage1",
+        hidden=max(1, model.hidden // 4),
+        koopman=KoopmanConfig(),
+        mera=MeraConfig(),
+    )
     tokens = torch.randint(0, config.vocab, (config.batch, config.seq), device=device)
     return {
         Arm(TRAINING, name, precision): partial(_training_step, own, config, tokens)
