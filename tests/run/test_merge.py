@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,25 @@ def test_budgets_of_one_model_or_seed_are_as_one_run_of_all(
         assert name in timed or found["metrics"][name] == metric
     assert timed <= set(found["metrics"])
     assert found["metrics"]["ratio_equal_tokens_high"]["value"] is not None
+
+    # a model of shorter budgets than the other; then of one seed only
+    shorter = read(tmp_path / "stage2")
+    rows = shorter["benches"]["budget"]["details"]["candidate"]["trainings"]
+    long = [row for row in rows if row["epochs"] == 2]
+    for row, name in zip(long, ("refused", "shorter"), strict=True):
+        rows.remove(row)
+        (tmp_path / "stage2" / "results.json").write_text(json.dumps(shorter))
+        main([*merged, "--output", str(tmp_path / name)])
+    assert not (tmp_path / "refused").exists()
+    config, levels = (read(tmp_path / "shorter")[key] for key in ("config", "benches"))
+    assert config["bench"]["budget"]["budgets"] == [1, 2]
+    (seed0, seed1) = (
+        {(row["seed"], row["epochs"]): row["point"]["test"] for row in detail["trainings"]}
+        for detail in wanted["details"].values()
+    )
+    logs = [seed0[seed, 1] - seed1[seed, 1] for seed in (0, 1)]
+    ratio = levels["budget"]["metrics"]["ratio_equal_tokens"]["value"]
+    assert ratio == pytest.approx(math.exp(sum(logs) / 2))
 
 
 def changed(folder: Path, to: Path, key: str, value: Any) -> Path:

@@ -5,7 +5,8 @@
 A RUN is a results.json or its folder, with bench=ppl, budget or parts. All must have the same
 text, card and code, and the same configuration but for seeds and for where files are. A run of one
 model (bench.ppl.baseline=null) adds its model: the first run's is the candidate, the next other one
-the baseline, then the reference. Of bench=parts runs have some cells each (bench.parts.cells). All
+the baseline, then the reference. Of bench=budget a model may have longer budgets than another: then
+ratios are at the largest that both reach, and each at its own best. Of bench=parts runs have some cells each (bench.parts.cells). All
 is computed and judged as by one run of all.
 """
 
@@ -44,7 +45,7 @@ ROLES = ("candidate", "baseline", "reference")
 _FREE = ("seed", "output", "cache_dir", "scale", "data.path", "model")
 _FREE += tuple(f"bench.{name}" for name in ("energy", "vram", "grad", "speed"))
 _FREE += tuple(f"bench.{name}.{key}" for name in ("ppl", "budget") for key in ("seeds", *ROLES[1:]))
-_FREE += ("bench.parts.cells",)
+_FREE += ("bench.budget.budgets", "bench.parts.cells")
 _TAKEN = ("benchmark_name", "device", "seed", "overrides", "environment")  # from the first run
 
 Pool = dict[str, dict[int, list[Any]]]  # role -> seed -> what was measured, in the rows' order
@@ -142,7 +143,21 @@ def _pool(bench: str, runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]) 
             problem = f"of the {role}, but {seeds} of the candidate"
             raise ConfigError("seeds", sorted(found), problem, "train both from each seed")
     tree["bench"][bench]["seeds"] = seeds
+    if bench == "budget":
+        tree["bench"][bench]["budgets"] = _budgets(pool)
     return {role: {seed: pool[role][seed] for seed in seeds} for role in ROLES if role in pool}
+
+
+def _budgets(pool: Pool) -> list[float]:
+    """Collect the budgets of all models; raises `ConfigError` where two seeds of one differ."""
+    every: set[float] = set()
+    for role, found in pool.items():
+        own = [[row["epochs"] for row in rows] for rows in found.values()]
+        if other := next((budgets for budgets in own if budgets != own[0]), None):
+            problem = f"of one seed of the {role}, but {own[0]} of another"
+            raise ConfigError("bench.budget.budgets", other, problem, "the same for each seed")
+        every.update(own[0])
+    return sorted(every)
 
 
 def _roles(
