@@ -82,7 +82,7 @@ class Workbench:
             device=self.device,
             cache=self.cache,
             say=self.say,
-            observers=self._observers,
+            observers=self.observers,
         )
 
     def trained(self, config: ModelConfig, key: str, seed: int | None = None) -> Trained:
@@ -162,7 +162,8 @@ class Workbench:
                 f"{longest}={positions}",
             )
 
-    def _observers(self, name: str) -> list[Observer]:
+    def observers(self, name: str) -> list[Observer]:
+        """Make what is told of the steps of a training of the model of this name."""
         observers: list[Observer] = [ConsoleObserver(name)]
         if self.config.train.tensorboard:
             observers.append(TensorBoardObserver(self.out / "tensorboard" / name))

@@ -20,6 +20,8 @@ FINDABLE = ("seq", "batch", "steps")
 # of bench.vram by default: full backprops, checkpoints, adjoints
 ARMS = ("autograd", "backprop", "checkpoint", "checkpoint_sqrt", "adjoint", "adjoint_exact")
 PARTS = ("memory", "mera", "margin", "entropic")
+RECALL_TASKS = ("needle", "many")
+RECALL_ARMS = ("rope", "no_positions", "memory", "mera")
 OBSERVABLES = ("linear", "force", "force_rate")  # of bench.koopman
 
 
@@ -225,6 +227,46 @@ class KoopmanBenchConfig:
 
 
 @dataclass
+class RecallConfig:
+    """A fact told once, asked for in sequences longer than those of training; small own models."""
+
+    train_seq: int = spec(64, "tokens of a sequence in training", low=4)
+    factors: list[int] = count([1, 2, 4, 16], "lengths that are asked at, in train_seq")
+    tasks: list[str] = spec(
+        list(RECALL_TASKS),
+        "needle: one fact; many: `pairs` keys and values, recorded only",
+        choices=RECALL_TASKS,
+    )
+    values: int = spec(16, "possible values of a fact", low=2)
+    pairs: int = count(8, "facts of the task many")
+    arms: list[str] = spec(
+        list(RECALL_ARMS),
+        "what mixes tokens: attention with rotary phases, a control; attention without positions; "
+        "the same with memory; MERA with memory",
+        choices=RECALL_ARMS,
+    )
+    steps: int = count(4000, "optimizer steps of a training")
+    batch: int = count(32, "sequences a step")
+    lr: float = positive(4e-3, "peak learning rate")
+    questions: int = count(256, "sequences asked at each length")
+    seeds: list[int] = spec([0, 1, 2], "random seeds of the trainings", low=0, high=2**63 - 1)
+    target: float = spec(0.95, "gate: recall with memory, and of MERA, at least", low=0.0, high=1.0)
+    control_target: float = spec(
+        0.9, "gate: recall of the control at 4 times train_seq below", low=0.0, high=1.0
+    )
+    cost_lengths: list[int] | None = count(
+        None, "tokens at which one mixer of the run's dim is timed; null: not timed"
+    )
+    cost_target: float = positive(1.2, "gate: exponent of MERA's time in the tokens at most")
+
+    def __post_init__(self) -> None:
+        _distinct(self.seeds)
+        if self.cost_lengths and len(set(self.cost_lengths)) < 2:
+            problem, fix = "an exponent needs two lengths", "bench.recall.cost_lengths=[2048,8192]"
+            raise ConfigError("cost_lengths", self.cost_lengths, problem, fix)
+
+
+@dataclass
 class VramConfig:
     """Peak memory of forward + backward, per gradient method; and what fits into a given memory."""
 
@@ -363,6 +405,7 @@ BENCH_SCHEMAS: dict[str, type] = {
     "parts": PartsConfig,
     "energy": EnergyConfig,
     "koopman": KoopmanBenchConfig,
+    "recall": RecallConfig,
     "vram": VramConfig,
     "grad": GradConfig,
     "speed": SpeedConfig,

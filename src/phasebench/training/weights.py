@@ -24,7 +24,7 @@ from phasebench.training.checkpoint import BadCheckpoint, load_weights
 from phasebench.training.identity import architecture, description, weights_hash
 from phasebench.training.loop import Training, TrainingDiverged, partial_path, set_aside
 from phasebench.training.progress import Observer
-from phasebench.training.scoring import autocast, mode, score
+from phasebench.training.scoring import Batch, autocast, mode, score
 from phasebench.training.trunk import Trunk
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class WeightSource:
         cache: folder below which weights are kept.
         say: shows the user a line.
         observers: makes those of a training, given the model's name.
+        batches: of a task that is no text, the batch of a step, by recipe and seed; nothing is
+            validated then.
     """
 
     corpus: Corpus
@@ -63,6 +65,7 @@ class WeightSource:
     cache: Path
     say: Callable[[str], None]
     observers: Callable[[str], list[Observer]]
+    batches: Callable[[int, TrainConfig, int], Batch] | None = None
 
     def __post_init__(self) -> None:
         self._loaded: dict[tuple[str, str], Trained] = {}
@@ -72,9 +75,10 @@ class WeightSource:
 
         `epochs` are train.epochs where none are given.
         """
-        common, tokens = self.recipe, len(self.corpus.splits["train"].tokens)
+        common = self.recipe
         steps, epochs = common.steps, epochs or common.epochs
         if epochs is not None:
+            tokens = len(self.corpus.splits["train"].tokens)
             steps = steps_of(epochs, tokens, batch=common.batch, seq=common.seq)
         decay = common.weight_decay if config.weight_decay is None else config.weight_decay
         lr, parts = config.lr or common.lr, common.accumulate * ranks.size()
@@ -209,7 +213,6 @@ class WeightSource:
         """Train a model and write its weights to the path."""
         if not ranks.rank():
             ranks.announce((config, recipe, path, identity, seed))
-        tokens = self.corpus.splits["train"].tokens
         model = self._fresh(config, seed)
         what = f"training {recipe.steps} steps of {recipe.batch} x {recipe.seq} tokens"
         self.say(f"{config.name}: {what}" + (f", seed {seed}" if seed != self.seed else ""))
@@ -220,10 +223,8 @@ class WeightSource:
                 stack.callback(observer.close)
             training = Training(
                 model,
-                lambda step: training_batch(
-                    tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed
-                ),
-                lambda: self._validation_loss(model, recipe),
+                lambda step: (self.batches or self._text)(step, recipe, seed),
+                None if self.batches else lambda: self._validation_loss(model, recipe),
                 recipe,
                 seed=seed,
                 device=self.device,
@@ -251,6 +252,10 @@ class WeightSource:
         any_budget = dataclasses.replace(recipe, steps=1, decay=1.0, final_lr=1.0)
         name = weights_hash(config, any_budget, self.corpus, seed, self.device)
         return Trunk(self.cache / "weights", name)
+
+    def _text(self, step: int, recipe: TrainConfig, seed: int) -> Batch:
+        tokens = self.corpus.splits["train"].tokens
+        return training_batch(tokens, step, batch=recipe.batch, seq=recipe.seq, seed=seed)
 
     def _validation_loss(self, model: LanguageModel, recipe: TrainConfig) -> float:
         tokens, seq = self.corpus.splits["validation"].tokens, recipe.seq
