@@ -555,3 +555,22 @@ def test_what_breaks_the_schema_is_refused_with_its_place(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"edited by hand\?\): benches.ppl") as caught:
         results.load(tmp_path / "x.json")
     assert "\n" not in str(caught.value)
+
+
+def test_stage_3_s_keys_stand_at_the_top_where_one_of_its_benches_ran(tmp_path: Path) -> None:
+    none = make(tmp_path / "none", benches=["ppl"]).as_dict()
+    assert not [key for key in none if key.startswith(("stage3", "koopman", "mera"))]
+    file = make(tmp_path / "some", benches=["ppl", "recall"])
+    metrics = {"mera_recall": Metric(0.97, "accuracy")}
+    file.finish("recall", BenchResult(metrics), 1.0)
+    file.finish("ppl", BenchResult({"stage3_ppl": Metric(70.0, "perplexity")}), 1.0)
+    found = file.close()
+    SCHEMA.validate(found)
+    assert (found["mera_recall"], found["stage3_ppl"]) == (0.97, 70.0)
+    reasons = found["null_reasons"]
+    assert reasons["koopman_spectral_radius"] == "bench koopman was not asked for"
+    assert reasons["mera_effect_pct_low"] == "bench parts was not asked for"
+    assert "stage3_ppl" not in reasons
+    del found["null_reasons"]["koopman_spectral_radius"]
+    with pytest.raises(jsonschema.ValidationError):
+        SCHEMA.validate(found)

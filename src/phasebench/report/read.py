@@ -16,7 +16,7 @@ from typing import Any
 
 from phasebench.report.text import is_number
 from phasebench.results.file import config_hash, parse
-from phasebench.results.gate import COMPARE, Gate, Metric, Need, exit_code, spec_values
+from phasebench.results.gate import COMPARE, Gate, Metric, Need, exit_code, top_values
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
@@ -35,6 +35,12 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "energy": {"max_drift": None, "monotone_layers": None, "secular_change": "secular_target"},
     "vram": {"vram_symplectic_gb": None, "vram_reduction_pct": None},
     "grad": {"reconstruction": None, "gradient_error": None, "held_growth": None},
+    "koopman": {"koopman_iterated_error": None, "koopman_leapfrog_ratio": None},
+    "recall": {
+        "koopman_memory_recall": None,
+        "mera_recall": None,
+        "mera_cost_exponent": "cost_lengths",
+    },
 }
 
 
@@ -167,9 +173,10 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
         for key, item in (*bench.metrics.items(), *bench.gates.items()):
             if is_number(item.value) and abs(item.value) > GREATEST:
                 yield f"benches.{name}: {key} is larger than {GREATEST:g}: no measurement"
-        for key, value in spec_values(name, results["benches"][name])[0].items():
-            if value is not None and results[key] != value:
-                yield f"{key} is {results[key]}, but benches.{name} says {value}"
+    for key, value in top_values(results["benches"])[0].items():
+        if value is not None and results.get(key, value) != value:
+            yield f"{key} is {results[key]}, but benches say {value}"
+    for name, bench in benches.items():
         yield from _misjudged(name, bench, results["config"].get("bench", {}).get(name) or {})
     passes = exit_code(results) == 0
     if results["status"] != "running" and results["all_pass"] != passes:

@@ -18,13 +18,12 @@ from typing import Any
 
 from phasebench.config import ConfigError
 from phasebench.results.gate import (
-    SPEC_KEYS,
     BenchResult,
     entry,
     exit_code,
     failed,
     finished,
-    spec_values,
+    top_values,
 )
 from phasebench.results.jsonfile import destination, dumps, plain, write_atomic
 
@@ -126,12 +125,8 @@ class ResultsFile:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the content of the file as plain values."""
-        reasons = dict(self._reasons)
-        values: dict[str, Any] = {}
-        for bench in SPEC_KEYS:
-            own, why_null = spec_values(bench, self._benches.get(bench))
-            values |= own
-            reasons |= why_null
+        values, why_null = top_values(self._benches)
+        reasons = self._reasons | why_null
         values["all_pass"] = None if self._status == "running" else self.exit_code == 0
         if values["all_pass"] is None:
             reasons["all_pass"] = "the run has not ended"

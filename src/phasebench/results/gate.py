@@ -36,6 +36,43 @@ SPEC_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
+def _ends(*names: str) -> tuple[str, ...]:
+    return tuple(f"{name}{end}" for name in names for end in ("", "_low", "_high"))
+
+
+# the same of Stage 3, in runs with one of its benches; two benches may fill one, the first one wins
+STAGE3_KEYS: dict[str, tuple[str, ...]] = {
+    "parts": (
+        "stage3_ppl",
+        *_ends("stage3_ratio"),
+        "stage3_time_ratio",
+        "stage3_vram_ratio",
+        "stage3_leak",
+        *_ends("koopman_memory_effect_pct", "mera_effect_pct", "dialectic_effect_pct"),
+        "dialectic_ece",
+        "control_ece",
+        "dialectic_temperature",
+        *_ends("entropic_tokens_ratio"),
+        "entropic_tokens_ratio_random",
+        "entropic_time_ratio",
+    ),
+    "koopman": (
+        "koopman_iterated_error",
+        "koopman_iterated_error_leapfrog",
+        "koopman_spectral_radius",
+    ),
+    "recall": (
+        "koopman_memory_recall",
+        "mera_recall",
+        "mera_recall_attention",
+        "mera_recall_no_positions",
+        "mera_cost_exponent",
+        "attention_cost_exponent",
+    ),
+    "ppl": ("stage3_ppl", *_ends("stage3_ratio"), "stage3_leak"),
+}
+
+
 @dataclass(frozen=True)
 class Metric:
     """A value with its unit. Raises ValueError where a null has no reason.
@@ -197,14 +234,33 @@ def finished(result: BenchResult, duration_s: float) -> dict[str, Any]:
     }
 
 
-def spec_values(
-    bench: str, entry: Mapping[str, Any] | None
+def top_values(
+    benches: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The specification's keys of a bench, and a reason for each null.
+    """The keys of the top level that benches fill, and a reason for each null.
+
+    Those of Stage 3 only where one of its own benches was asked for.
+    """
+    values: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    stage3 = not benches.keys().isdisjoint(STAGE3_KEYS.keys() - SPEC_KEYS.keys())
+    for table_of_keys in (SPEC_KEYS, STAGE3_KEYS if stage3 else {}):
+        for bench, keys in table_of_keys.items():
+            own, why_null = spec_values(bench, benches.get(bench), keys)
+            for key in keys:
+                if values.get(key) is None:
+                    values[key] = own[key]
+                    reasons.setdefault(key, why_null.get(key, ""))
+    return values, {key: reasons[key] for key, value in values.items() if value is None}
+
+
+def spec_values(
+    bench: str, entry: Mapping[str, Any] | None, keys: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Those keys of the top level that a bench fills, and a reason for each null.
 
     `entry` is what results.json says of the bench; None where it was not asked for.
     """
-    keys = SPEC_KEYS.get(bench, ())
     if entry is None or entry["status"] != "ok":
         if entry is None:
             reason = f"bench {bench} was not asked for"

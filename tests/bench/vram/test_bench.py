@@ -33,7 +33,7 @@ from phasebench.config import (
     OdeConfig,
     VramConfig,
 )
-from phasebench.results.gate import BenchResult, finished, spec_values
+from phasebench.results.gate import BenchResult, finished, top_values
 
 CONFIG = VramConfig(
     batch=2,
@@ -125,7 +125,7 @@ def verdicts(result: BenchResult) -> dict[str, bool | None]:
 
 def top(result: BenchResult) -> dict[str, Any]:
     """The specification's keys, as they come to stand in results.json."""
-    return spec_values("vram", finished(result, 1.0))[0]
+    return top_values({"vram": finished(result, 1.0)})[0]
 
 
 def test_without_a_gpu_all_is_predicted_and_says_so() -> None:

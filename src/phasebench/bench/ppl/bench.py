@@ -89,8 +89,19 @@ def judge(config: PplConfig, scores: Scores, split: Split) -> BenchResult:
         reason = f"no {stage} model in this run" if "baseline" in scores else _NO_BASELINE
         known = [metrics[f"{role}_ppl"] for role, model in scores.items() if model.name == stage]
         metrics[f"{stage}_ppl"] = known[0] if known else Metric(None, _PPL, reason=reason)
+    metrics |= _stage3(scores, metrics)
     details = {role: _details(config, model) for role, model in scores.items()}
     return BenchResult(metrics, gates, details, _notices(config, scores, metrics))
+
+
+def _stage3(scores: Scores, metrics: Metrics) -> Metrics:
+    """Give a candidate of Stage 3 its own keys, and its ratio where the baseline is Stage 2."""
+    if scores["candidate"].name != "stage3":
+        return {}
+    names = {"candidate_ppl": "stage3_ppl", "candidate_leak": "stage3_leak"}
+    if "baseline" in scores and scores["baseline"].name == "stage2":
+        names |= {f"ppl_ratio{end}": f"stage3_ratio{end}" for end in ("", "_low", "_high")}
+    return {name: metrics[key] for key, name in names.items() if key in metrics}
 
 
 def _measure(

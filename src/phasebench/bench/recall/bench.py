@@ -44,7 +44,7 @@ ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "mera": (_MEMORY, "mera_recall"),  # in every block, instead of attention
 }
 _FLOW = OdeConfig(steps=1, integrator="leapfrog_dkd", gradient="backprop")  # one force a block
-_SIZES: dict[str, Any] = {"dim": 32, "blocks": 2, "heads": 4, "hidden": 64}
+_SIZES: dict[str, Any] = {"dim": 32, "blocks": 2, "heads": 2, "hidden": 64}
 LONGER, LEARNED = 4, 0.9  # the factor at which the control is to fail; what it has to have learned
 BELOW = 0.02  # of attention's recall: by so much MERA's may be lower
 QUESTIONS = 100  # the fewest that gates need
