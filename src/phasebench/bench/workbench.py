@@ -26,6 +26,7 @@ from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
 from phasebench.dynamics.energy import Start, flow_starts
 from phasebench.models import LanguageModel, require
+from phasebench.models.huggingface import opened
 from phasebench.results.progress import track
 from phasebench.training import ranks
 from phasebench.training.progress import (
@@ -63,8 +64,8 @@ class Workbench:
         return load_corpus(self.config.data, self.cache, self.say)
 
     def corpus_of(self, model: ModelConfig) -> Corpus:
-        """Return the text in the model's tokens: a model of the hub has a tokenizer of its own."""
-        if model.name != "hf":
+        """Return the text in the model's tokens: given weights of hf have their own tokenizer."""
+        if model.name != "hf" or not model.checkpoint:
             return self.corpus
         name = f"hf:{model.checkpoint}"
         if name not in self._corpora:
@@ -133,6 +134,11 @@ class Workbench:
                 models |= roles(self.config, name, bench).values()
         for key, model in models.items():
             require(model, key)
+            objective = recipe.dialectic.margin or recipe.entropic.score != "off"
+            if model.architecture and objective:
+                problem = "is trained by the plain objective only"
+                fix = "train.dialectic.margin=0 train.entropic.score=off"
+                raise ConfigError(f"{key}.architecture", model.architecture, problem, fix)
             self._check_positions(model, key)
             if recipe.graph and set(model.recompute) - {"head"}:
                 raise ConfigError(
@@ -153,7 +159,7 @@ class Workbench:
         longest = max(lengths, key=lambda name: lengths[name], default="")
         positions = model.positions if model.name == "gpt" else None
         if model.name == "hf":
-            positions = getattr(self.trained(model, key).model, "positions", None)
+            positions = getattr(opened(model, key)[1], "max_position_embeddings", None)
         if positions and longest and lengths[longest] > positions:
             raise ConfigError(
                 f"{key}.positions",

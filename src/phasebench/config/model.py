@@ -211,6 +211,12 @@ class ModelConfig:
         "null: train, or take them from the cache",
         path=True,
     )
+    architecture: str | None = spec(
+        None,
+        "of hf: a folder with its config.json, or a model's id on the hub, to be trained from "
+        "random weights on the run's own tokens",
+        path=True,
+    )
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -228,6 +234,13 @@ class ModelConfig:
             ):
                 if not fits:
                     raise ConfigError(key, value, "cannot be with stream=reversible", fix)
+        if self.architecture:
+            for key, value, fits, fix in (
+                ("architecture", self.architecture, self.name == "hf", "model=hf"),
+                ("checkpoint", self.checkpoint, not self.checkpoint, "null, to train it"),
+            ):
+                if not fits:
+                    raise ConfigError(key, value, f"of {self.name}, with an architecture", fix)
         self._check_parts()
 
     def _check_parts(self) -> None:

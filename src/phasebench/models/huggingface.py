@@ -1,4 +1,4 @@
-"""A causal language model of the package transformers, with the weights of its folder."""
+"""A causal language model of the package transformers, with the weights of its folder or fresh."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from phasebench.config import ConfigError, ModelConfig
+from phasebench.config import ConfigError, Decay, ModelConfig
 from phasebench.data import hub
 from phasebench.data.batches import IGNORED
 from phasebench.models.language_model import LanguageModel
 from phasebench.models.layers import Past
 from phasebench.models.objective import PLAIN, Objective
 
-_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors"]
+SETTINGS = "config.json"
+_FILES = [SETTINGS, "tokenizer.json", "tokenizer_config.json", "*.safetensors"]
 
 
 class HuggingFaceModel(LanguageModel):
     """Tokens -> logits by a model of transformers (Llama, GPT-2, ...) with fresh weights.
 
+    Of config.architecture, with vocab_size types.
     Logits are what the library's model returns, whatever its head does. Attributes: `body`, that
     model; `positions`, the most tokens of a sequence, or None.
     """
@@ -32,6 +34,8 @@ class HuggingFaceModel(LanguageModel):
         super().__init__()
         if body is None:
             library, settings, _ = opened(config, "model")
+            if config.architecture:
+                settings.vocab_size = vocab_size
             body = library.AutoModelForCausalLM.from_config(settings)
         self.body: Any = body
         self.positions = getattr(self.body.config, "max_position_embeddings", None)
@@ -56,6 +60,13 @@ class HuggingFaceModel(LanguageModel):
         tables = {self.head, self.body.get_input_embeddings().weight}  # one, where they are tied
         total = sum(p.numel() for p in self.parameters())
         return {"total": total, "blocks": total - sum(table.numel() for table in tables)}
+
+    def decay(self, name: str, parameter: nn.Parameter) -> Decay | None:
+        """Name the recipe's decay: of tables, of other matrices; the rest has none."""
+        if parameter.ndim < 2:
+            return None
+        tables = self.head, self.body.get_input_embeddings().weight
+        return "embedding_decay" if any(parameter is one for one in tables) else "weight_decay"
 
     def compile_training(self) -> None:
         """Nothing: the body is the library's."""
@@ -83,8 +94,7 @@ class HuggingFaceModel(LanguageModel):
         chunk: int | None,
         objective: Objective = PLAIN,
     ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-        """Summed cross-entropy in nats and the number of scored targets, by the plain objective: it
-        is not trained here.
+        """Summed cross-entropy in nats and the number of scored targets, by the plain objective.
 
         The logits of whole sequences exist at one time, of as many as `chunk` tokens hold, or one.
         """
@@ -112,16 +122,18 @@ def continued(body: nn.Module, past: Past | None, **inputs: Tensor) -> Any:
 
 
 def opened(config: ModelConfig, key: str) -> tuple[ModuleType, Any, Path]:
-    """Return transformers, the model's settings and its folder; config.checkpoint names it.
+    """Return transformers, the model's settings and its folder, which config names.
 
     Raises `ConfigError` for `key` where the package is missing, and for a folder, or a repository
     of the hub, that is missing, is no causal language model, or has no fast tokenizer.
     """
     library = require_transformers(key, "hf")
-    if config.checkpoint is None:
+    place, name = _named(config, key)
+    if name is None:
         problem = "model=hf takes its weights from a folder, or from a repository of the hub"
-        raise ConfigError(f"{key}.checkpoint", None, problem, f"{key}.checkpoint=FOLDER_OR_ID")
-    folder = hub.model_folder(config.checkpoint, f"{key}.checkpoint", _FILES)
+        fix = f"{place}=FOLDER_OR_ID, or to train it {key}.architecture=FOLDER_OR_ID"
+        raise ConfigError(place, None, problem, fix)
+    folder = hub.model_folder(name, place, [SETTINGS] if config.architecture else _FILES)
     try:
         settings = library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -145,6 +157,12 @@ def require_transformers(key: str, name: str) -> ModuleType:
         raise ConfigError(key, name, problem, "pip install 'phasebench[gpt]'") from error
 
 
+def _named(config: ModelConfig, key: str) -> tuple[str, str | None]:
+    """Return the key that names the folder, and the name."""
+    what = "architecture" if config.architecture else "checkpoint"
+    return f"{key}.{what}", config.architecture or config.checkpoint
+
+
 def _unusable(config: ModelConfig, key: str, problem: str) -> ConfigError:
     fix = "a folder that save_pretrained of a causal language model and its tokenizer wrote"
-    return ConfigError(f"{key}.checkpoint", config.checkpoint, problem, fix)
+    return ConfigError(*_named(config, key), problem, fix)

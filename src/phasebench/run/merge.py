@@ -6,8 +6,8 @@ A RUN is a results.json or its folder, with bench=ppl, budget or parts. All must
 text, card and code, and the same configuration but for seeds and for where files are. A run of one
 model (bench.ppl.baseline=null) adds its model: the first run's is the candidate, the next other one
 the baseline, then the reference. Of bench=budget a model may have longer budgets than another: then
-ratios are at the largest that both reach, and each at its own best. Of bench=parts runs have some cells each (bench.parts.cells). All
-is computed and judged as by one run of all.
+ratios are at the largest that both reach, and each at its own best. Of bench=parts runs have some
+cells each (bench.parts.cells). All is computed and judged as by one run of all.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _judge_ppl(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchRes
     models = {}
     for role, (_, model) in roles(config, "ppl", own).items():
         seeds = pool[role]
-        if model.name == "hf":
+        if model.name == "hf" and model.checkpoint:
             problem = "has a tokenizer of its own, by which merged runs cannot be compared"
             raise ConfigError("model", "hf", problem, "score it in one run with the others")
         models[role] = Scored(model.name, list(seeds), [weights for [weights] in seeds.values()])

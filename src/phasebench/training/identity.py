@@ -12,6 +12,7 @@ import torch
 from phasebench.config import ModelConfig, TrainConfig
 from phasebench.config.files import code_file, code_hash, content_hash
 from phasebench.data import Corpus
+from phasebench.models.huggingface import SETTINGS, opened
 
 # of a recipe, what leaves the weights as they are; epochs and lr act through others
 _NO_EFFECT = ("tensorboard", "checkpoint_every", "epochs")
@@ -28,7 +29,8 @@ _UNUSED = {
     "stage3": {"positions", "shear"},
     "gpt": _OF_STAGE_2 | _OF_STAGE_3 | {"shear", "rope_base", "embedding_scale"},
     "momentum": _OF_STAGE_2 | _OF_STAGE_3 | {"shear", "positions"},
-    "hf": {field.name for field in dataclasses.fields(ModelConfig)} - {"name", "checkpoint"},
+    "hf": {field.name for field in dataclasses.fields(ModelConfig)}
+    - {"name", "checkpoint", "architecture"},
 }
 # keys that determine the shape and the meaning of the weights, of the models that use them
 _SIZES = (
@@ -84,17 +86,23 @@ def weights_hash(
     # its rate and decay act through the recipe
     unused = {"lr", "weight_decay", "trained_ode", "trials"} | _UNUSED[config.name]
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    own = config.ode.potential if config.has_flow else None
+    outside = _outside(config)
     determines = {
         "model": {k: v for k, v in dataclasses.asdict(config).items() if k not in unused},
         "recipe": {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _NO_EFFECT},
         "data": corpus.fingerprint,
         "seed": seed,
         "code": code_hash(ROOMS),
-        "potential": content_hash(Path(code_file(own["_target_"])))
-        if isinstance(own, dict)
-        else "",
+        "outside": content_hash(outside) if outside else "",
         "device": gpu,
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()
+
+
+def _outside(config: ModelConfig) -> Path | None:
+    """Return the file beside the configuration that makes the model, if there is one."""
+    if config.architecture:
+        return opened(config, "model")[2] / SETTINGS
+    own = config.ode.potential if config.has_flow else None
+    return Path(code_file(own["_target_"])) if isinstance(own, dict) else None

@@ -160,3 +160,51 @@ def test_a_longer_sequence_than_it_has_positions_is_refused(
     )
     assert done.code == 2
     assert "bench.ppl.seq is 64: hf has no more positions" in done.err
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_an_architecture_is_trained_on_the_run_s_tokens(
+    architecture: str, command: Command, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "model", architecture)
+    for file in folder.iterdir():
+        if file.name != "config.json":
+            file.unlink()
+    words = [
+        *(TINY, "bench=budget bench.budget.budgets=[0.1,0.2] bench.budget.seq=32"),
+        "train.schedule=wsd train.seq=32 bench.budget.baseline=null",
+        f"model@bench.budget.reference=hf bench.budget.reference.architecture={folder}",
+    ]
+    (results,) = command(*words).results
+    details = results["benches"]["budget"]["details"]
+    trainings = details["reference"]["trainings"]
+    assert [row["epochs"] for row in trainings] == [0.1, 0.2]
+    assert all(row["point"]["valid"] < 7 for row in trainings), trainings
+    files = {row["weights"]["file"] for row in trainings}
+    assert {name.partition("-")[0] for name in files} == {"hf"}
+    # another architecture under the same name is another model
+    settings = json.loads((folder / "config.json").read_text())
+    settings["initializer_range"] = 0.03
+    (folder / "config.json").write_text(json.dumps(settings))
+    (again,) = command(*words).results
+    others = again["benches"]["budget"]["details"]["reference"]["trainings"]
+    assert not files & {row["weights"]["file"] for row in others}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("model=stage1 model.architecture=x", "of stage1, with an architecture"),
+        ("model=hf model.architecture=x model.checkpoint=y", "of hf, with an architecture"),
+        ("model=hf model.architecture=nowhere/at", "model.architecture=nowhere/at"),
+        ("model=hf model.architecture={folder} train.dialectic.margin=0.1", "plain objective"),
+    ],
+)
+def test_architectures_that_cannot_be(
+    words: str, said: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = saved(tmp_path / "model", "llama")
+    outcome = command(TINY, "bench=ppl", TINY_PPL, words.format(folder=folder))
+    assert outcome.code == 2
+    assert said in outcome.err
