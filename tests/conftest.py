@@ -28,6 +28,7 @@ _MATH = [
 _UNCHECKED = (
     "kernels",
     "cross_entropy_kernels",
+    "koopman_kernels",
     "hamiltonian",
     "integrators",
     "lattice",

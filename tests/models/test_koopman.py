@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phasebench.dynamics.gpu import launch as gpu
+from phasebench.models import koopman
 from phasebench.models.koopman import KoopmanMemory, _Accumulate, accumulate
 
 UNITARY = (False, True)
@@ -83,3 +87,40 @@ def test_a_damped_operator_forgets_and_keeps_the_size_of_noise() -> None:
     decay, angle, e = layer.operator()
     m = accumulate(noise * e.repeat(2), decay, angle).detach()
     assert m[:, 256:].square().mean().item() == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "cpu":
+        if torch.cuda.is_available():
+            pytest.skip("the kernel runs on the GPU of this machine")
+        pytest.importorskip("triton", reason="Triton is not installed")
+        monkeypatch.setattr(gpu, "INTERPRETED", True)
+    for name, size in (("ROWS", 8), ("BLOCK", 4)):  # several of each, the last not full
+        monkeypatch.setattr(koopman, name, size)
+    return request.param
+
+
+@pytest.mark.parametrize("unitary", UNITARY)
+@pytest.mark.parametrize("length", [1, 8, 19])
+def test_the_kernel_agrees_with_float64(device: str, unitary: bool, length: int) -> None:
+    wide, n = memory(unitary), torch.randn(2, length, 12, dtype=torch.float64)
+    layer, weights = copy.deepcopy(wide).float().to(device), torch.randn_like(n)
+    results = []
+    for own, x in ((wide, n), (layer, n.float().to(device))):
+        y = own(x.requires_grad_())
+        inputs = [x, own.th, own.s, own.c]
+        slopes = torch.autograd.grad((y * weights.to(y)).sum(), inputs)
+        results.append([each.double().cpu() for each in (y, *slopes)])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_what_follows_changes_no_bit_of_the_kernel_s(device: str) -> None:
+    layer, n = memory().float().to(device), torch.randn(1, 21, 12, device=device)
+    changed = n.clone()
+    changed[:, 10] += 1.0
+    with torch.no_grad():
+        whole, other = layer(n), layer(changed)
+    assert torch.equal(whole[:, :10], other[:, :10])
+    assert torch.equal(whole[:, :11], layer(n[:, :11]))
+    assert not torch.equal(whole[:, 10:], other[:, 10:])

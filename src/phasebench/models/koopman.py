@@ -22,7 +22,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from phasebench.dynamics.gpu.launch import launch, no_kernels
 from phasebench.models.layers import Past
+
+ROWS, BLOCK = 32, 32  # tokens and channels that a kernel works on at a time
 
 
 def accumulate(
@@ -34,9 +37,51 @@ def accumulate(
 ) -> Float[Tensor, "B T dim2"]:
     """Compute m_t = lam m_(t-1) + u_t with lam = exp(-decay + i angle).
 
-    By doubling, m <- m + lam^(2^k) shift(m, 2^k) for k = 0, 1, ...: a token's bits depend neither
-    on what follows it nor on the length. backwards: m_t = conj(lam) m_(t+1) + u_t, the transpose.
+    By one kernel on a GPU, else by doubling, m <- m + lam^(2^k) shift(m, 2^k) for k = 0, 1, ...: a
+    token's bits depend neither on what follows it nor on the length.
+    backwards: m_t = conj(lam) m_(t+1) + u_t, the transpose.
     """
+    # while a block is compiled nobody asks for what runs: the operator chooses when it runs
+    if torch.compiler.is_compiling() or _fused(u):
+        return _accumulated(u, decay, angle, backwards)
+    return _doubled(u, decay, angle, backwards)
+
+
+def _fused(u: Tensor) -> bool:
+    return u.dtype == torch.float32 and u.numel() > 0 and no_kernels(u.device) is None
+
+
+@torch.library.custom_op(
+    "phasebench::accumulate",
+    mutates_args=(),
+    schema="(Tensor u, Tensor decay, Tensor angle, bool backwards) -> Tensor",
+)
+def _accumulated(u: Tensor, decay: Tensor, angle: Tensor, backwards: bool) -> Tensor:
+    if not _fused(u):
+        return _doubled(u, decay, angle, backwards).clone()
+    u, (B, T, width) = u.contiguous(), u.shape
+    D, m = width // 2, torch.empty_like(u)
+    x, y = _polar(decay, -angle if backwards else angle)
+    kernels = "phasebench.models.koopman_kernels"
+    with torch.cuda.device_of(u):  # which Triton takes to be the current one
+        launch(
+            kernels,
+            "accumulate",
+            (B, -(-D // BLOCK)),
+            *(u, x, y, m, T, D),
+            ROWS=ROWS,
+            BLOCK=BLOCK,
+            BACKWARDS=backwards,
+        )
+    return m
+
+
+@_accumulated.register_fake
+def _(u: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(u, memory_format=torch.contiguous_format)
+
+
+def _doubled(u: Tensor, decay: Tensor, angle: Tensor, backwards: bool) -> Tensor:
     shift = 1
     while shift < u.shape[1]:
         x, y = _polar(decay * shift, angle * (-shift if backwards else shift))

@@ -113,7 +113,8 @@ class Pyramid(nn.Module):
         x, y = (x - x.mT) / 2, (y + y.mT) / 2  # anti-Hermitian
         A = torch.cat((torch.cat((x, -y), -1), torch.cat((y, x), -1)), -2)
         one = torch.eye(2 * self.d, dtype=A.dtype, device=A.device)
-        return torch.linalg.solve(one + A, one - A)
+        # 1 + A is never singular; a check of that would wait for the device
+        return torch.linalg.solve_ex(one + A, one - A).result
 
     def _tree(self, c: Tensor, m: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         """Yield each scale's nodes, the first token that reads one, and how many tokens read each.

@@ -20,7 +20,16 @@ from phasebench.bench.vram.arm import ArmRequest
 from phasebench.bench.vram.gpus import GPUS
 from phasebench.bench.vram.meter import StepBytes, measure_step
 from phasebench.bench.vram.predict import StorageTracker, predicting
-from phasebench.config import ARMS, GRADIENTS, RECOMPUTE, ModelConfig, OdeConfig, TrainConfig
+from phasebench.config import (
+    ARMS,
+    GRADIENTS,
+    RECOMPUTE,
+    KoopmanConfig,
+    MeraConfig,
+    ModelConfig,
+    OdeConfig,
+    TrainConfig,
+)
 from phasebench.dynamics.gpu.plan import Plan
 from phasebench.models import LanguageModel, build_model
 from phasebench.models import cross_entropy as loss_module
@@ -253,6 +262,18 @@ def test_prediction_holds_whatever_is_computed_again(recompute: list[str]) -> No
 def test_prediction_holds_for_learned_coordinates(gradient: str, recompute: list[str]) -> None:
     model = dataclasses.replace(
         config(gradient, steps=3), recompute=recompute, coordinates="learned"
+    )
+    assert predicted(model).peak == pytest.approx(counted_peak(model), rel=0.03)
+
+
+@pytest.mark.parametrize(("mode", "recompute"), [("beside", []), ("instead", ["attention"])])
+def test_prediction_holds_for_parts_of_stage_3(mode: str, recompute: list[str]) -> None:
+    model = dataclasses.replace(
+        config("adjoint_exact", steps=2),
+        name="stage3",
+        koopman=KoopmanConfig("damped"),
+        mera=MeraConfig(mode, heads=2),
+        recompute=recompute,
     )
     assert predicted(model).peak == pytest.approx(counted_peak(model), rel=0.03)
 
