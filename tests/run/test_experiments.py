@@ -177,3 +177,28 @@ def test_gpt_refuses_a_longer_context_than_it_learned(
     code, _ = recipe("wikitext2_word", "bench.ppl.seq=32")
     assert code == 2
     assert "bench.ppl.reference.positions=16: bench.ppl.seq is 32" in capsys.readouterr().err
+
+
+def test_stage_3_is_judged_against_both_stages(recipe: Any) -> None:
+    code, results = recipe(
+        "stage3",
+        *"bench.koopman.states=480 bench.koopman.batch=8 bench.koopman.seq=12".split(),
+        *"bench.koopman.seeds=[0] bench.koopman.dt=1 bench.recall.steps=1".split(),
+        *"bench.recall.seeds=[0] bench.recall.factors=[1] bench.recall.tasks=[needle]".split(),
+        *"bench.recall.questions=4 bench.recall.batch=2 bench.recall.cost_lengths=null".split(),
+        "train.steps=2",
+        "train.epochs=null",
+        "bench.ppl.seeds=[0]",
+        "bench.energy.seeds=[0]",
+    )
+    assert code == 2
+    errors = {name: bench["error"] for name, bench in results["benches"].items()}
+    assert errors == dict.fromkeys(("ppl", "energy", "recall", "koopman"))
+    metrics = results["benches"]["ppl"]["metrics"]
+    assert results["stage3_ppl"] == metrics["candidate_ppl"]["value"]
+    assert results["stage3_ratio"] == metrics["ppl_ratio"]["value"]
+    assert results["stage2_ppl"] == metrics["baseline_ppl"]["value"]
+    assert results["stage1_ppl"] == metrics["reference_ppl"]["value"]
+    assert results["stage3_leak"] == 0
+    assert results["mera_effect_pct"] is None
+    assert 1 < metrics["parameter_ratio"]["value"] < 1.05
