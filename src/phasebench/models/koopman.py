@@ -58,7 +58,8 @@ def _fused(u: Tensor) -> bool:
 )
 def _accumulated(u: Tensor, decay: Tensor, angle: Tensor, backwards: bool) -> Tensor:
     if not _fused(u):
-        return _doubled(u, decay, angle, backwards).clone()
+        m = _doubled(u, decay, angle, backwards)
+        return m.clone(memory_format=torch.contiguous_format)
     u, (B, T, width) = u.contiguous(), u.shape
     D, m = width // 2, torch.empty_like(u)
     x, y = _polar(decay, -angle if backwards else angle)

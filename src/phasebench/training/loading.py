@@ -74,12 +74,11 @@ class Loaded(NamedTuple):
         generator = torch.Generator(device).manual_seed(seed)
         state, known = {}, 0
         for _ in range(tokens):
-            if len(ids) <= seen:
-                for token in torch.tensor(ids[known:], device=device)[:, None]:
-                    logits = self.model.step(token, state)
-                known = len(ids)
-            else:  # the window moves, and with it all positions
+            if len(ids) > seen:  # the window moves, and with it all positions
                 logits = self.model(torch.tensor([ids[-seen:]], device=device))[:, -1]
+            else:
+                new, known = torch.tensor(ids[known:], device=device), len(ids)
+                logits = [self.model.step(token, state) for token in new.split(1)][-1]
             shares = (logits[0].double() / max(temperature, 1e-6)).softmax(-1)
             ids.append(int(shares.multinomial(1, generator=generator)))
         eos = self.tokenizer.decode([self.eos], skip_special_tokens=False)
