@@ -14,7 +14,8 @@ from commands import TINY, TINY_ENERGY, TINY_GRAD, Command
 BIG = {  # what cannot fit into 1 GB, or (vram, in processes of their own) into any GPU
     "energy": "train.batch=20000 train.seq=64 model.dim=64",
     "ppl": "data.synthetic.rows=6000 bench.ppl.batch=1000 bench.ppl.seq=64 model.hidden=65536",
-    "vram": "bench.vram.batch=100000 bench.vram.seq=2048 bench.vram.arms=[backprop,adjoint_exact]",
+    "vram": "bench.vram.batch=100000 bench.vram.seq=2048 model.dim=512 "
+    "bench.vram.arms=[backprop,adjoint_exact]",
 }
 
 

@@ -16,13 +16,22 @@ class CudaGraphStep:
     All that the step reads but inputs and targets must be tensors that are changed in place; all
     batches must have one shape. What it returns is overwritten by the next call. Random numbers
     follow the device's generator as it is before each call.
+
+    Args:
+        step: what is recorded.
+        stream: on which; recordings of one model after each other should share it, since autograd
+            accumulates gradients on the stream where it did so first.
     """
 
-    def __init__(self, step: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self,
+        step: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]],
+        stream: torch.cuda.Stream | None = None,
+    ) -> None:
         self.step, self.calls = step, 0
         self.graph: torch.cuda.CUDAGraph | None = None
         # not the main stream, which cannot be recorded; libraries keep a workspace for each
-        self.stream = torch.cuda.Stream()
+        self.stream = stream or torch.cuda.Stream()
         self.batch: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
         self.results = self.batch
 

@@ -64,9 +64,9 @@ class TrainStep:
         host = [x.pin_memory() if pin and x.device.type == "cpu" else x for x in batch]
         inputs, targets = (x.to(self.device, non_blocking=True) for x in host)
         objective = objective_at(step, self.recipe)
-        if self.recorded and objective != self.objective:  # which has other shapes
+        if isinstance(self.run, CudaGraphStep) and objective != self.objective:  # other shapes
             torch.cuda.synchronize(self.device)  # the old recording may be under way
-            self.run = CudaGraphStep(self._step)
+            self.run = CudaGraphStep(self._step, self.run.stream)
         self.objective = objective
         return self.run(step, inputs, targets)
 
