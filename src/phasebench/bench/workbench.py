@@ -220,8 +220,9 @@ def starts_of_text(
     tokens = workbench.corpus.splits[split].tokens
     rows = max(1, min(-(-states // seq), len(tokens) // seq))
     parts = tokens[: rows * seq].view(rows, seq).to(workbench.device).split(batch)
-    layers = zip(*(flow_starts(model, part) for part in parts), strict=True)
-    return [(of[0][0], *(torch.cat([start[i] for start in of]) for i in (1, 2))) for of in layers]
+    starts = [flow_starts(model, part) for part in parts]
+    layers = [zip(*layer, strict=True) for layer in zip(*starts, strict=True)]
+    return [(flows[0], torch.cat(qs), torch.cat(ps)) for flows, qs, ps in layers]
 
 
 def require_ode(workbench: Workbench, config: object) -> None:

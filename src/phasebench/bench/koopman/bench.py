@@ -75,11 +75,7 @@ def run(workbench: Workbench, config: KoopmanBenchConfig) -> BenchResult:
             rows.append((seed, layer, fitted))
     if ridges := sum(operator.ridge > 0 for *_, fitted in rows for operator in fitted):
         notices.append(f"{ridges} operators have a ridge: their observables depend on each other")
-    shown = [
-        {"seed": seed, "layer": layer} | asdict(operator)
-        for seed, layer, fitted in rows
-        for operator in fitted
-    ]
+    shown = [{"seed": seed, "layer": i} | asdict(op) for seed, i, fitted in rows for op in fitted]
     best = [min(fitted, key=lambda operator: operator.iterated) for *_, fitted in rows]
     needs = [
         moved(min(motions)),

@@ -7,7 +7,6 @@ where that is least, a mean over the seeds. Chance is one over `values`.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from typing import Any
@@ -121,10 +120,21 @@ def _source(
         weight_decay=0.0,
         precision="fp32",
     )
-    nothing = dict.fromkeys(field.name for field in dataclasses.fields(Corpus))
-    text = {"name": name, "vocab_size": task.vocab_size, "fingerprint": str(task)}
+    text = Corpus(
+        name=name,
+        source="",
+        splits={},
+        vocab_size=task.vocab_size,
+        eos=0,
+        tokenizer_name=name,
+        tokenizer_json="",
+        fingerprint=str(task),
+        comparable=False,
+        notice=None,
+        entropy_rate=None,
+    )
     return WeightSource(
-        Corpus(**nothing | text | {"splits": {}, "tokenizer_json": "", "tokenizer_name": name}),
+        text,
         recipe,
         seed=workbench.config.seed,
         device=workbench.device,
@@ -190,7 +200,9 @@ def gates_of(config: RecallConfig, metrics: dict[str, Metric]) -> list[Gate]:
     asked = Need("questions", config.questions, QUESTIONS)
     beyond = Need("longest length asked, in training's", max(config.factors), LONGER)
     known = metrics.get("mera_recall_attention_at_1")
-    learned = Need("accuracy of the control in training", known.value if known else 0.0, LEARNED)
+    learned = Need(
+        "accuracy of the control in training", float(known.value or 0) if known else 0.0, LEARNED
+    )
     unmeasured = Metric(None, "accuracy", reason="bench.recall leaves it out")
     checks: list[tuple[str, Any, float, list[Need]]] = [
         ("koopman_memory_recall", ">=", config.target, [asked, beyond]),
@@ -221,7 +233,9 @@ def _cost(
     sizes = {"dim": own.dim, "heads": own.heads, "blocks": 1}
     calls = {}
     for arm in names:
-        block = build_model(model_of(arm, **sizes), 2).to(device).eval().blocks[0]  # type: ignore
+        block: Any = (
+            build_model(model_of(arm, **sizes), 2).to(device).eval().get_submodule("blocks.0")
+        )
         for T in lengths:
             z = torch.randn(1, T, 2 * own.dim, device=device)
             calls[f"{arm} {T}"] = lambda block=block, z=z: block.attend(z)
