@@ -43,7 +43,7 @@ def test_the_round_trip_keeps_everything() -> None:
             {"bench": {"vram": {"sqe": 1024}}},
             ["bench.vram.sqe=1024", "unknown key", "loss_chunk", "did you mean 'seq'"],
         ),
-        ({"bench": {"vrm": {}}}, ["bench.vrm", "energy, vram", "did you mean 'vram'"]),
+        ({"bench": {"vrm": {}}}, ["bench.vrm", "recall, vram", "did you mean 'vram'"]),
         ({"bench": {}}, ["no benchmark to run", "bench=all"]),
         ({"model": {"name": "stage4"}}, ["model.name=stage4", "stage1, stage2", "did you mean"]),
         ({"model": {"dim": "x"}}, ["model.dim=x", "expected int", "got str"]),
