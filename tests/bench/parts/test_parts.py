@@ -146,6 +146,24 @@ def test_parts_are_switched_off_and_no_other_key_changes() -> None:
     assert trainings(PartsConfig()) == 24
 
 
+def test_every_cell_of_stage3_is_a_model_with_the_parameters_of_none() -> None:
+    model = {"name": "stage3", "dim": 16, "blocks": 2, "heads": 2, "hidden": 256}
+    model |= {"koopman": {"memory": "damped"}, "mera": {"mode": "beside", "heads": 2}}
+    config = to_config({"bench": {"parts": {}}, "model": model})
+    counts = []
+    for cell in cells(["memory", "mera"]):
+        own = switched(config, frozenset(["memory", "mera"]) - cell).model
+        assert (own.koopman.memory != "off", own.mera.mode != "off") == (
+            "memory" in cell,
+            "mera" in cell,
+        )
+        if not cell:
+            base = build_model(own, 2).parameter_counts()["blocks"]
+        counts.append(build_model(matched(own, base), 2).parameter_counts()["blocks"])
+    step = 16 * 2 * (16 + 2)  # parameters of 16 hidden units
+    assert all(abs(count - counts[0]) <= step / 2 for count in counts)
+
+
 def test_parameters_are_matched_by_the_hidden_width() -> None:
     base = ModelConfig(dim=16, blocks=2, heads=2, hidden=256)
     more = dataclasses.replace(base, hidden=320)
