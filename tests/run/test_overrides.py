@@ -27,7 +27,10 @@ from phasebench.run.overrides import prepare
         ("bench.vram.seq=many", ["bench.vram.seq=many", "Integer"]),
         ("bench.energy.dts=[0.1,x]", ["bench.energy.dts=[0.1, 'x']", "Float"]),
         ("train.compile=maybe", ["train.compile=maybe", "bool"]),
-        ("model=stage3", ["model=stage3", "gpt, hf, momentum, stage1, stage2", "did you mean"]),
+        (
+            "model=stage4",
+            ["model=stage4", "gpt, hf, momentum, stage1, stage2, stage3", "did you mean"],
+        ),
         ("model@bench.ppl.reference=gtp", ["model=gtp", "did you mean 'gpt'"]),
         ("model@bench.ppl.reference=null", ["model=None", "fix: bench.ppl.reference=null"]),
         ("bench=[vram,sped]", ["bench=sped", "speed, vram", "'speed'"]),

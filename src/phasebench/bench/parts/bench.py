@@ -140,16 +140,12 @@ def _measured(
     seed: int,
 ) -> dict[str, Any]:
     """Measure one training: perplexity, sizes, time, memory, leak, calibration."""
+    from scipy.stats import trim_mean
+
     model, corpus, device = weights.model, workbench.corpus, workbench.device
-    score = score_split(
-        workbench,
-        model,
-        config.split,
-        batch=config.batch,
-        seq=config.seq,
-        stride=config.stride,
-        precision=config.precision,
-    )
+    sizes = {"batch": config.batch, "seq": config.seq, "stride": config.stride}
+    how: dict[str, Any] = sizes | {"precision": config.precision}
+    score = score_split(workbench, model, config.split, **how)
     with autocast(device, "fp32"):
         tokens = corpus.splits[config.split].tokens[: config.seq]
         leaked = leak(model, tokens.to(device))
@@ -158,8 +154,6 @@ def _measured(
     # two products of the head's backward pass, for the tokens that are not scored
     saved = 4 * model.head.numel() * skipped
     # a mean, as phases of a selection differ; without the few steps that compile or record
-    from scipy.stats import trim_mean
-
     times = [1 / step["tokens_per_s"] for step in weights.origin["steps"]]
     peak = weights.origin["peak_bytes"]
     return {

@@ -100,6 +100,23 @@ def _tasks(config: RecallConfig) -> dict[str, RecallTask]:
     return {name: RecallTask(config.values, pairs[name]) for name in config.tasks}
 
 
+def _no_text(name: str, task: RecallTask) -> Corpus:
+    """Return what identifies the task where weights ask for a text."""
+    return Corpus(
+        name=name,
+        source="",
+        splits={},
+        vocab_size=task.vocab_size,
+        eos=0,
+        tokenizer_name=name,
+        tokenizer_json="",
+        fingerprint=str(task),
+        comparable=False,
+        notice=None,
+        entropy_rate=None,
+    )
+
+
 def _source(
     workbench: Workbench, config: RecallConfig, name: str, task: RecallTask
 ) -> WeightSource:
@@ -120,21 +137,8 @@ def _source(
         weight_decay=0.0,
         precision="fp32",
     )
-    text = Corpus(
-        name=name,
-        source="",
-        splits={},
-        vocab_size=task.vocab_size,
-        eos=0,
-        tokenizer_name=name,
-        tokenizer_json="",
-        fingerprint=str(task),
-        comparable=False,
-        notice=None,
-        entropy_rate=None,
-    )
     return WeightSource(
-        text,
+        _no_text(name, task),
         recipe,
         seed=workbench.config.seed,
         device=workbench.device,
