@@ -15,13 +15,8 @@ from phasebench.config.benches import (
     BudgetConfig,
     EnergyConfig,
     GradConfig,
-    KoopmanBenchConfig,
-    PartsConfig,
     PplConfig,
-    RecallConfig,
-    ScoringConfig,
     SpeedConfig,
-    SplitConfig,
     VramConfig,
 )
 from phasebench.config.fields import ConfigError
@@ -39,6 +34,8 @@ from phasebench.config.model import (
     TrainedOdeConfig,
 )
 from phasebench.config.run import TRACKERS, Config, RunOptions
+from phasebench.config.scoring import ScoringConfig, SplitConfig
+from phasebench.config.stage3_benches import KoopmanBenchConfig, PartsConfig, RecallConfig
 from phasebench.config.training import (
     DATASETS,
     DataConfig,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from phasebench.bench.koopman.operator import least_squares, observe, operators
-from phasebench.config.benches import OBSERVABLES
+from phasebench.config.stage3_benches import OBSERVABLES
 from phasebench.dynamics import HamiltonianFlow, PerceptronPotential
 from problems import SQUARE, perceptron_flow
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from phasebench.bench.parts.design import ALL, Cell, assigned, cells, effects
-from phasebench.config.benches import PARTS
+from phasebench.config.stage3_benches import PARTS
 
 THREE = ("memory", "margin", "entropic")
 TRUE = {"memory": -0.02, "mera": 0.01, "margin": -0.005, "entropic": 0.0}
