@@ -78,8 +78,13 @@ def test_generation_stops_where_the_task_says(run: Path) -> None:
 
     from phasebench.run.harness import HarnessModel
 
-    model, context = HarnessModel(path=str(run)), "\n"
-    whole = load(run).generate(context, tokens=20, temperature=0.0)[len(context) :]
-    stop = whole.split()[1]
-    request = Instance("generate_until", {}, (context, {"until": [stop], "max_gen_toks": 20}), 0)
-    assert model.generate_until([request]) == [whole.partition(stop)[0]]
+    model, loaded = HarnessModel(path=str(run)), load(run)
+    word = max(loaded.tokenizer.get_vocab(), key=len)
+    for context in ("\n", f"{word}   {word}\n\n{word}"):  # the second is decoded with other blanks
+        told = loaded.decode(loaded.encode(context))
+        whole = loaded.generate(context, tokens=20, temperature=0.0).removeprefix(told)
+        stop = whole.split()[1]
+        words = {"until": [stop], "max_gen_toks": 20}
+        request = Instance("generate_until", {}, (context, words), 0)
+        assert model.generate_until([request]) == [whole.partition(stop)[0]]
+    assert told != context

@@ -76,7 +76,8 @@ class HarnessModel(TemplateLM):
             tokens = settings.get("max_gen_toks", 64)
             temperature = settings.get("temperature", 0.0)
             text = self.loaded.generate(context, tokens=tokens, temperature=temperature)
-            text = text[len(context) :]
+            # words that the vocabulary lacks, and blanks, are not those of the context any more
+            text = text[len(self.loaded.decode(self.loaded.encode(context))) :]
             for stop in settings.get("until", []):
                 text = text.partition(stop)[0]
             texts.append(text)

@@ -60,6 +60,11 @@ class Loaded(NamedTuple):
             raise ConfigError("text", text, f"cannot be encoded: {error}", fix) from error
         return tokens[:-1]
 
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of tokens, in which the end of a row is a line break."""
+        eos = self.tokenizer.decode([self.eos], skip_special_tokens=False)
+        return self.tokenizer.decode(tokens, skip_special_tokens=False).replace(eos, "\n")
+
     @torch.no_grad()
     def generate(
         self, text: str = "", *, tokens: int = 100, temperature: float = 0.8, seed: int = 0
@@ -81,8 +86,7 @@ class Loaded(NamedTuple):
                 logits = [self.model.step(token, state) for token in new.split(1)][-1]
             shares = (logits[0].double() / max(temperature, 1e-6)).softmax(-1)
             ids.append(int(shares.multinomial(1, generator=generator)))
-        eos = self.tokenizer.decode([self.eos], skip_special_tokens=False)
-        return self.tokenizer.decode(ids[1:], skip_special_tokens=False).replace(eos, "\n")
+        return self.decode(ids[1:])
 
 
 def load(
