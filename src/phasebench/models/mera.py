@@ -77,8 +77,9 @@ class Pyramid(nn.Module):
         if past is not None and self.lagged:  # no counter of nodes that wait for their neighbours
             past["n"] = torch.cat((*past.values(), n), 1)
             return self.forward(past["n"])[:, -1:]
-        T, q, c, m = n.shape[1], self._heads(self.Q(n)), self._heads(self.V(n)), self.key(n)
-        nodes = self._tree(c, m.to(c.dtype)) if past is None else self._counted(c, m, past)
+        T, q, c = n.shape[1], self._heads(self.Q(n)), self._heads(self.V(n))
+        m = self.key(n).to(c.dtype)
+        nodes = self._tree(c, m) if past is None else self._counted(c, m, past)
         q = F.pad(q, (0, 0) * 3 + (0, T - 1))  # once, so that all scales read views of it
         scores, reads = [], []
         for level, (first, size, c) in enumerate(nodes):

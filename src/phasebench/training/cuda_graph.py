@@ -19,8 +19,8 @@ class CudaGraphStep:
 
     Args:
         step: what is recorded.
-        stream: on which; recordings of one model after each other should share it, since autograd
-            accumulates gradients on the stream where it did so first.
+        stream: on which, not the main one, which cannot be recorded; None: a new one. Recordings
+            that follow each other share it, as libraries keep a workspace for each.
     """
 
     def __init__(
@@ -30,7 +30,6 @@ class CudaGraphStep:
     ) -> None:
         self.step, self.calls = step, 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        # not the main stream, which cannot be recorded; libraries keep a workspace for each
         self.stream = stream or torch.cuda.Stream()
         self.batch: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
         self.results = self.batch
