@@ -25,9 +25,12 @@ def graphs(backend: str, *names: str) -> list[int]:
 
 
 def test_compiled_training_is_the_eager_one() -> None:
-    """All but the generated code, which takes most of a compilation."""
-    counts = graphs("aot_eager", *STAGES)
-    assert len(counts) == len(STAGES)
+    """All but the generated code, which takes most of a compilation. Stage 2's state coordinates
+    are a part of the learned ones.
+    """
+    names = [name for name in STAGES if name != "stage2"]
+    counts = graphs("aot_eager", *names)
+    assert len(counts) == len(names)
     assert min(counts) >= 1
 
 

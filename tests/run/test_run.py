@@ -260,8 +260,8 @@ def test_a_killed_training_goes_on(command: Command, tmp_path: Path) -> None:
         *TINY,
         *TINY_ENERGY.split(),
         "bench=energy",
-        "train.steps=200",
-        "train.checkpoint_every=20",
+        "train.steps=100",
+        "train.checkpoint_every=10",
         "train.validate_every=100000",
         "model.ode.steps=1",
     ]

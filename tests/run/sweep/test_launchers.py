@@ -1,4 +1,4 @@
-"""Hydra's launchers, each with two fake jobs; those that run jobs beside each other say so, or are
+"""Hydra's launchers, each with two small jobs; those that run jobs beside each other say so, or are
 refused.
 """
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import TINY, TINY_GRAD
 from sweeping import Sweep
 
 # preset -> its plugin, and the options that the test needs
@@ -24,7 +25,9 @@ def test_two_jobs_at_one_time(name: str, tmp_path: Path) -> None:
     plugin, words = LAUNCHERS[name]
     pytest.importorskip(plugin, reason=f"{plugin} is not installed here")
     sweep = Sweep(tmp_path)
-    code, out = sweep.run("model.ode.steps=1,2", "sweep_name=a", f"launcher={name}", *words)
+    small = ["bench=grad", *TINY, *TINY_GRAD.split()]
+    words = [*small, "model.ode.steps=1,2", "sweep_name=a", f"launcher={name}", *words]
+    code, out = sweep.run(*words)
     assert code == 0, out
     assert [point["status"] for point in sweep.points("a").values()] == ["ok", "ok"]
     for results in sweep.results().values():
