@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from commands import TINY, TINY_ENERGY, TINY_GRAD, Command
+from commands import TINY, TINY_ENERGY, TINY_GRAD, TINY_PPL, Command
 
 BIG = {  # what cannot fit into 1 GB, or (vram, in processes of their own) into any GPU
     "energy": "train.batch=20000 train.seq=64 model.dim=64",
@@ -40,6 +40,30 @@ def test_a_training_that_the_host_cannot_hold_leaves_the_others(command: Command
     assert "memory" in error["message"]
     assert results["benches"]["grad"]["error"] is None
     assert results["energy_pass"] is None
+
+
+@pytest.mark.parametrize(
+    ("bench", "place"),
+    [
+        ("energy", "phasebench.training.step.TrainStep.__call__"),
+        ("ppl", "phasebench.bench.ppl.bench.score_split"),
+    ],
+)
+def test_a_device_out_of_memory_leaves_the_others(
+    command: Command, monkeypatch: pytest.MonkeyPatch, bench: str, place: str
+) -> None:
+    """As torch raises it on a GPU: in a training, and in scoring."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(place, full)
+    own = TINY_PPL if bench == "ppl" else TINY_ENERGY
+    (results,) = command(f"bench=[{bench},grad]", *TINY, own, TINY_GRAD).results
+    assert results["benches"][bench]["error"]["type"] == "OutOfMemoryError"
+    assert "2.00 GiB" in results["benches"][bench]["error"]["message"]
+    assert results["benches"]["grad"]["status"] == "ok"
+    assert results[f"{bench}_pass"] is None
 
 
 @pytest.mark.gpu
