@@ -37,6 +37,11 @@ class PartsConfig(SplitConfig):
         "how parts that bring parameters are paid for: hidden is lowered in steps of 16; off: not",
         choices=("hidden", "off"),
     )
+    reverse: bool = spec(
+        False,
+        "whether to ask if the last block's flow, forwards and back in time, tells wrong from "
+        "right predictions beyond entropy: one more gate (docs/stage3.md)",
+    )
     target: float = positive(0.97, "gate: perplexity with all parts / with none at most")
     time_target: float = positive(1.1, "gate: time of a step with all parts / with none at most")
     tokens_target: float = positive(

@@ -42,6 +42,8 @@ def rows(config: PartsConfig, **changes: Any) -> list[dict[str, Any]]:
                 "nats": 4 - 0.05 * on["margin"] - 0.01 * on["entropic"] + 1e-4 * (number % 3),
                 "seconds": 0.1 * 0.9 ** on["entropic"],
                 "ece": 0.01 + 0.02 * on["margin"],
+                "brier": 0.2 - 0.05 * on["margin"],
+                "auroc_gain": 0.002 * number,
                 "temperature": 1.1,
                 **rest,
                 **changes,
@@ -60,6 +62,7 @@ def test_effects_become_metrics_and_gates() -> None:
     assert low < values["dialectic_effect_pct"] < high < 0
     assert values["stage3_time_ratio"] == values["entropic_time_ratio"] == pytest.approx(0.9)
     assert (values["dialectic_ece"], values["control_ece"]) == pytest.approx((0.03, 0.01))
+    assert (values["dialectic_brier"], values["control_brier"]) == pytest.approx((0.15, 0.2))
     assert values["stage3_vram_ratio"] is None
     assert "peak_gb was not measured" in str(result.metrics["stage3_vram_ratio"].reason)
     assert values["entropic_tokens_ratio"] == pytest.approx(0.8, rel=1e-4)
@@ -69,6 +72,7 @@ def test_effects_become_metrics_and_gates() -> None:
     assert list(verdicts)[4:] == [
         "dialectic_effect_pct_high",
         "entropic_tokens_ratio",
+        "entropic_tokens_ratio_high",
         "dialectic_ece",
     ]
     assert {"part": "margin", "of": "perplexity"}.items() <= result.details["effects"][1].items()
@@ -110,6 +114,31 @@ def test_too_few_missing_and_failed_trainings_are_not_judged() -> None:
     )
 
 
+def test_the_reversed_flow_is_judged_where_it_is_asked_for() -> None:
+    config = PartsConfig(parts=TWO, replicates=4, reverse=True)
+    result = judge(config, rows(config))
+    assert result.metrics["dialectic_auroc_gain"].value == pytest.approx(0.015)
+    assert result.gates[-1].name == "dialectic_ece"
+    gates = {gate.name: gate.passed for gate in result.gates}
+    assert gates["dialectic_auroc_gain"] is True
+    less = judge(config, rows(config, auroc_gain=0.009)).gates
+    assert next(gate for gate in less if gate.name == "dialectic_auroc_gain").passed is False
+    never = judge(config, [rows(config)[0] | {"auroc_gain": None}, *rows(config)[1:]])
+    reason = never.metrics["dialectic_auroc_gain"].reason
+    assert reason == "a training is never right, or always"
+
+
+def test_a_selection_that_may_be_no_faster_fails_by_its_interval() -> None:
+    config = PartsConfig(parts=TWO, replicates=4)
+    made = rows(config)
+    for row in made[1::8]:  # some trainings with selection are much slower than the others
+        for validation in row["weights"]["validations"]:
+            validation["nats_per_token"] += math.log(1.5)
+    gates = {gate.name: gate.passed for gate in judge(config, made).gates}
+    assert gates["entropic_tokens_ratio"] is True
+    assert gates["entropic_tokens_ratio_high"] is False
+
+
 def test_a_run_of_random_tokens_gives_the_control() -> None:
     config = PartsConfig(parts=TWO)
     made = [row | {"selection": "random"} for row in rows(config)]
@@ -123,6 +152,11 @@ def test_sparse_validations_and_levels_never_had_are_said() -> None:
     made = rows(config)
     made[1]["weights"] = {"validations": [{"step": 1000, "nats_per_token": 1.0}]}
     reason = judge(config, made).metrics["entropic_tokens_ratio"].reason
+    assert reason == "validations are too sparse: train.validate_every=20 at most"
+    every = [*range(21, 1000, 21), 1000]
+    rare = [{"step": step, "nats_per_token": 9 - math.log(step)} for step in every]
+    made[1]["weights"] = {"validations": rare}
+    reason = judge(config, made).metrics["entropic_tokens_ratio_high"].reason
     assert reason == "validations are too sparse: train.validate_every=20 at most"
     worse = [{"step": step, "nats_per_token": 9.0} for step in range(10, 1001, 10)]
     made[1]["weights"] = {"validations": worse}
@@ -174,7 +208,7 @@ def test_parameters_are_matched_by_the_hidden_width() -> None:
 
 SIZES = "bench=parts model=stage2 bench.parts.parts=[margin,entropic] bench.parts.replicates=1 "
 SIZES += "train.dialectic.margin=0.01 train.entropic.score=excess bench.parts.seq=16 "
-SIZES += "bench.parts.batch=32"
+SIZES += "bench.parts.batch=32 bench.parts.reverse=true"
 
 
 def test_pieces_are_merged_to_what_one_run_measures(command: Command, tmp_path: Path) -> None:
@@ -195,6 +229,7 @@ def test_pieces_are_merged_to_what_one_run_measures(command: Command, tmp_path: 
         assert merged["metrics"][name] == metric or "time" in name
     assert whole["metrics"]["stage3_ratio"]["value"] is not None
     assert whole["metrics"]["stage3_leak"]["value"] == 0
+    assert abs(whole["metrics"]["dialectic_auroc_gain"]["value"]) < 0.5
     plain, selected = whole["details"]["cells"]
     assert selected["flops"] < plain["flops"]
 

@@ -13,19 +13,22 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from phasebench.bench.evidence import weight_change
-from phasebench.bench.parts import calibration
+from phasebench.bench.parts import calibration, dialectic
 from phasebench.bench.parts.design import Cell, assigned, cells
 from phasebench.bench.parts.judge import judge, trainings
+from phasebench.bench.parts.reach import sparsest
 from phasebench.bench.ppl.leak import leak
-from phasebench.bench.workbench import Workbench, score_split
+from phasebench.bench.workbench import Workbench, require_ode, score_split
 from phasebench.config import Config, ConfigError, ModelConfig, PartsConfig, TrainConfig
 from phasebench.data import scoring_batches
 from phasebench.models import build_model
 from phasebench.models.language_model import flops_per_token
 from phasebench.results.gate import BenchResult
 from phasebench.training.loop import TrainingDiverged
-from phasebench.training.scoring import NotFinite, autocast
+from phasebench.training.scoring import Batch, NotFinite, autocast
 from phasebench.training.weights import Trained
 
 # the key that switches a part, and its value of off; a part that needs another stands before it, as
@@ -41,9 +44,11 @@ UNITS = 16  # hidden units at a time, which the flow's kernels like
 
 def check(workbench: Workbench, config: PartsConfig) -> None:
     """Raise `ConfigError` for parts that are not on or not the model's, for given weights, for a
-    split without text, and for trainings that there are not.
+    split without text, for trainings that there are not, and for no flow to reverse.
     """
     own = workbench.config
+    if config.reverse:
+        require_ode(workbench, config)
     for part in config.parts:
         key, off = SWITCHES[part]
         if key.startswith("model.") and own.model.name != "stage3":
@@ -66,6 +71,11 @@ def check(workbench: Workbench, config: PartsConfig) -> None:
 
 def run(workbench: Workbench, config: PartsConfig) -> BenchResult:
     """Train all combinations, or take them from the cache, and fit what the parts do."""
+    recipe = workbench.weights.recipe_of(workbench.config.model)
+    limit = sparsest(recipe.steps)
+    if "entropic" in config.parts and recipe.validate_every > limit:
+        problem = f"train.validate_every={recipe.validate_every} is too rare"
+        workbench.say(f"entropic_tokens_ratio will be null: {problem}, {limit} is not", "yellow")
     return judge(config, list(_rows(workbench, config)))
 
 
@@ -172,18 +182,32 @@ def _measured(
     }
 
 
-def _calibration(workbench: Workbench, config: PartsConfig, weights: Trained) -> dict[str, float]:
-    """Fit the temperature on validation tokens, and measure the error with it on the split."""
-    corpus, recipe = workbench.corpus, workbench.config.train
+def _calibration(
+    workbench: Workbench, config: PartsConfig, weights: Trained
+) -> dict[str, float | None]:
+    """Fit the temperature on validation tokens, and measure the predictions with it on the split;
+    of `reverse` the same.
+    """
+    corpus, recipe, model = workbench.corpus, workbench.config.train, weights.model
+    how = workbench.device, config.precision
+    fitted, judged = ("validation", recipe.validate_tokens), (config.split, None)
 
-    def logits(split: str, most: int | None) -> Iterator[Any]:
-        tokens = corpus.splits[split].tokens[:most]
+    def batches(split: str, most: int | None) -> Iterator[Batch]:
         sizes = {"batch": config.batch, "seq": config.seq, "stride": config.stride or config.seq}
-        batches = scoring_batches(tokens, eos=corpus.eos, **sizes)
-        how = workbench.device, config.precision, recipe.loss_chunk
-        return calibration.logits(weights.model, batches, *how)
+        return scoring_batches(corpus.splits[split].tokens[:most], eos=corpus.eos, **sizes)
 
-    passes = (logits("validation", recipe.validate_tokens) for _ in range(calibration.STEPS))
-    beta = calibration.fitted_beta(passes)
-    error = calibration.expected_calibration_error(logits(config.split, None), beta)
-    return {"temperature": 1 / beta, "ece": error}
+    def logits(text: tuple[str, int | None]) -> Iterator[Any]:
+        return calibration.logits(model, batches(*text), *how, recipe.loss_chunk)
+
+    beta = calibration.fitted_beta(logits(fitted) for _ in range(calibration.STEPS))
+    made = calibration.predictions(logits(judged), beta)
+    row: dict[str, float | None] = {"temperature": 1 / beta, "brier": made.brier}
+    row["ece"] = made.expected_calibration_error
+    if not config.reverse:
+        return row
+    sides: list[Any] = []
+    for text in (fitted, judged):
+        own = made if text is judged else calibration.predictions(logits(text), beta)
+        d = dialectic.disagreements(model, batches(*text), *how)
+        sides += np.column_stack((own.entropy, d)), ~own.right
+    return row | {"auroc_gain": dialectic.gain(*sides)}

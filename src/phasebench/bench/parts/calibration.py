@@ -1,4 +1,4 @@
-"""Is a model as sure as it is right? Expected calibration error after one temperature.
+"""Is a model as sure as it is right? Calibration error and Brier score after one temperature.
 
 Legend: y logits, t target, beta = 1 / temperature, p = softmax(beta y). A margin or a selection in
 training moves the scale of the logits, so that raw errors compare scales: beta is fitted first, by
@@ -9,8 +9,11 @@ derivatives are the mean of y minus y_t, and the variance of y.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,15 +53,34 @@ def fitted_beta(passes: Iterable[Iterable[tuple[Tensor, Tensor]]]) -> float:
     return beta
 
 
-def expected_calibration_error(logits: Iterable[tuple[Tensor, Tensor]], beta: float) -> float:
-    """Compute the mean of |how sure - how often right| of the likeliest token over bins of equal
-    mass, sorted by how sure.
-    """
-    sure, right = [], []
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of each token, after the temperature."""
+
+    sure: Float[np.ndarray, " n"]  # probability of the likeliest token
+    right: Bool[np.ndarray, " n"]  # whether it is the target
+    entropy: Float[np.ndarray, " n"]
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Compute the mean of |how sure - how often right| over bins of equal mass, sorted by how
+        sure.
+        """
+        gap = (self.sure - self.right)[self.sure.argsort(kind="stable")]
+        return sum(abs(float(one.sum())) for one in np.array_split(gap, BINS)) / len(gap)
+
+    @property
+    def brier(self) -> float:
+        """Compute the mean of (how sure - whether right)^2 (Brier 1950)."""
+        return float(np.square(self.sure - self.right).mean())
+
+
+def predictions(logits: Iterable[tuple[Tensor, Tensor]], beta: float) -> Predictions:
+    """Collect the predictions softmax(beta y)."""
+    made: list[tuple[Tensor, ...]] = []
     for y, t in logits:
-        top, at = (beta * y).softmax(1).max(1)
-        sure.append(top.double().cpu())
-        right.append((at == t[:, 0]).double().cpu())
-    order = torch.cat(sure).argsort(stable=True)
-    gap = (torch.cat(sure) - torch.cat(right))[order]
-    return sum(abs(float(one.sum())) for one in gap.tensor_split(BINS)) / len(gap)
+        p = (beta * y).softmax(1)
+        top, at = p.max(1)
+        entropy = torch.special.entr(p).sum(1)
+        made.append((top.double().cpu(), (at == t[:, 0]).cpu(), entropy.double().cpu()))
+    return Predictions(*(torch.cat(column).numpy() for column in zip(*made, strict=True)))

@@ -20,6 +20,7 @@ from phasebench.results.stats import interval
 NAMES = {"memory": "koopman_memory", "mera": "mera", "margin": "dialectic", "entropic": "entropic"}
 QUANTITIES = {"perplexity": "nats", "time of a step": "seconds", "peak memory": "peak_gb"}
 TRAININGS = 16  # the fewest that gates need
+GAIN = 0.01  # gate: AUROC by entropy and the time-reversed flow - by entropy alone, at least
 NO_SPREAD = "no degree of freedom is left: more bench.parts.replicates"
 
 
@@ -118,21 +119,27 @@ def _tokens(
 def _means(
     config: PartsConfig, rows: Sequence[Mapping[str, Any]], missing: str | None
 ) -> dict[str, Metric]:
-    """Return the perplexity with all parts, the worst leak, and how well margins are calibrated."""
+    """Return the perplexity with all parts, the worst leak, how well margins are calibrated, and
+    what the time-reversed flow tells.
+    """
     whole = [math.exp(row["nats"]) for row in rows if len(row["parts"]) == len(config.parts)]
     means = {"stage3_ppl": ("perplexity per token", whole)}
     if "margin" in config.parts:
         on, off = (
             [row for row in rows if ("margin" in row["parts"]) is so] for so in (True, False)
         )
-        unit = "expected calibration error, after one temperature"
-        means["dialectic_ece"] = unit, [row["ece"] for row in on]
-        means["control_ece"] = unit, [row["ece"] for row in off]
+        for arm, own in (("dialectic", on), ("control", off)):
+            for key, what in (("ece", "expected calibration error"), ("brier", "Brier score")):
+                unit = f"{what}, after one temperature"
+                means[f"{arm}_{key}"] = unit, [row[key] for row in own]
         means["dialectic_temperature"] = "fitted temperature", [row["temperature"] for row in on]
-    metrics = {
-        name: Metric(None if missing else statistics.fmean(values), unit, reason=missing)
-        for name, (unit, values) in means.items()
-    }
+    if config.reverse:
+        unit = "AUROC by entropy and the time-reversed flow - by entropy alone"
+        means["dialectic_auroc_gain"] = unit, [row["auroc_gain"] for row in rows]
+    metrics = {}
+    for name, (unit, values) in means.items():
+        reason = missing or ("a training is never right, or always" if None in values else None)
+        metrics[name] = Metric(None if reason else statistics.fmean(values), unit, reason=reason)
     leaked = worst(row["leak"] for row in rows)
     return metrics | {
         "stage3_leak": Metric(None if missing else leaked, "of the largest logit", reason=missing)
@@ -159,6 +166,9 @@ def _gates(
             limits[f"{NAMES[part]}_effect_pct_high"] = ("<=", 0.0)
         elif "entropic_tokens_ratio" in metrics:
             limits["entropic_tokens_ratio"] = ("<=", config.tokens_target)
+            limits["entropic_tokens_ratio_high"] = ("<=", 1.0)
+    if config.reverse:
+        limits["dialectic_auroc_gain"] = (">=", GAIN)
     control = metrics.get("control_ece")
     if control and control.value is not None:
         limits["dialectic_ece"] = ("<=", float(control.value))

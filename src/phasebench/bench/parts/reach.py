@@ -14,11 +14,16 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.7  # of the budget of the training without selection
-SPARSE = 0.02  # of the budget, between two validations at most
+VALIDATIONS = 50  # in a training, at least: one in 2 % of its budget
 
 
 class NotReached(ValueError):
     """There is no such number; the message says why."""
+
+
+def sparsest(steps: int) -> int:
+    """Return the most steps between two validations of a training of so many steps."""
+    return max(1, steps // VALIDATIONS)
 
 
 def log_ratio(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> float:
@@ -37,8 +42,8 @@ def log_ratio(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, A
         for one in (ours, theirs)
     )
     for each in (steps, their_steps):
-        if len(each) < 2 or max(np.diff(each)) > math.ceil(SPARSE * each[-1]):
-            limit = math.ceil(SPARSE * max(each, default=0.0))
+        limit = sparsest(int(max(each, default=0)))
+        if len(each) < 2 or max(np.diff(each)) > limit:
             raise NotReached(f"validations are too sparse: train.validate_every={limit} at most")
     reached = math.log(LEVEL * their_steps[-1])
     level = np.interp(reached, np.log(their_steps), their_nats)
