@@ -88,6 +88,38 @@ def test_kernels_agree(score: str, device: str, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@pytest.mark.parametrize("score", ["off", "excess"])
+@pytest.mark.parametrize("later", [False, True], ids=["now", "deferred"])
+def test_label_smoothing_is_torchs(score: str, later: bool) -> None:
+    z, W, targets = problem()
+    smooth, rough = (Objective(0.0, score, 0.6, 0.1, smoothing=a) for a in (0.2, 0.0))
+    losses = F.cross_entropy(z @ W.T, targets, reduction="none", label_smoothing=0.2)
+    # what is scored depends on the logits, not on the targets' smoothness
+    c = torch.logsumexp(z @ W.T, 1, keepdim=True)
+    mean = ((z @ W.T - c).exp() * (z @ W.T)).sum(1, keepdim=True)
+    at_target = (z @ W.T).gather(1, targets.clamp(min=0)[:, None])
+    chosen = rough.choose(targets, c, at_target, mean)
+    wanted = losses.sum() if chosen is None else losses[chosen].sum()
+    deferred = Deferred()
+    head = lookup(W, torch.zeros(1, 0, dtype=torch.int64), deferred)[1]
+    own = (z, head.detach(), targets, 5, deferred) if later else (z, head, targets, 5, None)
+    loss = linear_cross_entropy(*own, smooth) + 0.0 * head.sum()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, (z, W)), torch.autograd.grad(wanted, (z, W))
+    )
+
+
+def test_smoothed_gradients_under_autocast_are_those_of_float32_but_for_rounding() -> None:
+    z, W, targets = problem(torch.float32)
+    gradients = []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            loss = linear_cross_entropy(z, W, targets, 5, objective=Objective(smoothing=0.2))
+        gradients.append(torch.autograd.grad(loss, (z, W)))
+    torch.testing.assert_close(*gradients, rtol=0.05, atol=0.05)
+
+
 def test_a_hopeless_objection_costs_its_size_and_a_state_of_zeros_nothing() -> None:
     z, W, targets = problem()
     with torch.no_grad():

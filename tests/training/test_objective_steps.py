@@ -32,6 +32,14 @@ def test_all_tokens_are_scored_at_the_start_and_at_the_end() -> None:
     assert {phase.margin for phase in phases} == {0.02}
 
 
+def test_smooth_targets_are_of_every_phase_and_not_for_a_margin_too() -> None:
+    own = recipe(steps=20, label_smoothing=0.1, entropic=OWN["entropic"])
+    assert {objective_at(step, own).smoothing for step in range(20)} == {0.1}
+    with pytest.raises(ConfigError, match="and is not for both") as caught:
+        to_config({"train": {"label_smoothing": 0.1, "dialectic": {"margin": 0.01}}})
+    assert caught.value.key == "train.label_smoothing"
+
+
 @pytest.mark.parametrize("score", ["excess", "surprisal", "entropy", "random"])
 def test_a_killed_selection_goes_on_to_the_same_weights(tmp_path: Path, score: str) -> None:
     changes: dict[str, Any] = {**OWN, "entropic": EntropicConfig(score, keep=0.5), "steps": 20}

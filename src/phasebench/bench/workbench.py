@@ -134,10 +134,9 @@ class Workbench:
                 models |= roles(self.config, name, bench).values()
         for key, model in models.items():
             require(model, key)
-            objective = recipe.dialectic.margin or recipe.entropic.score != "off"
-            if model.architecture and objective:
+            if model.architecture and not recipe.plain:
                 problem = "is trained by the plain objective only"
-                fix = "train.dialectic.margin=0 train.entropic.score=off"
+                fix = "train.dialectic.margin=0 train.label_smoothing=0 train.entropic.score=off"
                 raise ConfigError(f"{key}.architecture", model.architecture, problem, fix)
             self._check_positions(model, key)
             if recipe.graph and set(model.recompute) - {"head"}:

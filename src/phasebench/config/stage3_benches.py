@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phasebench.config.fields import ConfigError, count, positive, random_seeds, spec
+from phasebench.config.fields import (
+    ConfigError,
+    count,
+    positive,
+    probability,
+    random_seeds,
+    spec,
+)
 from phasebench.config.scoring import SplitConfig, distinct
 from phasebench.config.training import SPLITS
 
@@ -37,6 +44,9 @@ class PartsConfig(SplitConfig):
         "how parts that bring parameters are paid for: hidden is lowered in steps of 16; off: not",
         choices=("hidden", "off"),
     )
+    label_smoothing: float = probability(
+        about="train.label_smoothing of the trainings without margin: its control, of equal compute"
+    )
     reverse: bool = spec(
         False,
         "whether to ask if the last block's flow, forwards and back in time, tells wrong from "
@@ -52,6 +62,10 @@ class PartsConfig(SplitConfig):
         super().__post_init__()
         if len(set(self.parts)) < len(self.parts):
             raise ConfigError("parts", self.parts, "names a part twice", "name each once")
+        if self.label_smoothing and "margin" not in self.parts:
+            problem = f"controls the margin, and bench.parts.parts={self.parts} has none"
+            fix = "bench.parts.label_smoothing=0"
+            raise ConfigError("label_smoothing", self.label_smoothing, problem, fix)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from phasebench.config.fields import ConfigError, count, positive, spec
+from phasebench.config.fields import ConfigError, count, positive, probability, spec
 from phasebench.config.model import PRECISIONS
 
 DATASETS = ("auto", "wikitext2", "wikitext103", "text", "synthetic")
@@ -139,6 +139,9 @@ class TrainConfig:
     loss_chunk: int = count(4096, "tokens whose logits exist at one time")
     validate_every: int = count(250, "steps between two validations")
     validate_tokens: int = count(65536, "tokens of the validation split that are scored each time")
+    label_smoothing: float = probability(
+        about="fraction of a target that all types share equally; not in evaluation"
+    )
     dialectic: DialecticConfig = spec(DialecticConfig)
     entropic: EntropicConfig = spec(EntropicConfig)
     average: str = spec(
@@ -177,6 +180,12 @@ class TrainConfig:
                 f"does not divide batch={self.batch}",
                 f"choose a divisor of {self.batch}",
             )
+        if self.label_smoothing and self.dialectic.margin:
+            problem = (
+                f"controls train.dialectic.margin={self.dialectic.margin}, and is not for both"
+            )
+            fix = "train.label_smoothing=0, or train.dialectic.margin=0"
+            raise ConfigError("label_smoothing", self.label_smoothing, problem, fix)
         if self.graph and self.precision == "fp16":
             raise ConfigError(
                 "graph",
@@ -184,3 +193,9 @@ class TrainConfig:
                 "the loss scaler of precision=fp16 asks the host in each step",
                 "train.precision=bf16, or train.graph=false",
             )
+
+    @property
+    def plain(self) -> bool:
+        """Return whether the mean cross-entropy of all tokens is what a training minimises."""
+        own = self.dialectic.margin or self.label_smoothing
+        return not own and self.entropic.score == "off"

@@ -11,6 +11,9 @@ of the row e_t is a constant. With p = e^{y_t - c}
 
     c' = c + ln(1 - p (1 - e^{-mu})),   L' = c' - y_t + mu
     dL'/dy = softmax(y') - onehot(t),   dL'/dmu = 1 - e^{-L'},   dmu/dz = eps |e_t| z / |z|
+
+With label smoothing a it is (1 - a) y_t + a mean_v y_v, so dL/dy = softmax(y) - (1 - a) onehot(t) -
+a / V.
 """
 
 from __future__ import annotations
@@ -81,16 +84,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             mu = reach * torch.linalg.vector_norm(z, dim=1, keepdim=True)
             c = c + torch.log1p((at_target - c).exp() * torch.expm1(-mu))
             at_target = at_target - mu
+        if objective.smoothing:
+            average = (z * W.mean(0)).sum(1, keepdim=True).to(c.dtype)  # of a token's logits
+            at_target = torch.lerp(at_target, average, objective.smoothing)
         losses = torch.where((targets != IGNORED)[:, None], c - at_target, 0.0)
         ctx.save_for_backward(z, W, targets, c, chosen, reach, None if reach is None else losses)
-        ctx.plain = chunk, dtype, deferred
+        ctx.plain = chunk, dtype, deferred, objective.smoothing
         return losses.sum() if chosen is None else losses[chosen].sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         z, W, targets, c, chosen, reach, losses = ctx.saved_tensors
-        chunk, dtype, deferred = ctx.plain
+        chunk, dtype, deferred, smoothing = ctx.plain
         parts = _chunks(z, chunk) if chosen is None else chosen.split(chunk)
         products = torch.get_float32_matmul_precision()
 
@@ -107,6 +113,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     del y
                     if dmu is not None:
                         dy.scatter_(1, t, -dmu[part].to(dy.dtype))
+                    if smoothing:
+                        moved = smoothing * weights[part]
+                        dy.scatter_add_(1, t, moved.to(dy.dtype))
+                        dy[:, : len(W)] -= moved / len(W)
                     if dz is not None:
                         dz[part] = dy @ head
                         if reach is not None and dmu is not None:

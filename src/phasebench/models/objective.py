@@ -18,7 +18,7 @@ from phasebench.data.batches import IGNORED
 
 @dataclass(frozen=True)
 class Objective:
-    """The margin of the target's logit, and which tokens are scored.
+    """The margin of the target's logit, which tokens are scored, and how smooth targets are.
 
     Attributes:
         margin: eps of y_t - eps |e_t| |z|, the least logit of the target where its row e_t may move
@@ -26,12 +26,15 @@ class Objective:
         score: by which tokens are ranked, largest first; "off": all are scored.
         keep: fraction of the tokens, down to which a rank is scored.
         noise: fraction of the tokens, from which on a rank is scored.
+        smoothing: a of the target's logit (1 - a) y_t + a mean_v y_v (Szegedy et al. 2016, arXiv
+            1512.00567); not with a margin.
     """
 
     margin: float = 0.0
     score: str = "off"
     keep: float = 1.0
     noise: float = 0.0
+    smoothing: float = 0.0
 
     @property
     def reads_mean(self) -> bool:

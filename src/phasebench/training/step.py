@@ -128,11 +128,11 @@ def objective_at(step: int, recipe: TrainConfig) -> Objective:
     >>> [objective_at(step, recipe).keep for step in (0, 1, 6, 7)]
     [1.0, 0.6, 0.6, 1.0]
     """
-    own, margin = recipe.entropic, recipe.dialectic.margin
+    own, margin, smoothing = recipe.entropic, recipe.dialectic.margin, recipe.label_smoothing
     first, last = round(own.warmup * recipe.steps), round((1 - own.release) * recipe.steps)
     if own.score == "off" or not first <= step < last:
-        return Objective(margin)
-    return Objective(margin, own.score, own.keep, own.noise)
+        return Objective(margin, smoothing=smoothing)
+    return Objective(margin, own.score, own.keep, own.noise, smoothing)
 
 
 def step_seed(seed: int, step: int, part: int) -> int:

@@ -14,7 +14,7 @@ from commands import TINY, Command
 from phasebench.bench.parts.bench import matched, switched
 from phasebench.bench.parts.design import cells
 from phasebench.bench.parts.judge import judge, trainings
-from phasebench.config import ModelConfig, PartsConfig, to_config
+from phasebench.config import ConfigError, ModelConfig, PartsConfig, to_config
 from phasebench.models import build_model
 from phasebench.results.jsonfile import plain
 from phasebench.run.merge import main
@@ -177,7 +177,15 @@ def test_parts_are_switched_off_and_no_other_key_changes() -> None:
         off.train, dialectic=config.train.dialectic, entropic=config.train.entropic
     )
     assert dataclasses.replace(off, train=train) == config
+    control = switched(config, frozenset(["margin"]), 0.1).train
+    assert (control.dialectic.margin, control.label_smoothing) == (0.0, 0.1)
+    assert switched(config, frozenset(["entropic"]), 0.1).train.label_smoothing == 0.0
     assert trainings(PartsConfig()) == 24
+
+
+def test_a_control_of_no_margin_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"bench.parts.parts=\['entropic'\] has none"):
+        PartsConfig(parts=["entropic"], label_smoothing=0.1)
 
 
 def test_every_cell_of_stage3_is_a_model_with_the_parameters_of_none() -> None:

@@ -79,8 +79,8 @@ def run(workbench: Workbench, config: PartsConfig) -> BenchResult:
     return judge(config, list(_rows(workbench, config)))
 
 
-def switched(config: Config, off: Cell) -> Config:
-    """Return the run's configuration with some parts off."""
+def switched(config: Config, off: Cell, smoothing: float = 0.0) -> Config:
+    """Return the run's configuration with some parts off; without margin, labels are smoothed."""
 
     def put(group: Any, keys: Sequence[str], value: object) -> Any:
         first, *rest = keys
@@ -90,7 +90,7 @@ def switched(config: Config, off: Cell) -> Config:
     for part, (key, value) in SWITCHES.items():
         if part in off:
             config = put(config, key.split("."), value)
-    return config
+    return put(config, ("train", "label_smoothing"), smoothing) if "margin" in off else config
 
 
 def matched(model: ModelConfig, parameters: int) -> ModelConfig:
@@ -112,7 +112,10 @@ def matched(model: ModelConfig, parameters: int) -> ModelConfig:
 def _rows(workbench: Workbench, config: PartsConfig) -> Iterator[dict[str, Any]]:
     """Yield what was measured of each training that may be done or is cached."""
     every, own = cells(config.parts), workbench.config
-    by_cell = {cell: switched(own, frozenset(config.parts) - cell) for cell in every}
+    by_cell = {
+        cell: switched(own, frozenset(config.parts) - cell, config.label_smoothing)
+        for cell in every
+    }
     models = {cell: settings.model for cell, settings in by_cell.items()}
     if config.match == "hidden":
         base = build_model(models[every[0]], 2).parameter_counts()["blocks"]
@@ -168,6 +171,7 @@ def _measured(
     peak = weights.origin["peak_bytes"]
     return {
         "selection": own.score,
+        "label_smoothing": recipe.label_smoothing,
         "nats": score.nats_per_token,
         "tokens": score.tokens,
         "parameters": model.parameter_counts()["blocks"],
