@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import made
-from phasebench.report.axes import whole
+from phasebench.report.axes import Study
 from phasebench.report.collect import Collection, collect
 from phasebench.report.csv_markdown_latex import csv_text
 from phasebench.report.page import html_text
@@ -239,7 +239,7 @@ def test_no_replaced_part_crashes(tmp_path: Path, data: st.DataObject) -> None:
     made.write(tmp_path, found)
     collected = collect([tmp_path])
     assert len(collected.points) + len(collected.broken) == 1
-    content = table(whole(collected.points), everything=True)
+    content = table(Study(collected.points), everything=True)
     assert csv_text(content)
     assert "</html>" in html_text("x", collected, {"x": content}, [])
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 import made
-from phasebench.report.axes import whole
+from phasebench.report.axes import Study
 from phasebench.report.collect import Collection, collect
 from phasebench.report.page import html_text
 from phasebench.report.plots.style import Picture
@@ -29,7 +29,7 @@ def page(collection: Collection) -> str:
     return html_text(
         f"title {HOSTILE}",
         collection,
-        {"all": table(whole(collection.points))},
+        {"all": table(Study(collection.points))},
         [PICTURE],
     )
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import made
 from paths import ROOT
-from phasebench.report.axes import swept
+from phasebench.report.axes import Study
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.plots import (
     budget,
@@ -77,7 +77,7 @@ def test_all_kinds_of_pictures(tmp_path: Path) -> None:
         assert one.files["pdf"].startswith(b"%PDF")
         assert one.caption.endswith(".")
     with styled():
-        again = next(pareto(collection.points, swept(collection.points)))
+        again = next(pareto(Study(collection.points)))
     assert again == found["pareto"]  # nothing in its files depends on when it is made
 
 
@@ -115,7 +115,7 @@ def test_every_quantity_over_an_axis_that_concerns_it(tmp_path: Path, figures: D
         found["benches"]["speed"] = speed
         made.write(tmp_path / str(steps), made.consistent(found))
     points = collect([tmp_path]).points
-    list(over_axes(points, swept(points)))
+    list(over_axes(Study(points)))
     names = {
         "perplexity",
         "ppl_ratio",
@@ -145,7 +145,7 @@ def test_the_order_stands_in_the_legend_and_the_floor_is_left_out(
 ) -> None:
     made.sweep(tmp_path, [0.02, 0.1, 0.2, 0.4], ["leapfrog", "yoshida4"])
     points = collect([tmp_path]).points
-    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("drift"))
+    (caption,) = (p.caption for p in over_axes(Study(points)) if p.name.startswith("drift"))
     drift = figures["drift_over_bench_energy_dt"]
     assert drift.axes[0].get_xscale() == drift.axes[0].get_yscale() == "log"
     # 1e-3 x 0.02^2 lies below the floor of rounding, as do 1e-2 x 0.02^4 and 0.1^4
@@ -164,7 +164,7 @@ def test_no_order_over_what_has_none(tmp_path: Path, figures: Drawn) -> None:
             tmp_path / str(dim), made.content({"model.dim": dim}, {"energy.max_drift": dim * 1e-7})
         )
     points = collect([tmp_path]).points
-    list(over_axes(points, swept(points)))
+    list(over_axes(Study(points)))
     assert legend(figures["drift_over_model_dim"]) == ["gate: max drift < 5e-05"]
 
 
@@ -180,9 +180,7 @@ def test_predictions_and_measurements_are_different_lines(tmp_path: Path, figure
         found = made.content({"model.ode.steps": steps})
         made.write(tmp_path / str(i), predicted(found) if steps > 10 else found)
     points = collect([tmp_path]).points
-    (caption,) = (
-        p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory")
-    )
+    (caption,) = (p.caption for p in over_axes(Study(points)) if p.name.startswith("memory"))
     memory = figures["memory_over_model_ode_steps"]
     containers: list[Any] = list(memory.axes[0].containers)
     colours = {line.get_label(): line[0].get_color() for line in containers}
@@ -196,9 +194,7 @@ def test_a_lower_bound_is_said(tmp_path: Path, figures: Drawn) -> None:
         found = predicted(made.content({"model.ode.steps": steps}), "GB, at least: out of memory")
         made.write(tmp_path / str(steps), found)
     points = collect([tmp_path]).points
-    (caption,) = (
-        p.caption for p in over_axes(points, swept(points)) if p.name.startswith("memory")
-    )
+    (caption,) = (p.caption for p in over_axes(Study(points)) if p.name.startswith("memory"))
     assert "a lower bound" in caption
 
 
@@ -255,9 +251,7 @@ def test_many_settings_are_cut_but_every_arm_stays(tmp_path: Path, figures: Draw
             made.write(tmp_path / f"{steps}-{hidden}", found)
     points = collect([tmp_path]).points
     (caption,) = (
-        p.caption
-        for p in over_axes(points, swept(points))
-        if p.name == "memory_over_model_ode_steps"
+        p.caption for p in over_axes(Study(points)) if p.name == "memory_over_model_ode_steps"
     )
     shown = legend(figures["memory_over_model_ode_steps"])
     assert sorted(shown) == sorted(
@@ -309,7 +303,7 @@ def test_thinned_series_of_several_seeds(tmp_path: Path, figures: Drawn) -> None
     ]
     made.write(tmp_path, content)
     collection = collect([tmp_path])
-    captions = [found.caption for found in traces.energy_traces(collection.points, [])]
+    captions = [found.caption for found in traces.energy_traces(Study(collection.points))]
     assert [caption.endswith("the first one's.") for caption in captions] == [True]
     drift, mean = (panel.lines for panel in figures["energy_traces"].axes)
     # the first seed's layers; dt is 0.1; and the gate
@@ -391,7 +385,7 @@ def test_in_float64_the_order_is_fitted_far_below_the_rounding_of_float32(
         found["config"]["bench"]["energy"]["precision"] = "fp64"
         made.write(tmp_path / str(i), made.consistent(found))
     points = collect([tmp_path]).points
-    (caption,) = (p.caption for p in over_axes(points, swept(points)) if p.name.startswith("drift"))
+    (caption,) = (p.caption for p in over_axes(Study(points)) if p.name.startswith("drift"))
     shown = legend(figures["drift_over_bench_energy_dt"])
     assert shown[2] == "yoshida4, order 4.00 ± 0.00 (4 points)"
     assert "rounding to float64" in caption
@@ -510,7 +504,7 @@ def test_trainings_of_several_seeds_are_one_colour_and_their_drift_is_drawn(
         for name, drift in (("stage2", 1e-6), ("stage1", None))
     )
     made.write(tmp_path, trained(candidate=ours, baseline=theirs))
-    list(training.training_curves(collect([tmp_path]).points, []))
+    list(training.training_curves(Study(collect([tmp_path]).points)))
     losses, drifts = (figures[name].axes[0] for name in ("training", "training_drift"))
     assert legend(figures["training"]) == ["stage1, 3 seeds", "stage2, 3 seeds"]
     assert len(losses.lines) == 12
@@ -528,7 +522,7 @@ def test_a_drift_that_is_not_finite_hides_nothing_else(tmp_path: Path, figures: 
     ours[0]["validations"][0]["max_drift"] = [None, 1e-6]
     made.write(tmp_path, trained(candidate=ours))
     collection = collect([tmp_path])
-    list(training.training_curves(collection.points, []))
+    list(training.training_curves(Study(collection.points)))
     assert [
         np.asarray(line.get_xdata()).tolist() for line in figures["training_drift"].axes[0].lines
     ] == [
@@ -543,7 +537,7 @@ def test_a_training_that_diverged_leaves_the_others(tmp_path: Path, figures: Dra
     for step in ours[1]["steps"]:
         step["loss"] = None  # not finite
     made.write(tmp_path, trained(candidate=ours))
-    list(training.training_curves(collect([tmp_path]).points, []))
+    list(training.training_curves(Study(collect([tmp_path]).points)))
     losses = [line.get_ydata() for line in figures["training"].axes[0].lines]
     finite = [y for y in losses if np.isfinite(np.array(y, dtype=float)).all()]
     # two seeds with losses and validations, the baseline's one, and validations of the third
@@ -557,7 +551,7 @@ def test_a_short_training_beside_a_long_one_is_not_cut_off(tmp_path: Path, figur
     for one in short["steps"]:
         one["loss"] = 9.0
     made.write(tmp_path, trained(candidate=[long], baseline=[short]))
-    list(training.training_curves(collect([tmp_path]).points, []))
+    list(training.training_curves(Study(collect([tmp_path]).points)))
     assert figures["training"].axes[0].get_ylim()[1] > 9
 
 

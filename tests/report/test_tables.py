@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import made
-from phasebench.report.axes import whole
+from phasebench.report.axes import Study
 from phasebench.report.collect import Collection, Point, collect
 from phasebench.report.csv_markdown_latex import (
     csv_text,
@@ -55,7 +55,7 @@ def swept_table(tmp_path: Path) -> list[Column]:
     )
     points = collect([tmp_path]).points
     points.append(Point("5", None, ("bench.energy.dt=0.8",), "oom", "CUDA out of memory"))
-    return table(whole(points))
+    return table(Study(points))
 
 
 def hostile_table() -> list[Column]:
@@ -130,7 +130,7 @@ def test_no_text_makes_a_line_wider(name: str, reason: str, width: int) -> None:
 def test_csv_is_exact(tmp_path: Path) -> None:
     made.sweep(tmp_path, [0.1, 0.3], ["leapfrog"])
     points = collect([tmp_path]).points
-    rows = list(csv.DictReader(io.StringIO(csv_text(table(whole(points), everything=True)))))
+    rows = list(csv.DictReader(io.StringIO(csv_text(table(Study(points), everything=True)))))
     assert [float(row["bench.energy.dt"]) for row in rows] == [0.1, 0.3]
     for row, point in zip(rows, points, strict=True):
         assert point.run is not None
@@ -247,7 +247,7 @@ def test_latex_compiles(swept_table: list[Column], tmp_path: Path) -> None:
 
 def test_nothing_measured_is_a_table_too() -> None:
     points = Collection([Point("0", None, (), "killed", "exit code -9")]).points
-    content = table(whole(points))
+    content = table(Study(points))
     assert [column.key for column in content] == ["point", "status", "reason"]
     for text in (
         printed(content, 40),

@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from phasebench.config import TRAINING
 from phasebench.report.collect import Point
 from phasebench.report.text import is_number, number
+from phasebench.results.jsonfile import Json
 
 SEED = "seed"
 LONGEST = 44  # characters of a point's name in a picture
@@ -32,16 +34,26 @@ class Axis:
 
 @dataclass(frozen=True)
 class Study:
-    """The points that were asked for the same benches, and the keys in which they differ."""
+    """Points that are shown together: all, or those that were asked for the same benches."""
 
-    name: str
     points: Sequence[Point]
-    axes: Sequence[Axis]
+    name: str = ""
 
+    @cached_property
+    def axes(self) -> list[Axis]:
+        """Find the keys in which the points differ."""
+        return swept(self.points)
 
-def whole(points: Sequence[Point]) -> Study:
-    """Take all points as one study."""
-    return Study("", points, swept(points))
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Name each point by its swept values, or by its folder where these are none, or long."""
+        keys = short(axis.key for axis in self.axes)
+        names = {}
+        for i, point in enumerate(self.points):
+            values = ((axis.key, axis.values[i]) for axis in self.axes)
+            told = ", ".join(said(keys[key], value) for key, value in values if value is not None)
+            names[point.name] = told if 0 < len(told) <= LONGEST else point.name
+        return names
 
 
 def studies(points: Sequence[Point]) -> list[Study]:
@@ -51,7 +63,7 @@ def studies(points: Sequence[Point]) -> list[Study]:
         groups.setdefault(", ".join(sorted(point.benches)), []).append(point)
     if len(groups) == 2 and "" in groups:
         groups = {max(groups): list(points)}
-    return [Study(name or "no results", own, swept(own)) for name, own in groups.items()]
+    return [Study(own, name or "no results") for name, own in groups.items()]
 
 
 def concerns(key: str, bench: str) -> bool:
@@ -100,7 +112,7 @@ def swept(points: Sequence[Point]) -> list[Axis]:
     return sorted((min(together, key=rank) for together in groups.values()), key=rank)
 
 
-def settings(point: Point) -> dict[str, Any]:
+def settings(point: Point) -> Json:
     """List a point's configuration by dotted key; without a results.json, what its overrides say.
 
     The device, text and code of a run stand under names that no configuration key has.
@@ -120,17 +132,17 @@ def settings(point: Point) -> dict[str, Any]:
     return flat | {key: value for key, value in facts.items() if value is not None}
 
 
-def flatten(tree: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+def flatten(tree: Json, at: str = "") -> Json:
     """List leaves by dotted key; a list becomes its JSON text, and so does a null.
 
     Examples:
         >>> flatten({"a": {"b": 1, "c": [2, 3]}, "d": None})
         {'a.b': 1, 'a.c': '[2, 3]', 'd': 'null'}
     """
-    flat: dict[str, Any] = {}
+    flat: Json = {}
     for key, value in tree.items():
         dotted = f"{at}.{key}" if at else str(key)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, dotted)
         else:
             flat[dotted] = json.dumps(value) if value is None or isinstance(value, list) else value
@@ -164,18 +176,6 @@ def said(key: str, value: Any) -> str:
     """
     named = isinstance(value, str) and value != "null" and value[:1].isalpha()
     return value if named else f"{key.rpartition('.')[2]} {number(value)}"
-
-
-def setting_names(points: Sequence[Point], axes: Sequence[Axis]) -> dict[str, str]:
-    """Name each point by its swept values, or by its folder where these are none, or long."""
-    names = short(axis.key for axis in axes)
-    told = {
-        point.name: ", ".join(
-            said(names[axis.key], axis.values[i]) for axis in axes if axis.values[i] is not None
-        )
-        for i, point in enumerate(points)
-    }
-    return {name: text if 0 < len(text) <= LONGEST else name for name, text in told.items()}
 
 
 def _parsed(text: str) -> Any:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from phasebench.config import ConfigError
 from phasebench.report.read import Bench, Broken, Run, content, read, read_bytes
 from phasebench.report.text import number
 from phasebench.results.gate import Metric
+from phasebench.results.jsonfile import Json
 
 RESULTS, SWEEP = "results.json", "sweep.json"
+Read = TypeVar("Read")
 _VERDICTS = {0: "pass", 1: "fail", 2: "not measured"}
 
 
@@ -46,7 +48,7 @@ class Point:
         entry = self.benches.get(bench)
         return entry.metrics.get(name) if entry else None
 
-    def details(self, bench: str) -> dict[str, Any]:
+    def details(self, bench: str) -> Json:
         """Read a benchmark's raw samples from its file; nothing where it was not asked for.
 
         They are not kept, since those of all points together would not fit into memory.
@@ -74,28 +76,17 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
     collection = Collection()
     root = os.path.realpath(places[0] if places[0].is_dir() else places[0].parent)
     runs: dict[Path, Run] = {}
-    reasons: dict[Path, str] = {}  # of the files that cannot be used
     digests: dict[str, Path] = {}
     files = _below(places, RESULTS) if results is None else results
-    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in files):
-        try:
-            run = read(path)
-        except Broken as broken:
-            collection.broken.append(broken)
-            reasons[path.parent] = broken.reason
-            continue
+    for path, run in _usable(files, read, collection):
         first = digests.setdefault(run.digest, path)
         if first == path:
             runs[path.parent if path.name == RESULTS else path] = run
         else:
             collection.notes.append(f"{path} is a copy of {first}, and left out")
     sweeps = _below([place for place in places if place.is_dir()], SWEEP)
-    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in sweeps):
-        try:
-            entries = _points(path)
-        except Broken as broken:
-            collection.broken.append(broken)
-            continue
+    reasons = {broken.path.parent: broken.reason for broken in collection.broken}
+    for path, entries in _usable(sweeps, _points, collection):
         for entry in entries:
             folder = Path(os.path.realpath(path.parent / entry["folder"]))
             name, run = os.path.relpath(folder, root), runs.pop(folder, None)
@@ -104,6 +95,17 @@ def collect(places: Sequence[Path], results: Iterable[Path] | None = None) -> Co
         name = os.path.relpath(folder, root)
         collection.points.append(_point(name, {"status": "ok"}, run))
     return collection
+
+
+def _usable(
+    files: Iterable[Path], reader: Callable[[Path], Read], collection: Collection
+) -> Iterator[tuple[Path, Read]]:
+    """Read each file once; `collection` gets those that cannot be used."""
+    for path in dict.fromkeys(Path(os.path.realpath(file)) for file in files):
+        try:
+            yield path, reader(path)
+        except Broken as broken:
+            collection.broken.append(broken)
 
 
 def _below(places: Sequence[Path], name: str) -> list[Path]:
@@ -124,7 +126,7 @@ def _below(places: Sequence[Path], name: str) -> list[Path]:
     return found
 
 
-def _points(path: Path) -> list[dict[str, Any]]:
+def _points(path: Path) -> list[Json]:
     """Read the points that a sweep.json lists. Raises `Broken`."""
     import jsonschema
     from jsonschema.exceptions import best_match
@@ -141,7 +143,7 @@ def _points(path: Path) -> list[dict[str, Any]]:
     return sweep["points"]
 
 
-def _point(name: str, entry: dict[str, Any], run: Run | None, broken: str | None = None) -> Point:
+def _point(name: str, entry: Json, run: Run | None, broken: str | None = None) -> Point:
     """Say how a point ended, from its entry in sweep.json and its results.json."""
     status, reason, code = entry["status"], entry.get("reason"), entry.get("exit_code")
     if reason is None and code not in (None, 0, 1, 2):

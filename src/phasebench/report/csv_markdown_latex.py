@@ -49,13 +49,11 @@ def csv_text(columns: Sequence[Column]) -> str:
     for column in columns:
         if any(cell.gate for cell in column.cells):
             values[f"{column.key}.passed"] = [c.gate and c.gate.passed for c in column.cells]
-    rows = list(zip(*(column.cells for column in columns), strict=True))
     for mark in ("predicted", "at_least"):
-        values[mark] = []
-        for row in rows:
-            marked = (getattr(cell, mark) and cell.value is not None for cell in row)
-            keys = [c.key for c, is_marked in zip(columns, marked, strict=True) if is_marked]
-            values[mark].append(";".join(keys))
+        values[mark] = [
+            ";".join(column.key for column in columns if getattr(column.cells[i], mark))
+            for i in range(len(columns[0].cells))
+        ]
     plain = {_plain(key): [_plain(one) for one in column] for key, column in values.items()}
     return pd.DataFrame(plain, dtype=object).to_csv(index=False, lineterminator="\n")
 

@@ -6,7 +6,6 @@ import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -15,6 +14,7 @@ from phasebench.report.collect import Collection
 from phasebench.report.plots.style import Picture
 from phasebench.report.table import Cell, Column
 from phasebench.report.text import VERDICTS, clean, is_number, number
+from phasebench.results.jsonfile import Json
 
 
 def html_text(
@@ -63,5 +63,5 @@ def _sort_key(cell: Cell) -> str:
     return repr(cell.value) if is_number(cell.value) else ""
 
 
-def _lines(tree: dict[str, Any]) -> str:
+def _lines(tree: Json) -> str:
     return "\n".join(f"{key} = {value}" for key, value in flatten(tree).items())

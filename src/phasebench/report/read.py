@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from phasebench.report.text import is_number
 from phasebench.results.file import config_hash, parse
 from phasebench.results.gate import COMPARE, Gate, Metric, Need, exit_code, top_values
+from phasebench.results.jsonfile import Json
 
 GREATEST = 1e100  # number that is believed: its square, of which a variance is made, is a float too
 LARGEST = 256 * 2**20  # bytes of a results.json; the largest real ones have 1 MB
@@ -82,17 +82,17 @@ class Run:
     timestamp: str
     status: str  # running ok failed
     overrides: tuple[str, ...]
-    config: dict[str, Any]
+    config: Json
     data: str | None
     device: str
-    environment: dict[str, Any]
+    environment: Json
     benches: dict[str, Bench]
     verdict: int
     weights: tuple[str, ...]
     side_by_side: int = 1
 
 
-def verified(path: Path) -> tuple[dict[str, Any], dict[str, Bench], str]:
+def verified(path: Path) -> tuple[Json, dict[str, Bench], str]:
     """Read a results.json whose parts agree: all, its benches, its digest. Raises `Broken`."""
     results, digest = content(path)
     benches: dict[str, Bench] = {}
@@ -128,7 +128,7 @@ def read(path: Path) -> Run:
     )
 
 
-def content(path: Path) -> tuple[dict[str, Any], str]:
+def content(path: Path) -> tuple[Json, str]:
     """Read all of a results.json, raw samples too, and the file's digest. Raises `Broken`."""
     raw = read_bytes(path)
     try:
@@ -150,7 +150,7 @@ def read_bytes(path: Path) -> bytes:
         raise Broken(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def _bench(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> Bench:
+def _bench(name: str, entry: Json, config: Json) -> Bench:
     error = entry["error"]
     metrics = {key: Metric(**metric) for key, metric in entry["metrics"].items()}
     return Bench(
@@ -165,7 +165,7 @@ def _bench(name: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> Be
     )
 
 
-def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) -> Iterator[str]:
+def _contradictions(results: Json, benches: Mapping[str, Bench]) -> Iterator[str]:
     """Tell where two places of a results.json disagree that phasebench writes together."""
     if config_hash(results["config"]) != results["config_hash"]:
         yield "config_hash is not the hash of config"
@@ -183,7 +183,7 @@ def _contradictions(results: Mapping[str, Any], benches: Mapping[str, Bench]) ->
         yield f"all_pass is {results['all_pass']}, but the gates say {passes}"
 
 
-def _misjudged(name: str, bench: Bench, config: Mapping[str, Any]) -> Iterator[str]:
+def _misjudged(name: str, bench: Bench, config: Json) -> Iterator[str]:
     """Tell which gates of a bench are missing, judge another value, or judge it wrongly."""
     for gate in bench.gates.values():
         metric = bench.metrics.get(gate.name)
@@ -225,9 +225,7 @@ def limit(gate: Gate) -> float | None:
     return gate.limit if gate.limit is not None else float(words["target"]) if words else None
 
 
-def derived(
-    name: str, entry: Mapping[str, Any], config: Mapping[str, Any]
-) -> Iterator[tuple[str, Metric]]:
+def derived(name: str, entry: Json, config: Json) -> Iterator[tuple[str, Metric]]:
     """Name the figures that a bench's entry in results.json implies.
 
     Wall time, unless a training is part of it (the first point of a sweep would seem slow), the
@@ -257,7 +255,7 @@ def derived(
         yield "_".join(filter(None, parts)), Metric(row["median_ms"], "ms", reason=reason)
 
 
-def _weights(details: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+def _weights(details: Json) -> list[list[Json]]:
     """List the weights that a bench's details name, those of one model's seeds together."""
     sets = []
     for model in (details, *(d for d in details.values() if isinstance(d, dict))):
@@ -267,14 +265,14 @@ def _weights(details: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     return sets
 
 
-def histories(benches: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+def histories(benches: Json) -> list[list[Json]]:
     """List the weights that benches name with their training history; those of one model's seeds
     are one set.
 
     A bench that uses some of another's weights adds no set.
     """
     sets = [own for entry in benches.values() for own in _weights(entry["details"])]
-    kept: dict[frozenset[str], list[dict[str, Any]]] = {}
+    kept: dict[frozenset[str], list[Json]] = {}
     for own in sorted(sets, key=len, reverse=True):
         with_history = [weights for weights in own if weights.get("steps")]
         files = frozenset(weights["file"] for weights in with_history)

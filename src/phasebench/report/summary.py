@@ -4,9 +4,8 @@ errors, verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -14,7 +13,8 @@ from rich.text import Text
 
 from phasebench.report.terminal import GAP, Stack, line, pieces, sheet
 from phasebench.report.text import clean, number
-from phasebench.results.gate import SPEC_KEYS, exit_code
+from phasebench.results.gate import SPEC_KEYS, exit_code, unmet
+from phasebench.results.jsonfile import Json
 
 _VERDICTS = {
     True: ("PASS", "bold green"),
@@ -24,11 +24,9 @@ _VERDICTS = {
 _NO_GATE = {"failed": "failed", "pending": "not run", "running": "running", "ok": "no gate"}
 _WORDS = 3  # columns of a bench's own table that hold words, before those of numbers
 
-Benches = Mapping[str, Mapping[str, Any]]
-
 
 def render(
-    results: Mapping[str, Any],
+    results: Json,
     console: Console | None = None,
     path: Path | str | None = None,
     *,
@@ -50,15 +48,15 @@ def render(
     console.print(_verdict(benches))
 
 
-def _in_full(results: Mapping[str, Any], width: int) -> Iterator[RenderableType]:
+def _in_full(results: Json, width: int) -> Iterator[RenderableType]:
     """Give the tables that benches made, the gates, the specification's other keys, conditions."""
     benches = results["benches"]
     for name, bench in benches.items():
         if own := bench["details"].get("table"):
-            columns = zip(*own["rows"], strict=True) if own["rows"] else [()] * len(own["columns"])
+            columns = enumerate(zip(own["columns"], *own["rows"], strict=True))
             stacks = [
-                Stack(str(heading), [Text(number(value)) for value in column], i >= _WORDS)
-                for i, (heading, column) in enumerate(zip(own["columns"], columns, strict=True))
+                Stack(str(heading), [Text(number(value)) for value in values], i >= _WORDS)
+                for i, (heading, *values) in columns
             ]
             shown = next(pieces(stacks, width))
             yield sheet(shown, width)
@@ -89,7 +87,7 @@ def _in_full(results: Mapping[str, Any], width: int) -> Iterator[RenderableType]
         yield line("scale: ", f"all {len(conditions)} conditions of the specification met")
 
 
-def _gates(benches: Benches, width: int) -> Table:
+def _gates(benches: Json, width: int) -> Table:
     """Lay out a heading for each bench and a row for each of its gates.
 
     Units of several words are left to results.json where they make a line too long.
@@ -100,8 +98,8 @@ def _gates(benches: Benches, width: int) -> Table:
     return sheet(stacks, width)
 
 
-def _gate_columns(benches: Benches, *, words: bool) -> list[Stack]:
-    rows = []
+def _gate_columns(benches: Json, *, words: bool) -> list[Stack]:
+    rows: list[tuple] = [("gate", "value", "target", "result")]
     for name, bench in benches.items():
         state = "" if bench["gates"] else _NO_GATE[bench["status"]]
         rows.append((Text(clean(name), "bold"), Text(), Text(), Text(state, "bold yellow")))
@@ -112,17 +110,15 @@ def _gate_columns(benches: Benches, *, words: bool) -> list[Stack]:
             gate_name = clean(gate["name"]).replace("_", " ")
             target, result = Text(number(gate["target"])), Text(*_VERDICTS[gate["passed"]])
             rows.append((Text(gate_name), Text(value), target, result))
-    headings = ("gate", "value", "target", "result")
-    columns = zip(*rows, strict=True) if rows else [()] * len(headings)
-    return [Stack(*column) for column in zip(headings, columns, strict=True)]
+    return [Stack(heading, texts) for heading, *texts in zip(*rows, strict=True)]
 
 
-def _label(item: Mapping[str, Any]) -> str:
+def _label(item: Json) -> str:
     predicted = item["kind"] == "predicted" and item["value"] is not None
     return " (predicted)" if predicted else ""
 
 
-def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:
+def _remarks(benches: Json, *, notices: bool) -> Iterator[Text]:
     for name, bench in benches.items():
         heading = clean(name)
         for gate in bench["gates"]:
@@ -135,22 +131,16 @@ def _remarks(benches: Benches, *, notices: bool) -> Iterator[Text]:
             yield line(f"{heading}: ", f"{error['type']}: {error['message']}", "bold red")
 
 
-def _verdict(benches: Benches) -> Text:
-    gates = [(f"{name} {gate['name']}", gate) for name, b in benches.items() for gate in b["gates"]]
+def _verdict(benches: Json) -> Text:
     code = exit_code({"benches": benches})
     if code == 0:
-        predicted = sum(gate["kind"] == "predicted" for _, gate in gates)
+        kinds = [gate["kind"] for bench in benches.values() for gate in bench["gates"]]
+        predicted = kinds.count("predicted")
         note = f" ({predicted} predicted)" if predicted else ""
-        return Text(f"PASS: all {len(gates)} gates passed{note}", "bold green")
-    missed = ", ".join(name for name, gate in gates if gate["passed"] is False)
-    failed = clean(f"{missed} failed" if missed else "no gate failed")
-    if code == 1:
-        return Text(f"FAIL: {failed}", "bold red", overflow="fold")
-    unmeasured = [
-        name
-        for name, bench in benches.items()
-        if bench["status"] != "ok" or (name in SPEC_KEYS and not bench["gates"])
-    ]
-    unmeasured += [name for name, gate in gates if gate["passed"] is None]
-    what = clean(", ".join(unmeasured)) or "every bench"
-    return Text(f"INCOMPLETE: {what} not measured; {failed}", "bold red", overflow="fold")
+        return Text(f"PASS: all {len(kinds)} gates passed{note}", "bold green")
+    missed, unmeasured = (clean(", ".join(names)) for names in unmet(benches))
+    text = f"{missed} failed" if missed else "no gate failed"
+    if code == 2:
+        text = f"{unmeasured or 'every bench'} not measured; {text}"
+    word = "FAIL" if code == 1 else "INCOMPLETE"
+    return Text(f"{word}: {text}", "bold red", overflow="fold")

@@ -44,9 +44,8 @@ class Cell:
     @property
     def text(self) -> str:
         """Write the value for people, labelled where it is predicted."""
-        labelled = self.predicted and self.value is not None
         bound = "\N{GREATER-THAN OR EQUAL TO} " if self.at_least else ""
-        return bound + clean(number(self.value)) + (" (predicted)" if labelled else "")
+        return bound + clean(number(self.value)) + " (predicted)" * self.predicted
 
     @property
     def verdict(self) -> str:
@@ -118,5 +117,7 @@ def _cell(point: Point, bench: str, name: str) -> Cell:
     item = entry.metrics.get(name) or gate
     if item is None:
         return Cell(None, reason=entry.error or f"bench {bench} did not report it")
+    if item.value is None:
+        return Cell(None, gate=gate, reason=item.reason)
     at_least = name in entry.metrics and entry.metrics[name].is_bound
-    return Cell(item.value, item.kind == "predicted", at_least, gate, item.reason)
+    return Cell(item.value, item.kind == "predicted", at_least, gate)

@@ -10,13 +10,13 @@ import importlib.util
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from phasebench.config import ConfigError
 from phasebench.report.axes import flatten
+from phasebench.results.jsonfile import Json
 
 NAME = "phasebench"  # of the experiment or project that a tracker shows
 # MLflow's store, unless MLFLOW_TRACKING_URI names a server, and where it keeps results.json
@@ -40,7 +40,7 @@ class Facts:
     tags: dict[str, str]  # status, commit, device, data
 
 
-def facts(results: Mapping[str, Any], folder: Path) -> Facts:
+def facts(results: Json, folder: Path) -> Facts:
     """Collect the facts of a results.json's content.
 
     >>> bench = {"metrics": {"ppl": {"value": 65.7, "kind": "measured"}}, "gates": []}
@@ -173,7 +173,7 @@ def check(names: Sequence[str]) -> None:
             raise ConfigError("track", f"[{name}]", what, fix)
 
 
-def log(results: Mapping[str, Any], folder: Path, name: str) -> str:
+def log(results: Json, folder: Path, name: str) -> str:
     """Log the content of a results.json, whose folder this is, with one tracker.
 
     Returns where it went. Raises what the tracker's package raises.

@@ -34,7 +34,7 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
     be written.
     """
     # pandas and matplotlib, which whoever prints a table, or reads --help, does not wait for
-    from phasebench.report.axes import studies, whole
+    from phasebench.report.axes import Study, studies
     from phasebench.report.csv_markdown_latex import csv_text, latex_text, markdown_text
     from phasebench.report.page import html_text
     from phasebench.report.plots import pictures
@@ -46,7 +46,7 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
     tables = {study.name: table(study) for study in studies(collection.points)}
     texts = {
         "report.html": html_text(folder.resolve().name, collection, tables, drawn),
-        "table.csv": csv_text(table(whole(collection.points), everything=True)),
+        "table.csv": csv_text(table(Study(collection.points), everything=True)),
         "table.md": markdown_text(tables),
         "table.tex": latex_text(tables),
     }

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from phasebench.config import Config
+from phasebench.results.jsonfile import Json
 
 GPT2_VOCAB = 50257  # entries of GPT-2's tokenizer
 # benches -> dotted key of the configuration -> the specification's value
-CONDITIONS: dict[tuple[str, ...], dict[str, Any]] = {
+CONDITIONS: dict[tuple[str, ...], Json] = {
     ("ppl", "energy"): {"data.name": "wikitext2", "data.vocab_size": GPT2_VOCAB},
     ("ppl", "energy", "vram"): {"model.dim": 512, "model.blocks": 6},
     ("ppl",): {

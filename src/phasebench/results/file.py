@@ -11,7 +11,7 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from phasebench.results.gate import (
     finished,
     top_values,
 )
-from phasebench.results.jsonfile import destination, dumps, plain, write_atomic
+from phasebench.results.jsonfile import Json, destination, dumps, plain, write_atomic
 
 SCHEMA_VERSION = 2
 NAME = "results.json"
@@ -50,13 +50,13 @@ class ResultsFile:
         benchmark_name: str,
         device: str,
         seed: int,
-        config: Mapping[str, Any],
+        config: Json,
         overrides: Sequence[str],
-        environment: Mapping[str, Any],
-        conditions: Sequence[Any],
+        environment: Json,
         benches: Sequence[str],
+        conditions: Sequence[Any] = (),
         copy_to: Path | str | None = None,
-        point: Mapping[str, Any] | None = None,
+        point: Json | None = None,
     ) -> None:
         # a point's folder is its own: a results.json that cannot be read is measured again
         self.path = destination(path, "hydra.run.dir", NAME, b"" if point else _FIRST)
@@ -69,7 +69,7 @@ class ResultsFile:
         tail |= {"conditions": conditions} | ({"point": point} if point else {})
         self._head = plain(head, "", self._reasons)
         self._tail = plain(tail, "", self._reasons) | {"config_hash": config_hash(config)}
-        self._data: dict[str, Any] | None = None
+        self._data: Json | None = None
         self._status = "running"
         self._benches = {name: entry("pending") for name in benches}
         self._write()
@@ -79,7 +79,7 @@ class ResultsFile:
         self._tail["conditions"] = plain(conditions, "conditions", self._reasons)
         self._write()
 
-    def set_data(self, data: Mapping[str, Any]) -> None:
+    def set_data(self, data: Json) -> None:
         """Record the text in use: name, source, notice, tokenizer, sizes, comparability."""
         self._data = plain(data, "data", self._reasons)
         self._write()
@@ -105,7 +105,7 @@ class ResultsFile:
         message = str(error) or "memory has run out" * isinstance(error, MemoryError)
         self._set(bench, failed(type(error).__name__, message, traceback, duration_s))
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> Json:
         """End the run: ``ok`` if every bench ended well (whether or not its gates passed), else
         ``failed``.
         """
@@ -123,7 +123,7 @@ class ResultsFile:
         """0: every gate passed. 1: one failed. 2: something was not measured, or nothing judged."""
         return exit_code({"benches": self._benches})
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Give the content of the file as plain values."""
         values, why_null = top_values(self._benches)
         reasons = self._reasons | why_null
@@ -137,7 +137,7 @@ class ResultsFile:
         parts |= {"null_reasons": reasons, "data": self._data, "benches": self._benches}
         return copy.deepcopy(parts | self._tail)
 
-    def _set(self, bench: str, content: dict[str, Any]) -> None:
+    def _set(self, bench: str, content: Json) -> None:
         if bench not in self._benches:
             asked = ", ".join(self._benches)
             raise ValueError(f"bench {bench} was not asked for; asked for: {asked}")
@@ -151,19 +151,19 @@ class ResultsFile:
             write_atomic(self.copy_path, text)
 
 
-def schema() -> dict[str, Any]:
+def schema() -> Json:
     """Read the JSON Schema (draft 2020-12) of results.json."""
     return json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
 
 
-def load(path: Path | str) -> dict[str, Any]:
+def load(path: Path | str) -> Json:
     """Read a results.json. Raises ValueError with one line if it is truncated, foreign or of
     another version.
     """
     return parse(Path(path).read_bytes(), path)
 
 
-def parse(content: bytes, path: Path | str) -> dict[str, Any]:
+def parse(content: bytes, path: Path | str) -> Json:
     """Read the bytes of a results.json; `path` is for the messages. Raises what `load` raises.
 
     What version 1 wrote otherwise is brought to the present form; the schema holds for what is
@@ -195,7 +195,7 @@ def _validator() -> Any:
     return Draft202012Validator(schema())
 
 
-def _problem(results: Mapping[str, Any]) -> str | None:
+def _problem(results: Json) -> str | None:
     """Say where the content of a file breaks the schema the most; None where it does not."""
     from jsonschema.exceptions import best_match
 
@@ -209,7 +209,7 @@ def _problem(results: Mapping[str, Any]) -> str | None:
     return f"not as phasebench writes it (edited by hand?): {place}: {error.message[:200]}"
 
 
-def _upgrade(results: dict[str, Any]) -> None:
+def _upgrade(results: Json) -> None:
     """Bring a valid version 1 to the present form, in place: lower bounds, vram_reduction_ratio."""
     name = "vram_reduction_ratio"
     for metrics in (bench["metrics"] for bench in results["benches"].values()):

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from phasebench.results.jsonfile import plain
+from phasebench.results.jsonfile import Json, plain
 
 Kind = Literal["measured", "predicted", "counted"]
 Comparison = Literal["<", "<=", ">", ">=", "=="]
@@ -178,44 +178,58 @@ class BenchResult:
     notices: list[str] = field(default_factory=list)
 
 
-def table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+def table(rows: Sequence[Json], keys: Sequence[str]) -> Json:
     """Show some keys of a bench's rows: the ``table`` of its details, which the report prints."""
     columns = [key.replace("_", " ") for key in keys]
     return {"columns": columns, "rows": [[row[key] for key in keys] for row in rows]}
 
 
-def exit_code(results: Mapping[str, Any]) -> int:
+def exit_code(results: Json) -> int:
     """The exit code of a run, from the content of its results.json.
 
     0: every gate passed. 1: a gate failed. 2: something could not be measured (this wins over 1):
     a gate, a bench that has not ended well or, of the specification's, brings no gate, or a run in
     which nothing is judged at all.
     """
-    gates = [gate for entry in results["benches"].values() for gate in entry["gates"]]
-    unjudged = any(
-        entry["status"] != "ok" or (name in SPEC_KEYS and not entry["gates"])
-        for name, entry in results["benches"].items()
-    )
-    if not gates or unjudged or any(gate["passed"] is None for gate in gates):
+    benches = results["benches"]
+    failed_gates, unmeasured = unmet(benches)
+    if unmeasured or not any(bench["gates"] for bench in benches.values()):
         return 2
-    return 0 if all(gate["passed"] for gate in gates) else 1
+    return 1 if failed_gates else 0
 
 
-def entry(status: str) -> dict[str, Any]:
+def unmet(benches: Json) -> tuple[list[str], list[str]]:
+    """Name the gates that failed; and the benches and gates that were not measured.
+
+    A bench was not if it has not ended well or, of the specification's, brings no gate.
+    """
+    gates = [
+        (f"{name} {gate['name']}", gate["passed"])
+        for name, bench in benches.items()
+        for gate in bench["gates"]
+    ]
+    unmeasured = [
+        name
+        for name, bench in benches.items()
+        if bench["status"] != "ok" or (name in SPEC_KEYS and not bench["gates"])
+    ]
+    failed_gates = [name for name, passed in gates if passed is False]
+    return failed_gates, unmeasured + [name for name, passed in gates if passed is None]
+
+
+def entry(status: str) -> Json:
     """A bench that has measured nothing (yet)."""
-    empty: dict[str, Any] = {"metrics": {}, "gates": [], "details": {}, "notices": []}
+    empty: Json = {"metrics": {}, "gates": [], "details": {}, "notices": []}
     return {"status": status} | empty | {"error": None, "duration_s": None}
 
 
-def failed(
-    kind: str, message: str, traceback: str | None, duration_s: float | None
-) -> dict[str, Any]:
+def failed(kind: str, message: str, traceback: str | None, duration_s: float | None) -> Json:
     """A bench that an error of this kind (the name of its type) has ended."""
     error = {"type": kind, "message": message, "traceback": traceback}
     return entry("failed") | {"error": error, "duration_s": duration_s}
 
 
-def finished(result: BenchResult, duration_s: float) -> dict[str, Any]:
+def finished(result: BenchResult, duration_s: float) -> Json:
     """A bench that ended well. Raises TypeError for a value that JSON cannot hold."""
     lost: dict[str, str] = {}
     details, notices = plain(result.details, "details", lost), list(result.notices)
@@ -238,54 +252,43 @@ def finished(result: BenchResult, duration_s: float) -> dict[str, Any]:
 
 
 def top_values(
-    benches: Mapping[str, Mapping[str, Any]],
-) -> tuple[dict[str, Any], dict[str, str]]:
+    benches: Json,
+) -> tuple[Json, dict[str, str]]:
     """The keys of the top level that benches fill, and a reason for each null.
 
     Those of Stage 3 only where one of its own benches was asked for.
     """
-    values: dict[str, Any] = {}
+    values: Json = {}
     reasons: dict[str, str] = {}
     stage3 = not benches.keys().isdisjoint(STAGE3_KEYS.keys() - SPEC_KEYS.keys())
-    for table_of_keys in (SPEC_KEYS, STAGE3_KEYS if stage3 else {}):
-        for bench, keys in table_of_keys.items():
-            own, why_null = spec_values(bench, benches.get(bench), keys)
+    for keys_of in (SPEC_KEYS, STAGE3_KEYS if stage3 else {}):
+        for bench, keys in keys_of.items():
             for key in keys:
                 if values.get(key) is None:
-                    values[key] = own[key]
-                    reasons.setdefault(key, why_null.get(key, ""))
+                    values[key], reason = _top_value(bench, benches.get(bench), key)
+                    reasons.setdefault(key, reason)
     return values, {key: reasons[key] for key, value in values.items() if value is None}
 
 
-def spec_values(
-    bench: str, entry: Mapping[str, Any] | None, keys: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Those keys of the top level that a bench fills, and a reason for each null.
+def _top_value(bench: str, entry: Json | None, key: str) -> tuple[Any, str]:
+    """A key of the top level that a bench fills, and the reason if it is null.
 
     `entry` is what results.json says of the bench; None where it was not asked for.
     """
-    if entry is None or entry["status"] != "ok":
-        if entry is None:
-            reason = f"bench {bench} was not asked for"
-        elif entry["status"] == "failed":
-            reason = "bench {} failed: {type}: {message}".format(bench, **entry["error"])
-        else:
-            reason = f"bench {bench} has not {'run' if entry['status'] == 'pending' else 'ended'}"
-        return dict.fromkeys(keys), dict.fromkeys(keys, reason)
-    top: dict[str, Any] = {}
-    reasons: dict[str, str] = {}
-    gates = entry["gates"]
-    for key in keys:
-        metric = entry["metrics"].get(key, {})
-        top[key], reasons[key] = metric.get("value"), metric.get("reason")
-        if key == "ppl_target":
-            limits = [gate.get("limit") for gate in gates if gate["name"] == "ppl_ratio"]
-            top[key] = limits[0] if limits else None
-        elif key == f"{bench}_pass":
-            passed = [gate["passed"] for gate in gates]
-            top[key] = False if False in passed else None if None in passed or not passed else True
-            unmeasured = (gate for gate in gates if gate["passed"] is None)
-            reasons[key] = "; ".join(f"{gate['name']}: {gate['reason']}" for gate in unmeasured)
-            reasons[key] = reasons[key] or f"bench {bench} has no gate"
-    none = f"bench {bench} did not report it"
-    return top, {key: reasons[key] or none for key in keys if top[key] is None}
+    if entry is None:
+        return None, f"bench {bench} was not asked for"
+    if entry["status"] == "failed":
+        return None, "bench {} failed: {type}: {message}".format(bench, **entry["error"])
+    if entry["status"] != "ok":
+        return None, f"bench {bench} has not {'run' if entry['status'] == 'pending' else 'ended'}"
+    gates, none = entry["gates"], f"bench {bench} did not report it"
+    if key == f"{bench}_pass":
+        passed = [gate["passed"] for gate in gates]
+        value = False if False in passed else None if None in passed or not passed else True
+        reasons = [f"{gate['name']}: {gate['reason']}" for gate in gates if gate["passed"] is None]
+        return value, "; ".join(reasons) or f"bench {bench} has no gate"
+    if key == "ppl_target":
+        limits = {gate["name"]: gate.get("limit") for gate in gates}
+        return limits.get("ppl_ratio"), none
+    metric = entry["metrics"].get(key, {})
+    return metric.get("value"), metric.get("reason") or none

@@ -19,6 +19,7 @@ import psutil
 
 from phasebench.config import ConfigError
 
+Json = dict[str, Any]  # an object of JSON
 LINE = 140  # characters
 _STREAMS = "/dev/std", "/dev/fd/", "/proc/"  # links to whatever a shell has redirected them to
 

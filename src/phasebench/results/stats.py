@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of itself in 100 steps
@@ -16,15 +16,12 @@ ROUNDING = 1e-6  # a float32 trajectory's energy wanders by about this much of i
 NOISE = {"fp32": 2 * ROUNDING, "fp64": 1e-13}
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its two-sided confidence interval."""
+class Interval(NamedTuple):
+    """A mean with its two-sided interval, of confidence `CONFIDENCE`."""
 
     mean: float
     low: float
     high: float
-    confidence: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Line:
     error: float
 
 
-def quantile(df: float, confidence: float = CONFIDENCE) -> float:
-    """The t of Student's t with df degrees of freedom beyond which, on both sides, 1 - confidence
+def quantile(df: float) -> float:
+    """The t of Student's t with df degrees of freedom beyond which, on both sides, 1 - CONFIDENCE
     lies.
 
     >>> round(quantile(2), 3), round(quantile(18), 3)
@@ -47,10 +44,10 @@ def quantile(df: float, confidence: float = CONFIDENCE) -> float:
     """
     from scipy.special import stdtrit
 
-    return float(stdtrit(df, (1 + confidence) / 2))
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2))
 
 
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+def interval(values: Sequence[float]) -> Interval | None:
     """The interval of the mean of n independent normal values, mean +- t s / sqrt(n); None for one
     value.
     """
@@ -58,11 +55,11 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
     if n < 2:
         return None
     mean = statistics.fmean(values)
-    half = quantile(n - 1, confidence) * statistics.stdev(values) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, confidence, n)
+    half = quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
 
 
-def ratio_interval(logs: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+def ratio_interval(logs: Sequence[float]) -> Interval | None:
     """The interval of a ratio from the logarithm of each pair's ratio: `interval`, exponentiated.
 
     The mean is geometric.  Pairs share what they were made from, such as a seed, so that its effect
@@ -72,11 +69,8 @@ def ratio_interval(logs: Sequence[float], confidence: float = CONFIDENCE) -> Int
     >>> round(found.low, 3), round(found.mean, 3), round(found.high, 3)
     (0.875, 0.9, 0.925)
     """
-    found = interval(logs, confidence)
-    if found is None:
-        return None
-    mean, low, high = (math.exp(x) for x in (found.mean, found.low, found.high))
-    return Interval(mean, low, high, confidence, found.n)
+    found = interval(logs)
+    return found and Interval(*map(math.exp, found))
 
 
 def linear_regression(x: Sequence[float], y: Sequence[float]) -> Line:

@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from phasebench.config import ConfigError
 from phasebench.report.text import VERDICTS
 from phasebench.results.file import load as load_results
-from phasebench.results.jsonfile import write_atomic
+from phasebench.results.jsonfile import Json, write_atomic
 from phasebench.run.errors import refuse
 
 CARD = """\
@@ -77,7 +76,7 @@ def write(run: Path, folder: Path, role: str = "candidate") -> None:
     write_atomic(folder / "README.md", card(load_results(run / "results.json"), config.name))
 
 
-def card(results: dict[str, Any], name: str) -> str:
+def card(results: Json, name: str) -> str:
     """Return a model card: how the model was trained, every gate, the conditions."""
     rows = ["| bench | gate | value | limit | result |", "|---|---|---|---|---|"]
     for bench, entry in results["benches"].items():

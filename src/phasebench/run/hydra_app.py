@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from phasebench.config import BENCH_SCHEMAS, Config, ConfigError, to_config
 from phasebench.config import help as usage
+from phasebench.results.jsonfile import Json
 from phasebench.results.lock import locked
 from phasebench.results.progress import Display, Work
 from phasebench.run.errors import Unread, refuse, silence
@@ -144,12 +144,12 @@ def _point(tree: DictConfig, folder: Path, overrides: list[str]) -> int:
     return 2 if (code := state(folder, point).exit_code) is None else code
 
 
-def chosen(tree: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def chosen(tree: DictConfig, overrides: Sequence[str]) -> Json:
     """Return the composed values as plain ones, without those of benches that nobody chose.
 
     With bench=ppl, say, an experiment's values for bench.energy have no schema below them.
     """
-    values: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+    values: Json = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
     words = [override.lstrip("+") for override in overrides]
     for name in BENCH_SCHEMAS.keys() & (values["bench"] or {}).keys():
         asked = any(word.startswith(f"bench.{name}.") for word in words)

@@ -8,10 +8,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from rich.console import Console
 
@@ -23,6 +21,7 @@ from phasebench.report import trackers as track
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile
+from phasebench.results.jsonfile import Json
 from phasebench.results.progress import Display, Work
 from phasebench.training import ranks
 
@@ -36,9 +35,7 @@ def bench_module(name: str) -> ModuleType:
     return importlib.import_module(f"phasebench.bench.{name}.bench")
 
 
-def execute(
-    config: Config, out: Path, overrides: list[str], point: dict[str, Any] | None = None
-) -> int:
+def execute(config: Config, out: Path, overrides: list[str], point: Json | None = None) -> int:
     """Run the benchmarks, write results.json after each, print the table; returns the exit code.
 
     `point`: a sweep's (`Point.facts`). A benchmark that raises is recorded as failed, and the
@@ -55,7 +52,7 @@ def execute(
         ranks.leave()
 
 
-def _execute(workbench: Workbench, overrides: list[str], point: dict[str, Any] | None) -> int:
+def _execute(workbench: Workbench, overrides: list[str], point: Json | None) -> int:
     _show_notices()
     config, out, console = workbench.config, workbench.out, workbench.console
     results = ResultsFile(
@@ -66,7 +63,6 @@ def _execute(workbench: Workbench, overrides: list[str], point: dict[str, Any] |
         config=config.recorded(),
         overrides=overrides,
         environment=environment(str(workbench.device)),
-        conditions=[],
         benches=list(config.bench),
         copy_to=Path(config.output) if config.output else None,
         point=point,
@@ -136,7 +132,7 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
         results.set_conditions(check(config))
 
 
-def _track(name: str, results: Mapping[str, Any], folder: Path, console: Console) -> bool:
+def _track(name: str, results: Json, folder: Path, console: Console) -> bool:
     """Log the results with a tracker; one that fails (no network, say) leaves them whole."""
     try:
         place = track.log(results, folder, name)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from phasebench.bench.ppl.seeds import Scored, Weights
 from phasebench.bench.workbench import roles
 from phasebench.config import Config, ConfigError, to_config
 from phasebench.data import Split
+from phasebench.report.axes import flatten
 from phasebench.report.summary import render
 from phasebench.results.conditions import check
 from phasebench.results.file import ResultsFile, load
 from phasebench.results.gate import BenchResult, Metric
+from phasebench.results.jsonfile import Json
 from phasebench.run.errors import refuse
 from phasebench.training.scoring import Score
 
@@ -48,16 +50,11 @@ _FREE += tuple(f"bench.{name}.{key}" for name in ("ppl", "budget") for key in ("
 _FREE += ("bench.budget.budgets", "bench.parts.cells")
 _TAKEN = ("benchmark_name", "device", "seed", "overrides", "environment")  # from the first run
 
+# benches of one model a role -> the key of their rows in a role's details
+_ROWS = {"ppl": "seeds", "budget": "trainings"}
+
+Runs = dict[str, Json]  # path -> content of its results.json
 Pool = dict[str, dict[int, list[Any]]]  # role -> seed -> what was measured, in the rows' order
-
-
-@dataclass(frozen=True)
-class Mergeable:
-    """How a bench's rows of one role and seed are read, and judged when all are there."""
-
-    rows: str  # their key in the details of a role
-    read: Callable[[Mapping[str, Any], str, Mapping[str, Any]], Any]
-    judge: Callable[[Config, Pool, Mapping[str, Any]], BenchResult]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,20 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(ConfigError("", "", str(error)))
 
 
-def merge(runs: Mapping[str, dict[str, Any]], folder: Path) -> int:
+def merge(runs: Runs, folder: Path) -> int:
     """Merge the contents of results.json files into one in `folder`; returns its exit code.
 
     Raises `ConfigError` for runs that do not belong together.
     """
     (place, first), *_ = runs.items()
-    for path, run in runs.items():
-        _require_same("", (place, _compared(first)), (path, _compared(run)))
-    benches = [name for name in (*MERGEABLE, "parts") if name in first["benches"]]
+    benches = [name for name in (*_ROWS, "parts") if name in first["benches"]]
     if not benches:
         raise ConfigError("", "", f"{place}: has no results of bench=ppl, budget or parts")
+    for path, run in runs.items():
+        _require_same((place, _compared(first)), (path, _compared(run)))
+        for name in benches:
+            if run["benches"].get(name, {}).get("status") != "ok":
+                raise ConfigError("", "", f"{path}: has no results of bench={name}")
     tree = copy.deepcopy(first["config"])
     tree["bench"] = {name: tree["bench"][name] for name in benches}
-    pools = {name: _pool(name, runs, tree) for name in benches if name in MERGEABLE}
+    rows = {name: _pool(name, runs, tree) if name in _ROWS else _cells(runs) for name in benches}
     if "parts" in benches:
         tree["bench"]["parts"]["cells"] = None
     config = to_config(tree)
@@ -103,18 +103,15 @@ def merge(runs: Mapping[str, dict[str, Any]], folder: Path) -> int:
     )
     results.set_data(first["data"])
     for name in benches:
-        entries = [run["benches"][name] for run in runs.values()]
-        if name == "parts":
-            result = parts.judge(config.bench[name], _cells(runs))
-        else:
-            result = MERGEABLE[name].judge(config, pools[name], first)
+        result = _JUDGES[name](config, rows[name], first)
         result.notices.append(f"merged from {len(runs)} runs: {', '.join(runs)}")
-        results.finish(name, result, sum(entry["duration_s"] for entry in entries))
+        seconds = sum(run["benches"][name]["duration_s"] for run in runs.values())
+        results.finish(name, result, seconds)
     render(results.close(), path=results.path)
     return results.exit_code
 
 
-def _pool(bench: str, runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]) -> Pool:
+def _pool(bench: str, runs: Runs, tree: Json) -> Pool:
     """Collect the rows of all runs by role and seed.
 
     `tree` gets the models that it lacks, and the seeds.
@@ -122,17 +119,17 @@ def _pool(bench: str, runs: Mapping[str, dict[str, Any]], tree: dict[str, Any]) 
     place, names = next(iter(runs)), dict[str, str]()  # of a model -> its role
     pool: Pool = defaultdict(dict)
     for path, run in runs.items():
-        entry = run["benches"].get(bench, {})
-        for role, to in _roles(path, entry, bench, names):
-            model = _value(run["config"], bench, role)
+        entry = run["benches"][bench]
+        for role, to in _roles(path, entry["details"], names):
+            model = _model(run["config"], bench, role)
             if to not in pool and to != "candidate":
                 tree["bench"][bench][to] = model
-            known = _value(tree, bench, to)
             at = "model" if to == "candidate" else f"bench.{bench}.{to}"
-            _require_same(at, (place, known), (path, model))
+            _require_same((place, {at: _model(tree, bench, to)}), (path, {at: model}))
             own: dict[int, list[Any]] = defaultdict(list)
-            for row in entry["details"][role][MERGEABLE[bench].rows]:
-                own[row["seed"]].append(MERGEABLE[bench].read(entry, role, row))
+            for row in entry["details"][role][_ROWS[bench]]:
+                measured = _weights(entry, role, row) if bench == "ppl" else row
+                own[row["seed"]].append(measured)
             for seed, measured in own.items():
                 if pool[to].setdefault(seed, measured) != measured:
                     problem = f"{path}: another perplexity of {role} than a run before it has"
@@ -160,42 +157,39 @@ def _budgets(pool: Pool) -> list[float]:
     return sorted(every)
 
 
-def _roles(
-    path: str, entry: Mapping[str, Any], bench: str, names: dict[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Yield a run's roles, and those that their models have in the merged result."""
-    if entry.get("status") != "ok":
-        raise ConfigError("", "", f"{path}: has no results of bench={bench}")
-    own = [role for role in ROLES if role in entry["details"]]
+def _roles(path: str, details: Json, names: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield a run's roles, and those that their models have in the merged result.
+
+    `names` are the merged result's roles by the name of their model, and get what they lack.
+    """
+    own = [role for role in ROLES if role in details]
     for role in own:
-        name = entry["details"][role]["name"]
+        name = details[role]["name"]
         to = role if len(own) > 1 else names.get(name) or [*ROLES, ""][len(names)]
         if not to or names.setdefault(name, to) != to:
             raise ConfigError("", "", f"{path}: no role is left for its model {name}")
         yield role, to
 
 
-def _cells(runs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _model(tree: Json, bench: str, role: str) -> Json:
+    return tree["model"] if role == "candidate" else tree["bench"][bench][role]
+
+
+def _cells(runs: Runs) -> list[Json]:
     """Collect the trainings of bench=parts of all runs, in the order of their numbers."""
     (place, first), *_ = runs.items()
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, Json] = {}
     for path, run in runs.items():
-        entry = run["benches"].get("parts", {})
-        if entry.get("status") != "ok":
-            raise ConfigError("", "", f"{path}: has no results of bench=parts")
-        _require_same("model", (place, first["config"]["model"]), (path, run["config"]["model"]))
-        for row in entry["details"]["cells"]:
+        a, b = ({"model": one["config"]["model"]} for one in (first, run))
+        _require_same((place, a), (path, b))
+        for row in run["benches"]["parts"]["details"]["cells"]:
             if rows.setdefault(row["number"], row)["nats"] != row["nats"]:
                 problem = f"{path}: another perplexity than a run before it has"
                 raise ConfigError("bench.parts.cells", row["number"], problem, "leave one out")
     return [rows[number] for number in sorted(rows)]
 
 
-def _value(tree: Mapping[str, Any], bench: str, role: str) -> Any:
-    return tree["model"] if role == "candidate" else tree["bench"][bench][role]
-
-
-def _read_weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Weights:
+def _weights(entry: Json, role: str, row: Json) -> Weights:
     """Read what bench=ppl measured of one model's weights of one seed."""
     details = entry["details"][role]
     metrics = {name: Metric(**metric) for name, metric in entry["metrics"].items()}
@@ -213,13 +207,7 @@ def _read_weights(entry: Mapping[str, Any], role: str, row: Mapping[str, Any]) -
     )
 
 
-def _read_training(_entry: Mapping[str, Any], _role: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what bench=budget measured of one training; FLOPs are counted anew."""
-    measured = row["point"] and {key: row["point"][key] for key in budget.MEASURED}
-    return {**row, "point": measured}
-
-
-def _judge_ppl(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchResult:
+def _judge_ppl(config: Config, pool: Pool, first: Json) -> BenchResult:
     own, metrics = config.bench["ppl"], first["benches"]["ppl"]["metrics"]
     words, size = (metrics.get(f"candidate_{k}", {}).get("value") or 1 for k in ("words", "bytes"))
     split = Split(own.split, torch.empty(0, dtype=torch.int64), words, size, None)
@@ -233,24 +221,32 @@ def _judge_ppl(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchRes
     return judge(own, models, split)
 
 
-def _judge_budget(config: Config, pool: Pool, first: Mapping[str, Any]) -> BenchResult:
+def _judge_budget(config: Config, pool: Pool, first: Json) -> BenchResult:
     own, data, trainings = config.bench["budget"], first["data"], {}
     for role, (_, model) in roles(config, "budget", own).items():
         trainings[role] = budget.trainings_of(model, data["vocab_size"], config.train.seq)
-        trainings[role].rows += [row for rows in pool[role].values() for row in rows]
+        for row in itertools.chain(*pool[role].values()):
+            # FLOPs, which older files have too, are counted anew
+            point = row["point"] and {key: row["point"][key] for key in budget.MEASURED}
+            trainings[role].rows.append(row | {"point": point})
     return budget.judge(own, trainings, data["tokens"][own.split])
 
 
-MERGEABLE = {
-    "ppl": Mergeable("seeds", _read_weights, _judge_ppl),
-    "budget": Mergeable("trainings", _read_training, _judge_budget),
+def _judge_parts(config: Config, rows: list[Json], _first: Json) -> BenchResult:
+    return parts.judge(config.bench["parts"], rows)
+
+
+_JUDGES: dict[str, Callable[[Config, Any, Json], BenchResult]] = {
+    "ppl": _judge_ppl,
+    "budget": _judge_budget,
+    "parts": _judge_parts,
 }
 
 
-def _compared(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten what must be the same in all runs: configuration, text, code and card."""
+def _compared(run: Json) -> Json:
+    """List by dotted key what must be the same: configuration, text, code and card."""
     made = run["environment"]
-    flat = dict(_flat(run["config"], "")) | {
+    flat = flatten(run["config"]) | {
         "data": (run["data"] or {}).get("fingerprint"),
         "code": made.get("code") or (made.get("git") or {}).get("commit"),
         "GPU": (made.get("gpu") or {}).get("name"),
@@ -259,20 +255,12 @@ def _compared(run: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if not f"{key}.".startswith(free)}
 
 
-def _require_same(at: str, known: tuple[str, Any], other: tuple[str, Any]) -> None:
-    a, b = dict(_flat(known[1], at)), dict(_flat(other[1], at))
-    for key in {**a, **b}:
+def _require_same(known: tuple[str, Json], other: tuple[str, Json]) -> None:
+    (place, a), (path, b) = ((of, flatten(tree)) for of, tree in (known, other))
+    for key in a | b:
         if a.get(key) != b.get(key):
-            problem = f"in {other[0]}, but {a.get(key)} in {known[0]}"
+            problem = f"in {path}, but {a.get(key)} in {place}"
             raise ConfigError(key, b.get(key), problem, "merge runs that differ in seeds only")
-
-
-def _flat(value: Any, at: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{at}.{key}" if at else key)
-    else:
-        yield at, value
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasebench.config import ConfigError, to_config
+from phasebench.config import ConfigError, RunOptions, to_config
 from phasebench.report.read import EXPECTED
 from phasebench.results.file import ResultsFile, config_hash, load
 from phasebench.results.gate import BenchResult, Gate, Metric
@@ -233,7 +233,7 @@ def test_errors_have_their_status(tmp_path: Path, error: Exception, status: str)
     ],
 )
 def test_which_points_run(found: State, retry_failed: bool, rerun: bool, runs: bool) -> None:
-    assert bool(why_run(found, retry_failed=retry_failed, rerun=rerun)) == runs
+    assert bool(why_run(found, RunOptions(retry_failed=retry_failed, rerun=rerun))) == runs
 
 
 # jobs that ended without results

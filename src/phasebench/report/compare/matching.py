@@ -6,12 +6,12 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from phasebench.config import TRAINING, ConfigError
 from phasebench.report.axes import concerns, flatten, short
 from phasebench.report.collect import Collection
 from phasebench.report.read import Run
+from phasebench.results.jsonfile import Json
 
 # Nothing measured depends on these, or something else says it: the device's name, the text's
 # fingerprint. `scale` only hands its values to the other groups.
@@ -42,7 +42,7 @@ class Place:
     """
 
     bench: str
-    settings: dict[str, Any]
+    settings: Json
     base: list[Run] = field(default_factory=list)
     new: list[Run] = field(default_factory=list)
     name: str = ""

@@ -43,12 +43,11 @@ def pictures(collection: Collection) -> list[Picture]:
 
 
 def _of_study(study: Study) -> Iterator[Picture]:
-    points, axes = study.points, study.axes
-    yield from over_axes(points, axes)
-    yield from pareto(points, axes)
-    yield from compared_integrators(points)
-    yield from drift_over_interaction(points, axes)
-    yield from energy_traces(points, axes)
-    yield from budget_curves(points)
-    yield from part_effects(points)
-    yield from training_curves(points, axes)
+    yield from over_axes(study)
+    yield from pareto(study)
+    yield from compared_integrators(study.points)
+    yield from drift_over_interaction(study)
+    yield from energy_traces(study)
+    yield from budget_curves(study.points)
+    yield from part_effects(study.points)
+    yield from training_curves(study)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from phasebench.report.collect import Point
 from phasebench.report.plots.style import Picture, figure, legend, look, picture
@@ -22,17 +24,12 @@ def budget_curves(points: Sequence[Point]) -> Iterator[Picture]:
         for i, role in enumerate(role for role in _ROLES if role in details):
             model = details[role]
             flops = point.benches["budget"].metrics[flops_of(role)].value
-            for seed in sorted({row["seed"] for row in model["trainings"]}):
-                measured = [
-                    row["point"]
-                    for row in model["trainings"]
-                    if row["seed"] == seed and row["point"]
-                ]
-                tokens = np.array([point["tokens"] for point in measured], dtype=float)
-                seconds = [point["seconds"] for point in measured]
-                ppl = np.exp([point["test"] for point in measured])
-                for panel, x in zip(panels, (tokens, flops * tokens, seconds), strict=True):
-                    panel.loglog(x, ppl, label=model["name"], lw=0.9, **look(i))
+            rows = [{**row, **row["point"]} for row in model["trainings"] if row["point"]]
+            trainings: Any = pd.DataFrame(rows, columns=["seed", "tokens", "seconds", "test"])
+            for _, own in trainings.groupby("seed"):
+                x = (own.tokens, flops * own.tokens, own.seconds)
+                for panel, budget in zip(panels, x, strict=True):
+                    panel.loglog(budget, np.exp(own.test), label=model["name"], lw=0.9, **look(i))
         units = ("tokens read", "FLOPs of training", "seconds of training")
         for panel, unit in zip(panels, units, strict=True):
             panel.set_xlabel(unit)

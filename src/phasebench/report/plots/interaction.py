@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from phasebench.report.axes import Axis, setting_names
-from phasebench.report.collect import Point
+from phasebench.report.axes import Study
 from phasebench.report.plots.style import (
     SHOWN,
     Picture,
@@ -20,11 +19,10 @@ from phasebench.report.plots.style import (
 _FIGURES = {"learned_exchange": "learned exchange / E_ref", "nonlinearity": "nonlinearity"}
 
 
-def drift_over_interaction(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
+def drift_over_interaction(study: Study) -> Iterator[Picture]:
     """Draw a marker a layer, a colour a run, over learned exchange and over nonlinearity."""
-    names = setting_names(points, axes)
     made, panels = figure(1, len(_FIGURES), height=3.6, sharey=True)
-    own = [point for point in points if point.run and "energy" in point.benches]
+    own = [point for point in study.points if point.run and "energy" in point.benches]
     drawn = 0
     for point in own:
         details = point.details("energy")
@@ -42,7 +40,7 @@ def drift_over_interaction(points: Sequence[Point], axes: Sequence[Axis]) -> Ite
             continue
         for panel, name in zip(panels, _FIGURES, strict=True):
             x, y = zip(*((row[name], drift) for row, drift in rows), strict=True)
-            panel.loglog(x, y, ls="none", label=label(names[point.name]), **look(drawn))
+            panel.loglog(x, y, ls="none", label=label(study.names[point.name]), **look(drawn))
         drawn += 1
     if not drawn:
         return

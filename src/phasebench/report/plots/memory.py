@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from phasebench.results.jsonfile import Json
 
 NAME = "memory.png"
 _TITLES = {"steps": "over integrator steps", "seq": "over sequence length"}
 
 
-def draw(results: Mapping[str, Any], folder: Path) -> Path | None:
+def draw(results: Json, folder: Path) -> Path | None:
     """Write memory.png, of a results.json's content; None where its run predicted no curve."""
     details = results["benches"].get("vram", {}).get("details", {})
     curves = details.get("curves")

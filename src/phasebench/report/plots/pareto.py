@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
-from phasebench.report.axes import Axis, setting_names
+from phasebench.report.axes import Study
 from phasebench.report.collect import Point
 from phasebench.report.plots.curves import lines
 from phasebench.report.plots.quantities import DRIFT, drawn
@@ -36,20 +36,19 @@ _TITLES = {
 }
 
 
-def pareto(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
+def pareto(study: Study) -> Iterator[Picture]:
     """Draw the front of at least two points; without perplexities, drift over evaluations."""
-    costs = pareto_points(points, axes)
+    costs = pareto_points(study)
     if len(costs) >= 2 and (costs.drift > 0).all():
         yield _picture("pareto", costs)
 
 
-def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> pd.DataFrame:
+def pareto_points(study: Study) -> pd.DataFrame:
     """List the costs, by name, of the points that have drift and evaluations and, if any has one,
     a perplexity too.
     """
-    names = setting_names(points, axes)
     rows = {}
-    for point in points:
+    for point in study.points:
         metrics = (
             point.metric("energy", PER_TIME),
             point.metric("energy", "max_drift"),
@@ -60,7 +59,7 @@ def pareto_points(points: Sequence[Point], axes: Sequence[Axis]) -> pd.DataFrame
             for metric in metrics
         ]
     costs = pd.DataFrame.from_dict(rows, orient="index", columns=list(_TITLES), dtype=float)
-    costs = costs.rename(index=names).dropna(subset=["evaluations", "drift"])
+    costs = costs.rename(index=study.names).dropna(subset=["evaluations", "drift"])
     if costs.perplexity.notna().any():
         return costs.dropna()
     return costs.drop(columns="perplexity")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phasebench.report.axes import SEED, Axis, concerns, said, short
+from phasebench.report.axes import SEED, Axis, Study, concerns, said, short
 from phasebench.report.collect import Point
 from phasebench.report.plots.curves import Line, draw_lines, lines
 from phasebench.report.plots.style import (
@@ -77,17 +77,19 @@ QUANTITIES = (
 )
 
 
-def over_axes(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
+def over_axes(study: Study) -> Iterator[Picture]:
     """Draw each quantity over each numeric axis that it depends on, where it was measured."""
-    configs = [p.run.config["bench"]["energy"] for p in points if p.run and "energy" in p.benches]
+    configs = [
+        p.run.config["bench"]["energy"] for p in study.points if p.run and "energy" in p.benches
+    ]
     exact = bool(configs) and all(config.get("precision") == "fp64" for config in configs)
     for quantity in QUANTITIES:
-        for axis in axes:
+        for axis in study.axes:
             if axis.numeric and axis.key != SEED and concerns(axis.key, quantity.bench):
-                found = lines(values(quantity, points, axes, axis))
+                found = lines(values(quantity, study, axis))
                 if any(len(line.dots) > 1 for line in found):
                     precision = "fp64" if exact else "fp32"
-                    yield drawn(quantity, axis.key, found, precision, points)
+                    yield drawn(quantity, axis.key, found, precision, study.points)
 
 
 def disturbed(point: Point) -> bool:
@@ -95,17 +97,17 @@ def disturbed(point: Point) -> bool:
     return point.run is not None and point.run.side_by_side > 1
 
 
-def values(
-    quantity: Quantity, points: Sequence[Point], axes: Sequence[Axis], x: Axis
-) -> list[tuple[Any, ...]]:
+def values(quantity: Quantity, study: Study, x: Axis) -> list[tuple[Any, ...]]:
     """Collect a quantity's values as rows for `lines`.
 
     Seeds are repeats; the other axes that concern the bench are the setting.
     """
-    names = short(axis.key for axis in axes)
-    others = [a for a in axes if a is not x and a.key != SEED and concerns(a.key, quantity.bench)]
+    names = short(axis.key for axis in study.axes)
+    others = [
+        a for a in study.axes if a is not x and a.key != SEED and concerns(a.key, quantity.bench)
+    ]
     rows = []
-    for i, point in enumerate(points):
+    for i, point in enumerate(study.points):
         if quantity.bench not in point.benches or not is_number(x.values[i]):
             continue
         told = (said(names[a.key], a.values[i]) for a in others if a.values[i] is not None)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 
-from phasebench.report.axes import Axis, setting_names
+from phasebench.report.axes import Study
 from phasebench.report.collect import Point
 from phasebench.report.plots.style import (
     Picture,
@@ -21,9 +20,10 @@ from phasebench.report.plots.style import (
     picture,
 )
 from phasebench.report.text import is_number
+from phasebench.results.jsonfile import Json
 
 # a point, the time between two values of a series, and its layers' series
-Trace = tuple[Point, float, list[dict[str, Any]]]
+Trace = tuple[Point, float, list[Json]]
 
 _POINTS, _LAYERS = 3, 6  # columns, and lines that the legend names
 # series of a layer -> title of its row of panels
@@ -33,14 +33,14 @@ _TITLES = {
 }
 
 
-def energy_traces(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
+def energy_traces(study: Study) -> Iterator[Picture]:
     """Draw a few points, from the smallest to the largest drift: a column each, a line a layer."""
     drifts = []
-    for i, point in enumerate(points):
+    for i, point in enumerate(study.points):
         metric = point.metric("energy", "max_drift")
         if metric and is_number(metric.value):
             drifts.append((metric.value, i))
-    chosen = [points[i] for _, i in evenly(sorted(drifts), _POINTS)]
+    chosen = [study.points[i] for _, i in evenly(sorted(drifts), _POINTS)]
     traces = []
     for point in chosen:
         details = point.details("energy")
@@ -49,7 +49,7 @@ def energy_traces(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Pic
             every = details.get("every", 1) * point.run.config["bench"]["energy"]["dt"]
             traces.append((point, every, layers))
     if traces:
-        yield _draw(traces, len(drifts), setting_names(points, axes))
+        yield _draw(traces, len(drifts), study.names)
 
 
 def _draw(traces: Sequence[Trace], count: int, names: Mapping[str, str]) -> Picture:

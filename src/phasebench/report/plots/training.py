@@ -6,26 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from phasebench.report.axes import LONGEST, Axis, said
-from phasebench.report.collect import Point
+from phasebench.report.axes import LONGEST, Study, said
 from phasebench.report.plots.style import SHOWN, Picture, figure, label, legend, look, picture
 from phasebench.report.read import content, histories
+from phasebench.results.jsonfile import Json
 
 _EARLY = 0.05  # of a training: its losses are too large to be drawn beside the later ones
 
-History = Mapping[str, Any]  # of a training, as results.json has it
+History = Json  # of a training, as results.json has it
 
 
-def training_curves(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[Picture]:
+def training_curves(study: Study) -> Iterator[Picture]:
     """Draw training and validation loss, and drift, of the first few sets of weights with a
     history.
     """
     users: dict[str, list[int]] = {}  # file name of weights -> the points that have them
-    for i, point in enumerate(points):
+    for i, point in enumerate(study.points):
         for name in point.run.weights if point.run else ():
             users.setdefault(name, []).append(i)
     names = sorted(users)
@@ -33,18 +32,18 @@ def training_curves(points: Sequence[Point], axes: Sequence[Axis]) -> Iterator[P
     shown: dict[str, list[History]] = {}
     for name in names[:SHOWN]:
         first = users[name][0]
-        run = points[first].run
-        sets = histories(content(run.path)[0]["benches"]) if run else []
+        point = study.points[first]
+        sets = histories(content(point.run.path)[0]["benches"]) if point.run else []
         seeds = next(own for own in sets if own[0]["file"] == name)
         # the model and the swept values that all points with these weights share
         model, _, digest = Path(name).stem.partition("-")
         words = [model if models.count(model) == 1 else f"{model} {digest[:6]}".strip()]
         words += [f"{len(seeds)} seeds"] if len(seeds) > 1 else []
-        for axis in axes:
+        for axis in study.axes:
             if len({str(axis.values[i]) for i in users[name]}) == 1:
                 words.append(said(axis.key, axis.values[first]))
         told = ", ".join(words)
-        told = told if len(told) <= LONGEST else f"{model} of {points[first].name}"
+        told = told if len(told) <= LONGEST else f"{model} of {point.name}"
         shown.setdefault(told, []).extend(seeds)
     if shown:
         yield from _draw(shown, f" {min(SHOWN, len(names))} of {len(names)} sets of weights.")

@@ -131,10 +131,9 @@ class GridSweep:
 
     def _due(self, ledger: Ledger) -> dict[str, str]:
         """Return the names of the points to run, and why."""
-        how = {"retry_failed": self.how.retry_failed, "rerun": self.how.rerun}
         valid = (point.name for point in ledger.points if isinstance(point.config, Config))
-        whys = ((name, why_run(ledger.states[name], **how)) for name in valid)
-        return {name: why for name, why in whys if why}
+        whys = {name: why_run(ledger.states[name], self.how) for name in valid}
+        return {name: why for name, why in whys.items() if why}
 
     def _show(self, ledger: Ledger) -> None:
         due = self._due(ledger)

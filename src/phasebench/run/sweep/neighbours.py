@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from phasebench.config import Config, ConfigError
+from phasebench.results.jsonfile import Json
 from phasebench.run.gpus import uses_gpu
 from phasebench.run.sweep.point import Point
 
 
-def side_by_side(launcher: Mapping[str, Any], jobs: int) -> int:
+def side_by_side(launcher: Json, jobs: int) -> int:
     """Return how many jobs a launcher runs at one time on one machine, at most.
 
     One that phasebench does not know may run all of them.

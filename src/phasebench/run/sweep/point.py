@@ -6,16 +6,15 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from phasebench.config import Config, ConfigError, to_config
 from phasebench.config.files import code_file, code_hash, content_hash, user_path
 from phasebench.results.file import config_hash
-from phasebench.results.jsonfile import dumps, write_atomic
+from phasebench.results.jsonfile import Json, dumps, write_atomic
 
 FILE = "point.json"
 # the rooms that no measured number depends on: they start runs, show them and pass them on
@@ -33,7 +32,7 @@ class Point:
     for this point, and `swept` those among them that differ between the points.
     """
 
-    tree: Mapping[str, Any]
+    tree: Json
     overrides: tuple[str, ...]
     swept: tuple[str, ...] = ()
     side_by_side: int = 1  # jobs of the sweep that may run at one time on this machine
@@ -92,7 +91,7 @@ class Point:
         unused = ("output", "cache_dir", "scale")
         return config_hash({key: value for key, value in tree.items() if key not in unused})
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """Return what results.json says of the point."""
         return {"name": self.name, "identity": self.identity, "side_by_side": self.side_by_side}
 
@@ -104,15 +103,15 @@ class Point:
     @classmethod
     def load(cls, folder: Path) -> Point:
         """Read what `save` left in a folder. Raises OSError, or ValueError for a broken file."""
-        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found: Json = json.loads((folder / FILE).read_text(encoding="utf-8"))
         found |= {"overrides": tuple(found["overrides"]), "swept": tuple(found["swept"])}
         return cls(**found)
 
 
-def _files(tree: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
+def _files(tree: Json, at: str) -> Iterator[tuple[str, str]]:
     """The dotted keys that name files to read, and what they name."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             yield from _files(value, f"{at}{key}.")
         elif key in _FILES and isinstance(value, str):
             yield f"{at}{key}", value

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from phasebench.config import ConfigError
+from phasebench.config import ConfigError, RunOptions
 from phasebench.report.read import Broken, verified
-from phasebench.results.gate import exit_code
-from phasebench.results.jsonfile import dumps
+from phasebench.results.gate import exit_code, unmet
+from phasebench.results.jsonfile import Json, dumps
 from phasebench.run.sweep.point import Point
 
 Status = Literal["ok", "failed", "killed", "timeout", "oom", "not comparable", "missing"]
@@ -73,46 +73,36 @@ def state(folder: Path, point: Point, gpus: Set[str] = frozenset()) -> State:
     return found
 
 
-def ended(results: Mapping[str, Any]) -> State:
+def ended(results: Json) -> State:
     """Read the state from a results.json."""
     if results["status"] == "running":
         return State("missing", UNFINISHED)
     code, benches = exit_code(results), results["benches"]
     if results["status"] == "ok":
-        return State("ok", _missed(results), code)
+        said = zip(("gate failed", "not measured"), unmet(benches), strict=True)
+        reasons = [f"{how}: {', '.join(names)}" for how, names in said if names]
+        return State("ok", "; ".join(reasons) or None, code)
     errors = {name: bench["error"] for name, bench in benches.items() if bench["error"]}
     if not errors:
         return State("failed", "no benchmark says why", code)
-    each = map(_ending, errors.values())
-    endings: list[Status] = [ending for ending in each if ending != "failed"]
+    endings: list[Status] = [
+        ending for ending in map(_ending, errors.values()) if ending != "failed"
+    ]
     name, error = next(iter(errors.items()))
     reason = f"{name}: {error['type']}: {error['message'].partition(chr(10))[0]}"
     return State(endings[0] if endings else "failed", reason, code)
 
 
-def _ending(error: Mapping[str, Any]) -> Status:
+def _ending(error: Json) -> Status:
     if any(words in error["message"] for words in _NO_HOST_MEMORY):
         return "oom"
     return ENDINGS.get(error["type"], "failed")
 
 
-def _missed(results: Mapping[str, Any]) -> str | None:
-    """Name the gates that failed, or could not be judged."""
-    gates = [(name, gate) for name, b in results["benches"].items() for gate in b["gates"]]
-    words = {"gate failed": False, "not measured": None}
-    said = {
-        how: ", ".join(
-            f"{name} {gate['name']}" for name, gate in gates if gate["passed"] is verdict
-        )
-        for how, verdict in words.items()
-    }
-    return "; ".join(f"{how}: {names}" for how, names in said.items() if names) or None
-
-
-def why_run(found: State, *, retry_failed: bool, rerun: bool) -> str:
+def why_run(found: State, how: RunOptions) -> str:
     """Say why a point in that state is to be run; an empty string leaves it as it is."""
     if found.status == "missing":
         return found.reason or "missing"
-    if rerun:
+    if how.rerun:
         return "rerun=true"
-    return f"{found.status} last time" if retry_failed and found.status != "ok" else ""
+    return f"{found.status} last time" if how.retry_failed and found.status != "ok" else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from phasebench.bench.child import Child, ChildFailed
 from phasebench.config import ConfigError, to_config
 from phasebench.results.file import ResultsFile, load
-from phasebench.results.gate import SPEC_KEYS, exit_code, failed
+from phasebench.results.gate import exit_code, failed, top_values
 from phasebench.results.jsonfile import dumps, write_atomic
 from phasebench.results.lock import locked
 from phasebench.run.sweep.point import Point
@@ -108,18 +108,16 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
             config=config.recorded(),
             overrides=point.overrides,
             environment={"null_reasons": {"environment": "the job ended before it was known"}},
-            conditions=[],
             benches=list(config.bench),
             point=point.facts(),
         )
     results = load(path)
-    reasons: dict[str, str] = results["null_reasons"]
-    for name, bench in results["benches"].items():
+    benches = results["benches"]
+    for name, bench in benches.items():
         if bench["status"] in ("pending", "running"):
-            results["benches"][name] = failed(kind, message, None, None)
-            why = f"bench {name} failed: {kind}: {message}"
-            reasons |= dict.fromkeys(SPEC_KEYS.get(name, ()), why)
-    reasons.pop("all_pass", None)
-    whole = all(bench["status"] == "ok" for bench in results["benches"].values())
+            benches[name] = failed(kind, message, None, None)
+    results["null_reasons"] |= top_values(benches)[1]
+    results["null_reasons"].pop("all_pass", None)
+    whole = all(bench["status"] == "ok" for bench in benches.values())
     results |= {"status": "ok" if whole else "failed", "all_pass": exit_code(results) == 0}
     write_atomic(path, dumps(results) + "\n")
