@@ -47,7 +47,8 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
             fix = "set the key that uses it (model.dim, train.steps, ...), or name the scale: "
             return ConfigError(name, value, problem, fix + "scale=laptop")
         if key.removeprefix("bench.") in BENCH_SCHEMAS:
-            fix = "name it in the list: bench=[ppl,vram]"
+            chosen = next((w[6:].strip("[]") for w in words if w.startswith("bench=")), "all")
+            fix = f"name it in the list: bench=[{chosen},{key.removeprefix('bench.')}]"
             return ConfigError(name, value, f"{key} is not part of this run", fix)
         return ConfigError(name, value, str(error.__cause__).partition("\n")[0])
     frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -22,14 +22,15 @@ class Sized(Tensor):
     """A tensor without values, whose sizes and storage are those of `meta`."""
 
     meta: Tensor
+    sizes: _Sizes
 
     @staticmethod
-    def __new__(cls, meta: Tensor) -> Sized:
+    def __new__(cls, meta: Tensor, sizes: _Sizes | None = None) -> Sized:
         """Make a tensor of the CPU with the sizes of a tensor of the meta device."""
-        out = Tensor._make_wrapper_subclass(
-            cls, meta.shape, meta.stride(), meta.storage_offset(), dtype=meta.dtype, device=_CPU
-        )
-        out.meta = meta
+        shape, stride, dtype = out_sizes = sizes or _Sizes.of(meta)
+        offset = meta.storage_offset()
+        out = Tensor._make_wrapper_subclass(cls, shape, stride, offset, dtype=dtype, device=_CPU)
+        out.meta, out.sizes = meta, out_sizes
         return out
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -45,6 +46,11 @@ class _Sizes(NamedTuple):
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Sizes:
+        """Return those of a tensor."""
+        return x.sizes if isinstance(x, Sized) else cls(tuple(x.shape), x.stride(), x.dtype)
 
     def meta(self) -> Tensor:
         """Make a tensor of the meta device."""
@@ -63,7 +69,8 @@ def run(func: Any, *args: Any, **kwargs: Any) -> Any:
     if _takes_device(func):
         kwargs["device"] = _META
     values = (*args, *kwargs.values())
-    new = _new(func, tuple(kwargs), *_over(_sizes, values))
+    sizes = [x.sizes if type(x) is Sized else _over(_sizes, x) for x in values]
+    new = _new(func, tuple(kwargs), *sizes)
     if new is not _SHARED:
         return _over(_tensor, new)
     owners: dict[Tensor, Tensor] = {}
@@ -83,7 +90,7 @@ def run(func: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _tensor(x: Any) -> Any:
-    return Sized(x.meta()) if isinstance(x, _Sizes) else x
+    return Sized(x.meta(), x) if isinstance(x, _Sizes) else x
 
 
 _SHARED = object()  # the mark of operators that return views, or what they changed
@@ -109,7 +116,7 @@ def _call(func: Any, names: tuple[str, ...], values: Sequence[Any]) -> Any:
 
 
 def _sizes(x: Any) -> Any:
-    return _Sizes(tuple(x.shape), x.stride(), x.dtype) if isinstance(x, Tensor) else x
+    return _Sizes.of(x) if isinstance(x, Tensor) else x
 
 
 def _over(change: Callable[[Any], Any], value: Any) -> Any:
