@@ -17,7 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from paths import ROOT
+from phasebench.bench.parts.reach import sparsest
 from phasebench.config import BENCHES, DATASETS, MODELS, Config, ModelConfig, to_config
+from phasebench.data import steps_of
 from phasebench.models import build_model
 from phasebench.results.conditions import CONDITIONS, check
 from phasebench.run import gpus
@@ -193,6 +195,16 @@ def test_every_file_begins_with_a_command_that_uses_it_and_builds(
         with torch.device("meta"):
             made = [model for model in models(config) if model.name not in OF_A_FOLDER]
             assert all(build_model(m, 50).parameter_counts()["blocks"] > 0 for m in made)
+
+
+@pytest.mark.parametrize(
+    "words", [("experiment=stage3", "bench=parts"), ("+sweep=parts", "experiment=wikitext2_word")]
+)
+def test_validations_of_selections_are_often_enough(words: tuple[str, ...]) -> None:
+    train = typed(*words, "data.path=x").train
+    assert train.epochs
+    steps = steps_of(train.epochs, 2_088_628, batch=train.batch, seq=train.seq)
+    assert train.validate_every <= sparsest(steps)
 
 
 def test_scale_spec_is_what_the_conditions_say() -> None:
