@@ -62,6 +62,7 @@ def test_effects_become_metrics_and_gates() -> None:
     assert low < values["dialectic_effect_pct"] < high < 0
     assert values["stage3_time_ratio"] == values["entropic_time_ratio"] == pytest.approx(0.9)
     assert (values["dialectic_ece"], values["control_ece"]) == pytest.approx((0.03, 0.01))
+    assert not [name for name, m in result.metrics.items() if (m.value is None) != bool(m.reason)]
     assert (values["dialectic_brier"], values["control_brier"]) == pytest.approx((0.15, 0.2))
     assert values["stage3_vram_ratio"] is None
     assert "peak_gb was not measured" in str(result.metrics["stage3_vram_ratio"].reason)

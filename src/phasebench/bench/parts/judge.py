@@ -89,7 +89,8 @@ def _metrics(
         return {each: Metric(None, unit, reason=fit) for each in names}
     effect = next(effect for effect in fit if effect.part == part)
     values = to(effect.log), *effect.ends(to)
-    ends = [Metric(v, f"{unit}, 95 %", reason=NO_SPREAD) for v in values[1:]]
+    reason = NO_SPREAD if effect.half is None else None
+    ends = [Metric(end, f"{unit}, 95 %", reason=reason) for end in values[1:]]
     return dict(zip(names, [Metric(values[0], unit), *ends], strict=True))
 
 
