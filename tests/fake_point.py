@@ -47,14 +47,10 @@ def fake(point: Point, folder: Path, seconds: float) -> None:
     config = to_config(point.tree)
     results = ResultsFile(
         folder / "results.json",
-        benchmark_name="fake",
         device="cpu",
-        seed=0,
         config=config.recorded(),
         overrides=point.overrides,
         environment={},
-        conditions=[],
-        benches=list(config.bench),
         point=point.facts(),
     )
     for name in config.bench:

@@ -208,14 +208,16 @@ def test_validations_of_selections_are_often_enough(words: tuple[str, ...]) -> N
 
 
 def test_scale_spec_is_what_the_conditions_say() -> None:
-    found = check(typed("scale=spec", "data=wikitext2", "bench=all"), "wikitext2", 50257)
+    text = {"name": "wikitext2", "vocab_size": 50257}
+    found = check(typed("scale=spec", "data=wikitext2", "bench=all"), text)
     assert len(found) == sum(map(len, CONDITIONS.values()))
     # two steps of Blanes & Moan's, whose forces cost what ten leapfrog steps' do
     assert {condition.name for condition in found if not condition.met} == {"model.ode.steps"}
 
 
 def test_scale_laptop_is_not() -> None:
-    assert [c for c in check(typed("scale=laptop", "bench=all"), "synthetic", 200) if not c.met]
+    text = {"name": "synthetic", "vocab_size": 200}
+    assert [c for c in check(typed("scale=laptop", "bench=all"), text) if not c.met]
 
 
 # precedence

@@ -43,20 +43,19 @@ METRICS = {
 
 @pytest.fixture
 def file(tmp_path: Path) -> ResultsFile:
-    return ResultsFile(
+    file = ResultsFile(
         tmp_path / "results.json",
-        benchmark_name="x",
         device="cpu",
-        seed=0,
-        config={},
+        config={"benchmark_name": "x", "seed": 0, "bench": {name: {} for name in GATES}},
         overrides=[],
         environment={},
-        conditions=[
-            {"name": "model.dim", "seed": 512, "used": 64, "met": False},
-            {"name": "model.blocks", "seed": 6, "used": 6, "met": True},
-        ],
-        benches=list(GATES),
     )
+    conditions = [
+        {"name": "model.dim", "seed": 512, "used": 64, "met": False},
+        {"name": "model.blocks", "seed": 6, "used": 6, "met": True},
+    ]
+    file.set_data(None, conditions)
+    return file
 
 
 def finish(file: ResultsFile, *names: str, notice: str = "") -> None:

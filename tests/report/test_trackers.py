@@ -27,18 +27,16 @@ def results(tmp_path: Path) -> dict[str, Any]:
     """
     file = ResultsFile(
         tmp_path / "run" / "results.json",
-        benchmark_name="study",
         device="cpu",
-        seed=0,
         config={
+            "benchmark_name": "study",
+            "seed": 0,
             "model": {"dim": 8, "name": "stage2"},
-            "bench": {"vram": {"arms": ["a", "b"]}},
+            "bench": {"vram": {"arms": ["a", "b"]}, "grad": {}},
             "output": None,
         },
         overrides=[],
         environment={"git": {"commit": "abc"}},
-        conditions=[],
-        benches=["vram", "grad"],
     )
     metrics = {
         "peak": Metric(1.5, "GB", "predicted"),
@@ -57,7 +55,13 @@ def results(tmp_path: Path) -> dict[str, Any]:
 
 METRICS = {"vram.peak.predicted": 1.5, "vram.error": 2e-8}
 GATES = {"vram.peak.passed": 1.0, "vram.error.passed": 0.0}
-PARAMETERS = {"model.dim": 8, "model.name": "stage2", "bench.vram.arms": '["a", "b"]'}
+PARAMETERS = {
+    "benchmark_name": "study",
+    "seed": 0,
+    "model.dim": 8,
+    "model.name": "stage2",
+    "bench.vram.arms": '["a", "b"]',
+}
 
 
 def test_facts_are_what_results_say(results: dict[str, Any], tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ from phasebench.results.conditions import CONDITIONS, check
 SPEC = {"bench": {"ppl": {}, "energy": {}, "vram": {}}, "model": {"ode": {"steps": 10}}}
 
 
+WIKITEXT = {"name": "wikitext2", "vocab_size": 50257}
+
+
 def by_name(tree: dict[str, Any], *args: Any) -> dict[str, dict[str, Any]]:
     return {c.name: dataclasses.asdict(c) for c in check(to_config(tree), *args)}
 
 
 def test_the_defaults_meet_every_condition_of_the_specification() -> None:
-    found = check(to_config(SPEC), "wikitext2", 50257)
+    found = check(to_config(SPEC), WIKITEXT)
     assert len(found) == sum(map(len, CONDITIONS.values())) == 15
     assert [c for c in found if not c.met] == []
     assert all(condition.used == condition.seed for condition in found)
@@ -79,40 +82,20 @@ def test_each_value_that_differs_is_reported_alone(name: str, value: Any) -> Non
     for group in groups:
         inner = inner.setdefault(group, {})
     inner[key] = value
-    unmet = [c for c in check(to_config(tree), "wikitext2", 50257) if not c.met]
+    unmet = [c for c in check(to_config(tree), WIKITEXT) if not c.met]
     assert [(c.name, c.used) for c in unmet] == [(name, value)]
 
 
 def test_the_text_in_use_counts_not_the_one_asked_for() -> None:
-    assert by_name(SPEC)["data.name"] == {
-        "name": "data.name",
-        "seed": "wikitext2",
-        "used": None,
-        "met": False,
-    }
-    assert by_name(SPEC, "synthetic")["data.name"]["used"] == "synthetic"
-    assert by_name({"data": {"name": "text"}, **SPEC})["data.name"]["used"] == "text"
-    assert by_name(SPEC, "wikitext2")["data.name"]["met"]
-
-
-def test_the_vocabulary_is_the_tokenizers() -> None:
-    assert by_name(SPEC, "wikitext2")["data.vocab_size"]["used"] == 50257
-    assert by_name(SPEC, "synthetic")["data.vocab_size"]["used"] is None
-    assert by_name(SPEC, "synthetic", 777)["data.vocab_size"] == {
-        "name": "data.vocab_size",
-        "seed": 50257,
-        "used": 777,
-        "met": False,
-    }
-    assert by_name({"data": {"tokenizer": "gpt2", "vocab_size": 999}, **SPEC})["data.vocab_size"][
-        "met"
-    ]
-    assert (
-        by_name({"data": {"tokenizer": "bpe", "vocab_size": 999}, **SPEC})["data.vocab_size"][
-            "used"
-        ]
-        == 999
-    )
+    asked = SPEC | {"data": {"name": "wikitext2"}}
+    for key, used in (("name", "synthetic"), ("vocab_size", 777)):
+        assert by_name(asked, WIKITEXT | {key: used})[f"data.{key}"] == {
+            "name": f"data.{key}",
+            "seed": WIKITEXT[key],
+            "used": used,
+            "met": False,
+        }
+    assert by_name(asked)["data.name"]["used"] is None
 
 
 def test_a_model_without_a_flow_uses_no_steps() -> None:

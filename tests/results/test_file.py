@@ -29,16 +29,14 @@ SCHEMA = jsonschema.Draft202012Validator(results.schema())
 
 
 def make(folder: Path, benches: list[str] = BENCHES, **changes: Any) -> ResultsFile:
+    asked = {name: {} for name in benches}
     arguments: dict[str, Any] = {
-        "benchmark_name": "phasebench",
         "device": "cpu",
-        "seed": 0,
-        "config": {"seed": 0},
+        "config": {"benchmark_name": "phasebench", "seed": 0, "bench": asked},
         "overrides": ["seed=0"],
         "environment": {"python": "3.11"},
-        "conditions": [{"name": "model.dim", "seed": 512, "used": 64, "met": False}],
     }
-    return ResultsFile(folder / "run" / "results.json", benches=benches, **(arguments | changes))
+    return ResultsFile(folder / "run" / "results.json", **(arguments | changes))
 
 
 def stored(file: ResultsFile) -> dict[str, Any]:
@@ -163,7 +161,8 @@ def test_all_pass_needs_every_gate(
 
 
 def test_values_that_are_not_finite_become_null_with_a_reason(tmp_path: Path) -> None:
-    file = make(tmp_path, ["energy"], config={"x": math.inf}, environment={"t": [1.0, math.nan]})
+    config = {"benchmark_name": "x", "seed": 0, "bench": {"energy": {}}, "x": math.inf}
+    file = make(tmp_path, config=config, environment={"t": [1.0, math.nan]})
     metrics = {"max_drift": Metric(math.inf, "1"), "mean_drift": Metric(math.nan, "1")}
     details = {"raw": [{"drift": [0.0, math.nan]}, -math.inf]}
     file.finish(
@@ -466,9 +465,10 @@ def test_the_schema_itself_is_valid() -> None:
 
 
 def test_conditions_can_be_told_later(tmp_path: Path) -> None:
-    file = make(tmp_path, conditions=[])
-    file.set_conditions(
-        [{"name": "data.name", "seed": "wikitext2", "used": "synthetic", "met": False}]
+    file = make(tmp_path)
+    assert stored(file)["conditions"] == []
+    file.set_data(
+        None, [{"name": "data.name", "seed": "wikitext2", "used": "synthetic", "met": False}]
     )
     assert stored(file)["conditions"][0]["used"] == "synthetic"
 

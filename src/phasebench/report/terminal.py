@@ -45,12 +45,13 @@ def sheet(stacks: Sequence[Stack], total: int) -> Table:
     """
     layout = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     widths = [stack.least() for stack in stacks]
-    while sum(widths) + GAP * len(widths) > total + GAP and max(widths) > 1:
+    spare = total - sum(widths) - GAP * (len(widths) - 1)
+    while spare < 0 and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
-    wanted = [max(0, stack.most() - width) for stack, width in zip(stacks, widths, strict=True)]
-    spare = max(0, total - sum(widths) - GAP * len(widths))
+        spare += 1
+    wanted = [stack.most() - width for stack, width in zip(stacks, widths, strict=True)]
     for i in sorted(range(len(stacks)), key=wanted.__getitem__):
-        extra = min(wanted[i], spare)
+        extra = max(0, min(wanted[i], spare))
         widths[i] += extra
         spare -= extra
     for stack, width in zip(stacks, widths, strict=True):

@@ -42,33 +42,24 @@ class Condition:
     met: bool
 
 
-def check(
-    config: Config, corpus_name: str | None = None, vocab_size: int | None = None
-) -> list[Condition]:
+def check(config: Config, text: Json | None = None) -> list[Condition]:
     """Compare a run with the specification's conditions on its benchmarks.
 
-    `corpus_name` is the text in use, which ``data.name=auto`` does not say, and `vocab_size` the
-    number of its tokenizer's types, which a word-level vocabulary takes from the text.
+    `text` is what results.json says of the text in use, which the configuration does not tell:
+    ``data.name=auto``, and a vocabulary of a text's own words. None where no text is used.
     """
     conditions = []
     for benches, wanted in CONDITIONS.items():
         for name, value in wanted.items() if set(benches) & set(config.bench) else ():
-            used = _used(config, name, corpus_name, vocab_size)
+            used = _used(config, name, text)
             conditions.append(Condition(name, value, used, used == value))
     return conditions
 
 
-def _used(config: Config, name: str, corpus_name: str | None, vocab_size: int | None) -> Any:
-    data = config.data
-    if name == "data.name":
-        return corpus_name or (None if data.name == "auto" else data.name)
-    if name == "data.vocab_size":
-        if vocab_size is not None:
-            return vocab_size
-        is_synthetic = (corpus_name or data.name) == "synthetic"
-        automatic = "wordlevel" if is_synthetic else "bpe"
-        tokenizer = automatic if data.tokenizer == "auto" else data.tokenizer
-        return {"bpe": data.vocab_size, "gpt2": GPT2_VOCAB}.get(tokenizer)
+def _used(config: Config, name: str, text: Json | None) -> Any:
+    group, _, key = name.partition(".")
+    if group == "data":
+        return text and text[key]
     if name.startswith("model.ode.") and not config.model.has_flow:
         return None
     return functools.reduce(

@@ -35,7 +35,7 @@ _AT_LEAST = ", at least: "  # version 1 wrote that a value is a lower bound, and
 
 class ResultsFile:
     """The results.json of one run. `path` is written at once and after each event, `copy_to`
-    likewise.
+    likewise. `config` is what `Config.recorded` gives.
 
     A `copy_to` that is a folder means the results.json in it. One that exists already is replaced
     only when a bench has finished, or has failed by more than a `ConfigError`. `point` says which
@@ -47,14 +47,10 @@ class ResultsFile:
         self,
         path: Path,
         *,
-        benchmark_name: str,
-        device: str,
-        seed: int,
         config: Json,
+        device: str,
         overrides: Sequence[str],
         environment: Json,
-        benches: Sequence[str],
-        conditions: Sequence[Any] = (),
         copy_to: Path | str | None = None,
         point: Json | None = None,
     ) -> None:
@@ -63,25 +59,29 @@ class ResultsFile:
         self.copy_path = None if copy_to is None else destination(copy_to, "output", NAME, _FIRST)
         self._copying = bool(self.copy_path and not self.copy_path.exists())
         self._reasons: dict[str, str] = {}
-        head = {"benchmark_name": benchmark_name, "timestamp": datetime.now(UTC).isoformat()}
-        head |= {"device": device, "seed": seed}
+        head = {
+            "benchmark_name": config["benchmark_name"],
+            "timestamp": datetime.now(UTC).isoformat(),
+            "device": device,
+            "seed": config["seed"],
+        }
         tail = {"environment": environment, "config": config, "overrides": overrides}
-        tail |= {"conditions": conditions} | ({"point": point} if point else {})
+        tail["conditions"] = []  # until it is known which text is used
+        if point:
+            tail["point"] = point
         self._head = plain(head, "", self._reasons)
         self._tail = plain(tail, "", self._reasons) | {"config_hash": config_hash(config)}
         self._data: Json | None = None
         self._status = "running"
-        self._benches = {name: entry("pending") for name in benches}
+        self._benches = {name: entry("pending") for name in config["bench"]}
         self._write()
 
-    def set_conditions(self, conditions: Sequence[Any]) -> None:
-        """Replace the specification's conditions, once it is known which corpus is used."""
-        self._tail["conditions"] = plain(conditions, "conditions", self._reasons)
-        self._write()
-
-    def set_data(self, data: Json) -> None:
-        """Record the text in use: name, source, notice, tokenizer, sizes, comparability."""
+    def set_data(self, data: Json | None, conditions: Sequence[Any]) -> None:
+        """Record the text in use (name, source, notice, tokenizer, sizes, comparability), if any,
+        and the specification's conditions, which tell of it too.
+        """
         self._data = plain(data, "data", self._reasons)
+        self._tail["conditions"] = plain(conditions, "conditions", self._reasons)
         self._write()
 
     def start(self, bench: str) -> None:

@@ -57,13 +57,10 @@ def _execute(workbench: Workbench, overrides: list[str], point: Json | None) -> 
     config, out, console = workbench.config, workbench.out, workbench.console
     results = ResultsFile(
         out / "results.json",
-        benchmark_name=config.benchmark_name,
-        device=str(workbench.device),
-        seed=config.seed,
         config=config.recorded(),
+        device=str(workbench.device),
         overrides=overrides,
         environment=environment(str(workbench.device)),
-        benches=list(config.bench),
         copy_to=Path(config.output) if config.output else None,
         point=point,
     )
@@ -125,11 +122,8 @@ def _prepare(workbench: Workbench, results: ResultsFile) -> None:
         for name in config.bench:
             results.fail(name, error, 0.0)
         raise
-    if workbench.needs_text:
-        results.set_data(data := workbench.text_facts())
-        results.set_conditions(check(config, data["name"], data["vocab_size"]))
-    else:
-        results.set_conditions(check(config))
+    text = workbench.text_facts() if workbench.needs_text else None
+    results.set_data(text, check(config, text))
 
 
 def _track(name: str, results: Json, folder: Path, console: Console) -> bool:

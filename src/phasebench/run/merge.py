@@ -48,7 +48,7 @@ _FREE = ("seed", "output", "cache_dir", "scale", "data.path", "model")
 _FREE += tuple(f"bench.{name}" for name in ("energy", "vram", "grad", "speed"))
 _FREE += tuple(f"bench.{name}.{key}" for name in ("ppl", "budget") for key in ("seeds", *ROLES[1:]))
 _FREE += ("bench.budget.budgets", "bench.parts.cells")
-_TAKEN = ("benchmark_name", "device", "seed", "overrides", "environment")  # from the first run
+_TAKEN = ("device", "overrides", "environment")  # from the first run
 
 # benches of one model a role -> the key of their rows in a role's details
 _ROWS = {"ppl": "seeds", "budget": "trainings"}
@@ -97,11 +97,9 @@ def merge(runs: Runs, folder: Path) -> int:
     results = ResultsFile(
         folder / "results.json",
         config=config.recorded(),
-        conditions=check(config, first["data"]["name"], first["data"]["vocab_size"]),
-        benches=benches,
         **{key: first[key] for key in _TAKEN},
     )
-    results.set_data(first["data"])
+    results.set_data(first["data"], check(config, first["data"]))
     for name in benches:
         result = _JUDGES[name](config, rows[name], first)
         result.notices.append(f"merged from {len(runs)} runs: {', '.join(runs)}")

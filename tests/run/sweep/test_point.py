@@ -37,14 +37,10 @@ def begun(folder: Path, of: Point) -> ResultsFile:
     path = folder / "results.json"
     return ResultsFile(
         path,
-        benchmark_name="x",
         device="cpu",
-        seed=0,
-        config={},
+        config={"benchmark_name": "x", "seed": 0, "bench": {"grad": {}}},
         overrides=[],
         environment={},
-        conditions=[],
-        benches=["grad"],
         point=of.facts(),
     )
 
@@ -314,7 +310,7 @@ def with_text(folder: Path, point: Point, fingerprint: str) -> Point:
     """A finished point whose gates passed, on a text of that fingerprint."""
     results = begun(folder / point.name, point)
     text = {"name": "x", "source": "x", "comparable": True, "notice": None, "tokenizer": "x"}
-    results.set_data(text | {"vocab_size": 2, "fingerprint": fingerprint})
+    results.set_data(text | {"vocab_size": 2, "fingerprint": fingerprint}, [])
     gates = [Gate.check(name, Metric(1.0, "1"), "<=", 2.0) for name in EXPECTED["grad"]]
     results.finish("grad", BenchResult(gates=gates), 0.0)
     results.close()

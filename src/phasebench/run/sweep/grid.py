@@ -25,7 +25,6 @@ from phasebench.results.lock import locked
 from phasebench.run import hydra_app as run
 from phasebench.run import tuned
 from phasebench.run.errors import refuse
-from phasebench.run.gpus import gpu_names
 from phasebench.run.overrides import quote
 from phasebench.run.sweep import neighbours, worker
 from phasebench.run.sweep.ledger import Ledger, title
@@ -71,7 +70,7 @@ class GridSweep:
             )
         points = self._points(arguments)
         if self.how.dry_run:
-            self._show(Ledger(self.folder, points, gpu_names()))
+            self._show(Ledger(self.folder, points))
             return
         refusal = ConfigError(
             "sweep_name",
@@ -80,7 +79,7 @@ class GridSweep:
             "wait for its end, or choose another sweep_name",
         )
         with locked(self.folder / ".sweep.lock", refusal), _interrupted_by_sigterm():
-            ledger = Ledger(self.folder, points, gpu_names())
+            ledger = Ledger(self.folder, points)
             due = self._begin(ledger)
             alone = str(self.config.hydra.launcher["_target_"]).endswith(".BasicLauncher")
             size = 1 if alone else self.max_batch_size or max(len(due), 1)

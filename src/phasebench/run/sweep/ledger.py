@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import shlex
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from phasebench.results.jsonfile import dumps, write_atomic
+from phasebench.run.gpus import gpu_names
 from phasebench.run.sweep.point import Point
 from phasebench.run.sweep.state import State, state
 
@@ -27,8 +28,8 @@ class Ledger:
         states: of each point, by its name.
     """
 
-    def __init__(self, folder: Path, points: Sequence[Point], gpus: Set[str] = frozenset()) -> None:
-        self.folder, self.points, self.gpus = folder, list(points), gpus
+    def __init__(self, folder: Path, points: Sequence[Point]) -> None:
+        self.folder, self.points, self.gpus = folder, list(points), gpu_names()
         self._read: dict[str, State] = {}
         self.states: dict[str, State] = {}
         self.look(points)

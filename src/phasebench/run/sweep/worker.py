@@ -102,13 +102,10 @@ def abandon(folder: Path, point: Point, kind: str, message: str) -> None:
         config = to_config(point.tree)
         ResultsFile(
             path,
-            benchmark_name=config.benchmark_name,
-            device=config.device,
-            seed=config.seed,
             config=config.recorded(),
+            device=config.device,
             overrides=point.overrides,
             environment={"null_reasons": {"environment": "the job ended before it was known"}},
-            benches=list(config.bench),
             point=point.facts(),
         )
     results = load(path)
