@@ -333,7 +333,7 @@ def test_a_choice_has_the_first_and_the_last_and_nothing_twice(count: int) -> No
     "values", [(1.2e-7, 1.45e-7), (1e-7, 9e-7), (1e-9, 1e-3), (20.0, 30.0), (5.0, 5.0)]
 )
 def test_no_two_ticks_have_the_same_label(values: tuple[float, float]) -> None:
-    one, (panel, *_) = figure()
+    one, (panel, *_) = figure(height=3.6)
     panel.plot([0, 1], values)
     panel.set_yscale("log")
     one.draw_without_rendering()
@@ -357,7 +357,7 @@ def test_no_two_lines_look_alike_even_in_grey() -> None:
 
 def test_a_picture_is_of_paper_width() -> None:
     with styled():
-        made_figure, panels = figure()
+        made_figure, panels = figure(height=3.6)
         panels[0].plot([0, 1], [0, 1])
         found = picture("x", "A line.", made_figure)
     assert int.from_bytes(found.files["png"][16:20], "big") == round(5.5 * 160)

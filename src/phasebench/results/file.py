@@ -56,7 +56,7 @@ class ResultsFile:
     ) -> None:
         # a point's folder is its own: a results.json that cannot be read is measured again
         self.path = destination(path, "hydra.run.dir", NAME, b"" if point else _FIRST)
-        self.copy_path = None if copy_to is None else destination(copy_to, "output", NAME, _FIRST)
+        self.copy_path = destination(copy_to, "output", NAME, _FIRST) if copy_to else None
         self._copying = bool(self.copy_path and not self.copy_path.exists())
         self._reasons: dict[str, str] = {}
         head = {

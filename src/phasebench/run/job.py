@@ -61,7 +61,7 @@ def _execute(workbench: Workbench, overrides: list[str], point: Json | None) -> 
         device=str(workbench.device),
         overrides=overrides,
         environment=environment(str(workbench.device)),
-        copy_to=Path(config.output) if config.output else None,
+        copy_to=config.output,
         point=point,
     )
     beside, benches = (point or {}).get("side_by_side", 1), len(config.bench)

@@ -15,7 +15,6 @@ from phasebench.report.collect import Point
 from phasebench.report.plots.curves import lines
 from phasebench.report.plots.quantities import DRIFT, drawn
 from phasebench.report.plots.style import (
-    HEIGHT,
     MARKERS,
     SHOWN,
     Picture,
@@ -116,7 +115,7 @@ def _picture(name: str, costs: pd.DataFrame, note: str = "") -> Picture:
     costs = costs.sort_values(x)
     best = front(costs.to_numpy())
     kept, rest = costs[best], costs[~best]
-    made, (panel,) = figure(height=HEIGHT + 0.2 + 0.17 * min(len(kept), SHOWN))
+    made, (panel,) = figure(height=3.8 + 0.17 * min(len(kept), SHOWN))
     norm = LogNorm(costs.evaluations.min(), costs.evaluations.max())
     colours: Any = {"norm": norm, "cmap": "viridis"}
     panel.scatter(rest[x], rest[y], c=rest.evaluations, s=6, **colours)

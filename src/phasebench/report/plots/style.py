@@ -27,7 +27,7 @@ from phasebench.report.read import limit
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SHOWN = len(COLOURS)  # lines of one picture that can be told apart
-WIDTH, HEIGHT = 5.5, 3.6  # inches: the text width of most papers
+WIDTH = 5.5  # inches: the text width of most papers
 _TITLE = 84  # characters of a line of a title
 
 Item = TypeVar("Item")
@@ -60,7 +60,7 @@ def picture(name: str, caption: str, made: Figure) -> Picture:
 
 
 def figure(
-    rows: int = 1, columns: int = 1, height: float = HEIGHT, **shared: Any
+    rows: int = 1, columns: int = 1, *, height: float, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
     """Make an empty figure of paper width with that many panels. No window, no global state.
 
@@ -136,8 +136,6 @@ def gate_line(
     targets = {gate.target: limit(gate) for gate in entries if gate}
     for target, value in targets.items() if len(targets) == 1 else ():
         if value:
-            style = {"color": "0.3", "ls": (0, (5, 3)), "lw": 0.8, "zorder": 1}
-            line = panel.axvline if vertical else panel.axhline
-            text = f"gate: {name.replace('_', ' ')} {target}"
-            style["ls"] = ":" if vertical else style["ls"]
-            line(value, label=label(text), **style)
+            text = label(f"gate: {name.replace('_', ' ')} {target}")
+            line, dashes = (panel.axvline, ":") if vertical else (panel.axhline, (0, (5, 3)))
+            line(value, label=text, color="0.3", ls=dashes, lw=0.8, zorder=1)
