@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from phasebench.config import (
     ConfigError,
     ModelConfig,
     ScoringConfig,
+    SpeedConfig,
     SplitConfig,
+    VramConfig,
 )
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
@@ -138,7 +141,7 @@ class Workbench:
                 problem = "is trained by the plain objective only"
                 fix = "train.dialectic.margin=0 train.label_smoothing=0 train.entropic.score=off"
                 raise ConfigError(f"{key}.architecture", model.architecture, problem, fix)
-            self._check_positions(model, key)
+            check_positions(model, key, self._lengths(model))
             if recipe.graph and set(model.recompute) - {"head"}:
                 raise ConfigError(
                     "train.graph",
@@ -150,22 +153,13 @@ class Workbench:
             if model.checkpoint:
                 self.trained(model, key)
 
-    def _check_positions(self, model: ModelConfig, key: str) -> None:
+    def _lengths(self, model: ModelConfig) -> dict[str, int]:
+        """Return the tokens that a sequence has, by key."""
         lengths = {} if model.checkpoint else {"train.seq": self.config.train.seq}
         for name, bench in self.config.bench.items():
             if isinstance(bench, SplitConfig):
                 lengths[f"bench.{name}.seq"] = bench.seq
-        longest = max(lengths, key=lambda name: lengths[name], default="")
-        positions = model.positions if model.name == "gpt" else None
-        if model.name == "hf":
-            positions = getattr(opened(model, key)[1], "max_position_embeddings", None)
-        if positions and longest and lengths[longest] > positions:
-            raise ConfigError(
-                f"{key}.positions",
-                positions,
-                f"{longest} is {lengths[longest]}: {model.name} has no more positions",
-                f"{longest}={positions}",
-            )
+        return lengths
 
     def observers(self, name: str) -> list[Observer]:
         """Make what is told of the steps of a training of the model of this name."""
@@ -173,6 +167,17 @@ class Workbench:
         if self.config.train.tensorboard:
             observers.append(TensorBoardObserver(self.out / "tensorboard" / name))
         return observers
+
+
+def check_positions(model: ModelConfig, key: str, lengths: Mapping[str, int]) -> None:
+    """Raise `ConfigError` for a sequence with more tokens than the model has positions."""
+    longest = max(lengths, key=lambda name: lengths[name], default="")
+    positions = model.positions if model.name == "gpt" else None
+    if model.name == "hf":
+        positions = getattr(opened(model, key)[1], "max_position_embeddings", None)
+    if positions and longest and lengths[longest] > positions:
+        problem = f"{longest} is {lengths[longest]}: {model.name} has no more positions"
+        raise ConfigError(f"{key}.positions", positions, problem, f"{longest}={positions}")
 
 
 def roles(config: Config, name: str, bench: ScoringConfig) -> dict[str, tuple[str, ModelConfig]]:
@@ -225,7 +230,22 @@ def starts_of_text(
 
 
 def require_ode(workbench: Workbench, config: object) -> None:
-    """Raise `ConfigError` for a model without an ODE: the `check` of a bench that measures it."""
+    """Raise `ConfigError` for a model without an ODE: the `check` of a bench that measures it.
+
+    So too for a reference that cannot be made, or that has fewer positions than a sequence.
+    """
     if not (model := workbench.config.model).has_flow:
         problem = "has no ODE (Hamiltonian flow) to measure"
         raise ConfigError("model", model.name, problem, "model=stage2, or stage3")
+    if isinstance(config, VramConfig | SpeedConfig) and config.reference:
+        name = "vram" if isinstance(config, VramConfig) else "speed"
+        require(config.reference, f"bench.{name}.reference")
+        lengths = {f"bench.{name}.seq": config.seq}
+        check_positions(config.reference, f"bench.{name}.reference", lengths)
+
+
+def untrained(model: ModelConfig) -> ModelConfig:
+    """Return the model with fresh weights: time and memory depend on its sizes alone."""
+    if model.name != "hf" or not model.checkpoint:
+        return model
+    return dataclasses.replace(model, checkpoint=None, architecture=model.checkpoint)

@@ -11,6 +11,7 @@ from phasebench.config.model import (
     INTEGRATORS,
     PRECISIONS,
     RECOMPUTE,
+    ModelConfig,
 )
 from phasebench.config.scoring import ScoringConfig, distinct
 from phasebench.config.stage3_benches import KoopmanBenchConfig, PartsConfig, RecallConfig
@@ -163,6 +164,9 @@ class VramConfig:
         low=2,
         empty=True,
     )
+    reference: ModelConfig | None = spec(
+        None, "a model whose pass is measured beside the arms, with the keys of model; null: none"
+    )
     limit_gb: float | None = positive(None, "memory that find fills, in GB (1e9 bytes)")
     find: str | None = spec(
         None, "key whose largest value that fits limit_gb is found, per arm", choices=FINDABLE
@@ -230,6 +234,9 @@ class SpeedConfig:
         ["adjoint_exact", "adjoint", "backprop", "autograd", "checkpoint"],
         "gradient methods to time",
         choices=GRADIENTS,
+    )
+    reference: ModelConfig | None = spec(
+        None, "a model whose training step is timed too, with the keys of model; null: none"
     )
     peers: bool = spec(True, "time torchdiffeq too, if it is installed")
     repeats: int = count(5, "rounds, each with every arm in a new order")

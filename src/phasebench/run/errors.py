@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from phasebench.config import BENCH_SCHEMAS, ConfigError, nearest
 
-_MODELS = ("bench.ppl.baseline", "bench.ppl.reference")
+_MODELS = ("bench.ppl.baseline", *(f"bench.{name}.reference" for name in ("ppl", "vram", "speed")))
 _FOLDERS = "hydra.run.dir, hydra.sweep.dir, output or cache_dir"
 
 
@@ -23,10 +23,9 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
     `words` are the command's overrides.
     """
     key = getattr(error.__cause__, "full_key", None) or ""
-    if isinstance(error, ConfigError):
-        return error
-    if isinstance(reason := error.__cause__ or error.__context__, ConfigError):  # of a resolver
-        return reason
+    for reason in (error, error.__cause__ or error.__context__):  # of a resolver
+        if isinstance(reason, ConfigError):
+            return reason
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         problem = f"unknown; choices: {', '.join(error.options)}"
@@ -48,7 +47,7 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
             return ConfigError(name, value, problem, fix + "scale=laptop")
         if key.removeprefix("bench.") in BENCH_SCHEMAS:
             chosen = next((w[6:].strip("[]") for w in words if w.startswith("bench=")), "all")
-            fix = f"name it in the list: bench=[{chosen},{key.removeprefix('bench.')}]"
+            fix = f"name it in the list: bench=[{chosen},{key[6:]}]"
             return ConfigError(name, value, f"{key} is not part of this run", fix)
         return ConfigError(name, value, str(error.__cause__).partition("\n")[0])
     frames = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from commands import TINY, TINY_PPL, TINY_VRAM, Command
+from commands import TINY, TINY_PPL, TINY_SPEED, TINY_VRAM, Command
 from phasebench.config import ConfigError, DataConfig, ModelConfig, SyntheticConfig
 from phasebench.data import load_corpus
 from phasebench.data.tokenizer import train_bpe
@@ -93,6 +93,29 @@ def test_it_is_a_reference_of_a_run(architecture: str, command: Command, tmp_pat
     assert ppl["metrics"]["ppl_ratio"]["unit"] == "model / baseline"
     assert any("tokenizers differ" in notice for notice in ppl["notices"])
     assert metrics["leak"] == 0
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_it_is_a_reference_of_memory_and_speed(
+    architecture: str, command: Command, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "model", architecture)
+    done = command(
+        TINY,
+        "bench=[vram,speed] bench.vram.seq=16",
+        TINY_VRAM,
+        TINY_SPEED,
+        *(
+            f"model@bench.{name}.reference=hf bench.{name}.reference.checkpoint={folder}"
+            for name in ("vram", "speed")
+        ),
+    )
+    [results] = done.results
+    vram, speed = (results["benches"][name]["metrics"] for name in ("vram", "speed"))
+    assert vram["reference_peak_gb"]["value"] > 0
+    assert vram["reference_peak_gb"]["kind"] == "predicted"
+    assert speed["steps_per_s_over_reference"]["value"] > 0
+    assert {row["arm"] for row in results["benches"]["speed"]["details"]["rows"]} >= {"reference"}
 
 
 def test_the_loss_of_its_text_is_that_of_a_plain_loop(command: Command, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.speed.peers import HALF, PEERS, missing, peer
-from phasebench.bench.workbench import Workbench, require_ode
+from phasebench.bench.workbench import Workbench, require_ode, untrained
 from phasebench.config import KoopmanConfig, MeraConfig, ModelConfig, SpeedConfig, TrainConfig
 from phasebench.dynamics import HamiltonianFlow, force_evaluations, refused, release
 from phasebench.models import build_flow, build_model
@@ -34,6 +34,7 @@ from phasebench.training import scoring as evaluation
 from phasebench.training.step import TrainStep
 
 EXACT, AUTOGRAD, BASELINE = "adjoint_exact", "autograd", "stage1"
+REFERENCE = "reference"
 PEER = "torchdiffeq_odeint_adjoint"
 # what the exact adjoint's time is compared with, by the name in the metrics
 COMPARED = {"autograd": AUTOGRAD, "torchdiffeq": PEER, "torchdiffeq_half": PEER + HALF}
@@ -105,8 +106,8 @@ def _stack_step(flows: list[HamiltonianFlow], start: Tensor, name: str, precisio
 
 
 def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> Arms:
-    """Training steps (forward, backward, clipping, AdamW) by each method, and Stage 1's of as many
-    parameters.
+    """Training steps (forward, backward, clipping, AdamW) by each method, Stage 1's of as many
+    parameters, and the reference's.
     """
     precision = config.precisions[0]
     configs = {name: model.with_ode(gradient=name) for name in config.methods}
@@ -117,6 +118,8 @@ def training(model: ModelConfig, config: SpeedConfig, device: torch.device) -> A
         koopman=KoopmanConfig(),
         mera=MeraConfig(),
     )
+    if config.reference:
+        configs[REFERENCE] = untrained(config.reference)
     tokens = torch.randint(0, config.vocab, (config.batch, config.seq), device=device)
     return {
         Arm(TRAINING, name, precision): partial(_training_step, own, config, tokens)
@@ -258,9 +261,11 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
         for precision in config.precisions:
             key, arms = f"{name}_{precision}_over_exact", (arm, EXACT)
             add(key, "times as slow", STACK, "median_ms", *arms, precision=precision)
-    unit = "Stage 2 / Stage 1"
-    add("steps_per_s_over_stage1", unit, TRAINING, "median_ms", BASELINE, EXACT)
-    for name in (BASELINE, AUTOGRAD):
+    others = [BASELINE, *([REFERENCE] if config.reference else [])]
+    for name in others:
+        unit = f"adjoint_exact / {name}"
+        add(f"steps_per_s_over_{name}", unit, TRAINING, "median_ms", name, EXACT)
+    for name in (*others, AUTOGRAD):
         unit = f"adjoint_exact / {name}"
         add(f"training_peak_over_{name}", unit, TRAINING, "peak_gb", EXACT, name)
     add("training_time_over_autograd", unit, TRAINING, "median_ms", EXACT, AUTOGRAD)

@@ -18,7 +18,7 @@ from torch.optim import AdamW
 
 from phasebench.bench.vram.gpus import Gpu
 from phasebench.bench.vram.meter import CudaMeter, StepBytes, measure_step, process_bytes
-from phasebench.bench.vram.predict import predicting
+from phasebench.bench.vram.predict import StorageTracker, predicting
 from phasebench.config import ModelConfig, TrainConfig
 from phasebench.dynamics import as_on_gpu, refused
 from phasebench.models import LanguageModel, build_flow, build_model
@@ -58,13 +58,15 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
     """Predict the arm's memory on a GPU, and what its allocator reserves, on any machine.
 
     Raises `PredictedOutOfMemory` where the request has a limit that the allocator would pass.
-    Without a `gpu` only tensors are counted.
+    Without a `gpu` only tensors are counted. A model of the package transformers, which reads
+    values of tensors, is run for it.
     """
-    with as_on_gpu() if gpu else nullcontext(), predicting(gpu, request.limit_bytes) as tracker:
+    counter = StorageTracker if request.model.name in ("gpt", "hf") else predicting
+    with as_on_gpu() if gpu else nullcontext(), counter(gpu, request.limit_bytes) as tracker:
         model, tokens, optimizer = _prepare(request, torch.device("cpu"))
         if gpu:
             tracker.memory.malloc(workspaces(request, gpu))  # nothing gives it back
-            if request.model.stream == "ordinary":
+            if request.model.has_flow and request.model.stream == "ordinary":
                 # what a flow keeps for all passes, an earlier pass has made
                 with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
                     z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
@@ -83,7 +85,8 @@ def workspaces(request: ArmRequest, gpu: Gpu) -> int:
 
     The fused exact adjoint records its products on a stream of its own.
     """
-    if request.model.ode.gradient != "adjoint_exact" or request.model.stream == "reversible":
+    ordinary = request.model.has_flow and request.model.stream == "ordinary"
+    if request.model.ode.gradient != "adjoint_exact" or not ordinary:
         return gpu.workspaces()
     with as_on_gpu(), torch.device("meta"):
         dtype = scoring.AUTOCAST_DTYPES.get(request.precision)

@@ -17,14 +17,15 @@ import torch
 
 from phasebench.bench.child import ChildFailed, call
 from phasebench.bench.vram.arm import ArmRequest, as_json, measure, workspaces
-from phasebench.bench.vram.find import Prediction, curves, find, predictions
+from phasebench.bench.vram.find import Prediction, curves, find, predictions, timed
 from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
-from phasebench.bench.workbench import Workbench, require_ode
+from phasebench.bench.workbench import Workbench, require_ode, untrained
 from phasebench.config import ConfigError, VramConfig
 from phasebench.results.gate import BenchResult
 from phasebench.results.progress import track
 
+REFERENCE = "reference"
 _NOTES = {
     "weights": "random: memory depends on sizes only",
     "allocated": "torch's caching allocator: parameters, tokens, workspaces (cuBLAS), states, "
@@ -68,6 +69,12 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
         prediction = predicted[name, "", 0]
         arms[name] = _arm(name, request, gpu, prediction, config.timeout_s if on_gpu else None)
         workbench.say(f"  {name}: {arms[name].text}")
+    if config.reference:
+        request = next(iter(requests.values()))
+        request = dataclasses.replace(request, model=untrained(config.reference))
+        prediction, timeout_s = timed(request, gpu), config.timeout_s if on_gpu else None
+        arms[REFERENCE] = _arm(REFERENCE, request, gpu, prediction, timeout_s)
+        workbench.say(f"  {REFERENCE}: {arms[REFERENCE].text}")
     result = judge(arms, config)
     result.details |= {
         "notes": _NOTES,
@@ -76,7 +83,8 @@ def run(workbench: Workbench, config: VramConfig) -> BenchResult:
         "curves": curves(requests, predicted, config),
     }
     if config.find is not None:
-        find(result, arms, config, gpu, workbench.say, confirm=on_gpu)
+        own = {name: arms[name] for name in requests}
+        find(result, own, config, gpu, workbench.say, confirm=on_gpu)
     if not on_gpu:
         notice = f"memory is predicted, not measured: no GPU; predicted for {gpu.name}"
         result.notices.insert(0, notice)

@@ -89,11 +89,12 @@ def predictions(
     # long predictions first, so that no process is left with one at the end
     order = sorted(wanted, key=lambda place: -wanted[place].model.ode.steps)
     work = sum(request.model.blocks * request.model.ode.steps for request in wanted.values())
-    made = each(_timed, [(wanted[place], gpu) for place in order], work // WORK, "predictions")
+    made = each(timed, [(wanted[place], gpu) for place in order], work // WORK, "predictions")
     return dict(zip(order, made, strict=True))
 
 
-def _timed(request: ArmRequest, gpu: Gpu) -> Prediction:
+def timed(request: ArmRequest, gpu: Gpu) -> Prediction:
+    """Predict an arm, and take the time of that."""
     start = time.perf_counter()
     step, reserved = predict(request, gpu)
     return Prediction(step, reserved, time.perf_counter() - start)
