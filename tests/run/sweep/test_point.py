@@ -19,11 +19,11 @@ from phasebench.results.file import ResultsFile, config_hash, load
 from phasebench.results.gate import BenchResult, Gate, Metric
 from phasebench.run import gpus
 from phasebench.run.sweep import point as point_module
+from phasebench.run.sweep.failures import abandon
 from phasebench.run.sweep.ledger import Ledger
 from phasebench.run.sweep.neighbours import check, side_by_side
 from phasebench.run.sweep.point import Point, distinct
 from phasebench.run.sweep.state import State, state, why_run
-from phasebench.run.sweep.worker import abandon
 
 TREE: dict[str, Any] = {"device": "cpu", "bench": {"grad": {}, "vram": {}}}
 
