@@ -263,11 +263,10 @@ def _metrics(rows: list[Row], rates: dict[str, float], config: SpeedConfig) -> d
             add(key, "times as slow", STACK, "median_ms", *arms, precision=precision)
     others = [BASELINE, *([REFERENCE] if config.reference else [])]
     for name in others:
-        unit = f"adjoint_exact / {name}"
-        add(f"steps_per_s_over_{name}", unit, TRAINING, "median_ms", name, EXACT)
+        add(f"steps_per_s_over_{name}", f"{EXACT} / {name}", TRAINING, "median_ms", name, EXACT)
     for name in (*others, AUTOGRAD):
-        unit = f"adjoint_exact / {name}"
-        add(f"training_peak_over_{name}", unit, TRAINING, "peak_gb", EXACT, name)
+        add(f"training_peak_over_{name}", f"{EXACT} / {name}", TRAINING, "peak_gb", EXACT, name)
+    unit = f"{EXACT} / {AUTOGRAD}"
     add("training_time_over_autograd", unit, TRAINING, "median_ms", EXACT, AUTOGRAD)
     return metrics
 
