@@ -108,9 +108,13 @@ def test_kind_5_an_unknown_user_is_a_message(command: Command, key: str) -> None
 # issue 22, kind 10: exit codes and pipes
 
 
-def test_kind_10_a_key_of_a_model_that_is_not_there(command: Command) -> None:
-    outcome = command("bench=ppl device=cpu bench.ppl.reference.dim=8")
-    refuses(outcome, "bench.ppl.reference.dim=8", "model@bench.ppl.reference=gpt")
+@pytest.mark.parametrize("bench", ["ppl", "budget", "vram", "speed"])
+def test_kind_10_a_key_of_a_model_that_is_not_there(command: Command, bench: str) -> None:
+    outcome = command(f"bench={bench} device=cpu bench.{bench}.reference.dim=8")
+    refuses(outcome, f"bench.{bench}.reference.dim=8", f"model@bench.{bench}.reference=gpt")
+
+
+def test_kind_10_an_unknown_key_of_a_model_that_is_not_there(command: Command) -> None:
     refuses(command("bench=ppl device=cpu bench.ppl.reference.dmi=8"), "did you mean 'dim'")
 
 

@@ -21,9 +21,7 @@ from phasebench.config import (
     ConfigError,
     ModelConfig,
     ScoringConfig,
-    SpeedConfig,
     SplitConfig,
-    VramConfig,
 )
 from phasebench.config.files import user_path
 from phasebench.data import Corpus, load_corpus, scoring_batches, training_batch
@@ -230,18 +228,19 @@ def starts_of_text(
 
 
 def require_ode(workbench: Workbench, config: object) -> None:
-    """Raise `ConfigError` for a model without an ODE: the `check` of a bench that measures it.
-
-    So too for a reference that cannot be made, or that has fewer positions than a sequence.
-    """
+    """Raise `ConfigError` for a model without an ODE: the `check` of a bench that measures it."""
     if not (model := workbench.config.model).has_flow:
         problem = "has no ODE (Hamiltonian flow) to measure"
         raise ConfigError("model", model.name, problem, "model=stage2, or stage3")
-    if isinstance(config, VramConfig | SpeedConfig) and config.reference:
-        name = "vram" if isinstance(config, VramConfig) else "speed"
-        require(config.reference, f"bench.{name}.reference")
-        lengths = {f"bench.{name}.seq": config.seq}
-        check_positions(config.reference, f"bench.{name}.reference", lengths)
+
+
+def require_reference(model: ModelConfig | None, bench: str, seq: int) -> None:
+    """Raise `ConfigError` for a bench's reference that cannot be made, or has fewer positions than
+    a sequence; None is no reference.
+    """
+    if model:
+        require(model, f"bench.{bench}.reference")
+        check_positions(model, f"bench.{bench}.reference", {f"bench.{bench}.seq": seq})
 
 
 def untrained(model: ModelConfig) -> ModelConfig:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from phasebench.config import BENCH_SCHEMAS, ConfigError, nearest
 
-_MODELS = ("bench.ppl.baseline", *(f"bench.{name}.reference" for name in ("ppl", "vram", "speed")))
+_ROLES = (".baseline", ".reference")  # of other models in a bench
 _FOLDERS = "hydra.run.dir, hydra.sweep.dir, output or cache_dir"
 
 
@@ -36,7 +36,7 @@ def explain(error: BaseException, words: Sequence[str] = ()) -> ConfigError | No
     for word in words:
         name, _, value = word.lstrip("+").partition("=")
         group = ".".join(name.split(".")[:3])
-        if isinstance(error, AssertionError) and group in _MODELS:  # OmegaConf's, for a null group
+        if isinstance(error, AssertionError) and group.endswith(_ROLES):  # OmegaConf's, if null
             fix = f"choose that model too: model@{group}=gpt"
             return ConfigError(name, value, f"{group} is not part of this run", fix)
         if not isinstance(error, HydraException) or not key or not f"{name}.".startswith(f"{key}."):

@@ -112,6 +112,16 @@ def test_it_is_a_reference_of_memory_and_speed(command: Command, tmp_path: Path)
     assert speed["steps_per_s_over_reference"]["value"] > 0
 
 
+@pytest.mark.parametrize("bench", ["vram", "speed"])
+def test_a_reference_with_fewer_positions_than_a_sequence_is_refused(
+    command: Command, bench: str
+) -> None:
+    words = f"bench={bench} bench.{bench}.seq=64 model@bench.{bench}.reference=gpt"
+    done = command(TINY, words, f"bench.{bench}.reference.positions=32")
+    assert done.code == 2
+    assert f"bench.{bench}.reference.positions=32" in done.out + done.err
+
+
 def test_the_loss_of_its_text_is_that_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", "llama")
     done = command(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from phasebench.bench.clock import Timed, interleaved
 from phasebench.bench.speed.peers import HALF, PEERS, missing, peer
-from phasebench.bench.workbench import Workbench, require_ode, untrained
+from phasebench.bench.workbench import Workbench, require_ode, require_reference, untrained
 from phasebench.config import KoopmanConfig, MeraConfig, ModelConfig, SpeedConfig, TrainConfig
 from phasebench.dynamics import HamiltonianFlow, force_evaluations, refused, release
 from phasebench.models import build_flow, build_model
@@ -181,7 +181,10 @@ def _alone(make: Callable[[], Step], device: torch.device) -> Measured:
         torch.cuda.empty_cache()
 
 
-check = require_ode
+def check(workbench: Workbench, config: SpeedConfig) -> None:
+    """Raise `ConfigError` for a model without an ODE, or a reference that cannot be timed."""
+    require_ode(workbench, config)
+    require_reference(config.reference, "speed", config.seq)
 
 
 def run(workbench: Workbench, config: SpeedConfig) -> BenchResult:

@@ -44,6 +44,11 @@ class ArmRequest:
     device: str  # that is measured
     limit_bytes: int | None = None  # that torch may take of it
 
+    @property
+    def has_ordinary_flow(self) -> bool:
+        """Whether blocks end in a flow of their own, which the stream is not part of."""
+        return self.model.has_flow and self.model.stream == "ordinary"
+
     def at(self, axis: str, value: int) -> ArmRequest:
         """Return the request with another sequence length, batch or number of steps."""
         changes = {"model": self.model.with_ode(steps=value)} if axis == "steps" else {axis: value}
@@ -66,7 +71,7 @@ def predict(request: ArmRequest, gpu: Gpu | None = None) -> tuple[StepBytes, int
         model, tokens, optimizer = _prepare(request, torch.device("cpu"))
         if gpu:
             tracker.memory.malloc(workspaces(request, gpu))  # nothing gives it back
-            if request.model.has_flow and request.model.stream == "ordinary":
+            if request.has_ordinary_flow:
                 # what a flow keeps for all passes, an earlier pass has made
                 with torch.no_grad(), scoring.autocast(tokens.device, request.precision):
                     z = [torch.zeros(request.batch, request.seq, request.model.dim)] * 2
@@ -85,8 +90,7 @@ def workspaces(request: ArmRequest, gpu: Gpu) -> int:
 
     The fused exact adjoint records its products on a stream of its own.
     """
-    ordinary = request.model.has_flow and request.model.stream == "ordinary"
-    if request.model.ode.gradient != "adjoint_exact" or not ordinary:
+    if request.model.ode.gradient != "adjoint_exact" or not request.has_ordinary_flow:
         return gpu.workspaces()
     with as_on_gpu(), torch.device("meta"):
         dtype = scoring.AUTOCAST_DTYPES.get(request.precision)

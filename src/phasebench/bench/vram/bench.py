@@ -20,7 +20,7 @@ from phasebench.bench.vram.arm import ArmRequest, as_json, measure, workspaces
 from phasebench.bench.vram.find import Prediction, curves, find, predictions, timed
 from phasebench.bench.vram.gpus import GPUS, Gpu
 from phasebench.bench.vram.verdict import Arm, judge
-from phasebench.bench.workbench import Workbench, require_ode, untrained
+from phasebench.bench.workbench import Workbench, require_ode, require_reference, untrained
 from phasebench.config import ConfigError, VramConfig
 from phasebench.results.gate import BenchResult
 from phasebench.results.progress import track
@@ -37,8 +37,11 @@ _NOTES = {
 
 
 def check(workbench: Workbench, config: VramConfig) -> None:
-    """Raise `ConfigError` for a model without an ODE, or a limit above this GPU's memory."""
+    """Raise `ConfigError` for a model without an ODE, a reference that cannot be measured, or a
+    limit above this GPU's memory.
+    """
     require_ode(workbench, config)
+    require_reference(config.reference, "vram", config.seq)
     if config.limit_gb is not None and workbench.device.type == "cuda":
         total = torch.cuda.get_device_properties(workbench.device).total_memory / 1e9
         if config.limit_gb > total:
